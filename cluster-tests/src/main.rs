@@ -1,0 +1,3 @@
+//! The command `cygnet-lab`.
+
+fn main() {}

@@ -1,0 +1,95 @@
+//! What happened on this node, with the reason, in a bounded ring: the memory behind `cygnet events`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// How many events a node remembers. At some 200 bytes each: 400 KiB. The oldest goes first.
+pub const EVENTS_KEPT: usize = 2048;
+
+/// How much an event matters to the person who is woken by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Part of normal life.
+    Info,
+    /// Worth a look: redundancy or a server was lost, an anomaly was heard.
+    Warning,
+    /// Service is, or may be, affected.
+    Alert,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from 1 since the start of the process; a gap means that the ring has turned.
+    pub sequence: u64,
+    /// Milliseconds since 1970, by this node's clock.
+    pub unix_ms: u64,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is about: `vip www`, `service web`, `cluster`, `config`.
+    pub subject: String,
+    /// What happened, in one line.
+    pub what: String,
+    /// Why it happened; empty if there is nothing to add.
+    pub why: String,
+}
+
+/// The node's events. Cloning shares the ring. Never used on the data path's hot way.
+#[derive(Clone, Default)]
+pub struct EventLog {
+    ring: Arc<Mutex<Ring>>,
+}
+
+#[derive(Default)]
+struct Ring {
+    next: u64,
+    events: VecDeque<Event>,
+}
+
+impl EventLog {
+    /// Remembers an event and writes it to the log.
+    pub fn record(&self, severity: Severity, subject: &str, what: impl Into<String>, why: impl Into<String>) {
+        let (what, why) = (what.into(), why.into());
+        match severity {
+            Severity::Info => tracing::info!(subject, why, "{what}"),
+            Severity::Warning => tracing::warn!(subject, why, "{what}"),
+            Severity::Alert => tracing::error!(subject, why, "{what}"),
+        }
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.next += 1;
+        let event = Event { sequence: ring.next, unix_ms, severity, subject: subject.to_owned(), what, why };
+        if ring.events.len() == EVENTS_KEPT {
+            ring.events.pop_front();
+        }
+        ring.events.push_back(event);
+    }
+
+    /// The events after `sequence` (0: all that are kept), oldest first.
+    #[must_use]
+    pub fn after(&self, sequence: u64) -> Vec<Event> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.events.iter().filter(|event| event.sequence > sequence).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_and_counts_on() {
+        let log = EventLog::default();
+        for n in 0..EVENTS_KEPT + 3 {
+            log.record(Severity::Info, "test", format!("event {n}"), "");
+        }
+        let events = log.after(0);
+        assert_eq!(events.len(), EVENTS_KEPT);
+        assert_eq!(events[0].sequence, 4);
+        assert_eq!(log.after(EVENTS_KEPT as u64 + 2).len(), 1);
+    }
+}

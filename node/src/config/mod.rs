@@ -1,0 +1,3 @@
+//! Configuration: files in, one checked model out.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The program `cygnet` as a library: configuration, balancing, moving bytes, control, command line.
+
+pub mod config;

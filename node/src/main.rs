@@ -1,0 +1,7 @@
+//! The program `cygnet`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
