@@ -4,4 +4,5 @@
 //! and choose source addresses. Nothing here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
+pub mod pcap;
 pub mod wire;
