@@ -8,6 +8,7 @@ pub mod advert;
 pub mod announce;
 pub mod capture;
 pub mod kernel;
+pub mod pcap;
 mod sys;
 #[cfg(test)]
 mod testns;
