@@ -3,6 +3,9 @@
 //!
 //! Settings go in, [`VipView`]s come out; both are plain data.
 
+pub mod holder;
+pub mod speaker;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -1,0 +1,374 @@
+//! What the holder does with the address, step by step.
+
+use super::*;
+use crate::vip::Protocol;
+use cygnet_netlink::wire::vrrp::{Auth, ChecksumForm, Version};
+
+const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 6);
+
+fn settings(mode: Mode) -> VipSettings {
+    VipSettings {
+        name: "www".into(),
+        address: IpAddr::from([192, 0, 2, 100]),
+        interface: "eth0".into(),
+        id: 51,
+        protocol: Protocol::Vrrp3,
+        mode,
+        priority: 100,
+        interval: Duration::from_secs(1),
+        preempt: true,
+        password: None,
+    }
+}
+
+fn up() -> Ground {
+    Ground { link: Link::Up, source: Some(OWN), socket_error: None }
+}
+
+const ABSENT: Presence = Presence { exact: false, marked: false, shorter: None };
+const OURS: Presence = Presence { exact: true, marked: true, shorter: None };
+const FOREIGN: Presence = Presence { exact: true, marked: false, shorter: None };
+
+fn ms(count: u64) -> Time {
+    Time(count * 1_000_000)
+}
+
+fn advert(priority: u8) -> Advertisement {
+    Advertisement {
+        version: Version::V3,
+        vrid: 51,
+        priority,
+        interval_cs: 100,
+        addresses: vec![IpAddr::from([192, 0, 2, 100])],
+        auth: Auth::None,
+        checksum: ChecksumForm::PseudoHeader,
+    }
+}
+
+fn standby() -> Holder {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    assert!(holder.ground(Time::ZERO, up()).is_empty());
+    assert!(holder.presence_seen(Time::ZERO, ABSENT).is_empty());
+    holder.ready(Time::ZERO, true, "");
+    assert_eq!(holder.role(), Role::Standby);
+    holder
+}
+
+/// Active, with the time since when.
+fn active() -> (Holder, Time) {
+    let mut holder = standby();
+    let due = holder.poll_timeout().expect("a timer");
+    assert_eq!(brief(&holder.timeout(due)), ["add"]);
+    assert_eq!(brief(&holder.added(due, Ok(true))), ["info", "announce", "advert 100"]);
+    assert_eq!(holder.role(), Role::Active);
+    (holder, due)
+}
+
+/// The actions in short, events by their severity.
+fn brief(actions: &[Action]) -> Vec<String> {
+    let word = |action: &Action| match action {
+        Action::AddAddress => "add".to_owned(),
+        Action::RemoveAddress => "remove".to_owned(),
+        Action::Announce => "announce".to_owned(),
+        Action::SendAdvert(advert) => format!("advert {}", advert.priority),
+        Action::Event { severity, .. } => format!("{severity:?}").to_lowercase(),
+    };
+    actions.iter().map(word).collect()
+}
+
+#[test]
+fn a_node_does_not_contend_before_it_is_ready_and_says_why() {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    assert!(holder.ground(Time::ZERO, up()).is_empty());
+    assert_eq!(holder.role(), Role::Down);
+    assert_eq!(holder.reason(), "not ready: starting");
+    assert_eq!(holder.poll_timeout(), None);
+    holder.ready(Time::ZERO, false, "service web has no listener");
+    assert_eq!(holder.reason(), "not ready: service web has no listener");
+    assert_eq!(brief(&holder.ready(ms(1), true, "")), ["info"]);
+    assert_eq!(holder.role(), Role::Standby);
+}
+
+#[test]
+fn the_address_is_announced_at_once_twice_more_and_then_every_minute() {
+    let (mut holder, start) = active();
+    let mut announced = Vec::new();
+    while let Some(due) = holder.poll_timeout().filter(|due| due.since(start) < Duration::from_secs(150)) {
+        let actions = brief(&holder.timeout(due));
+        if actions.contains(&"announce".to_owned()) {
+            announced.push(due.since(start).as_millis());
+        }
+    }
+    assert_eq!(announced, [100, 1_100, 61_100, 121_100]);
+}
+
+#[test]
+fn a_foreign_claim_is_answered_and_the_announcement_repeated() {
+    let (mut holder, start) = active();
+    let now = start + Duration::from_secs(30);
+    // The adverts of 30 s.
+    for second in 1..=30 {
+        holder.timeout(start + Duration::from_secs(second));
+    }
+    assert_eq!(brief(&holder.advert(now, PEER, &advert(50))), ["announce", "advert 100"]);
+    assert_eq!(holder.poll_timeout(), Some(now + ANNOUNCE_AGAIN[0]));
+}
+
+#[test]
+fn a_better_router_takes_the_address_away_before_the_last_word() {
+    let (mut holder, start) = active();
+    let actions = holder.advert(start, PEER, &advert(150));
+    assert_eq!(brief(&actions), ["remove", "info", "advert 100"]);
+    assert!(holder.removed(start, Ok(true)).is_empty());
+    assert_eq!((holder.role(), holder.is_ours()), (Role::Standby, false));
+    assert_eq!(holder.reason(), "192.0.2.6 advertises the higher priority 150");
+}
+
+#[test]
+fn a_stop_removes_the_address_and_then_resigns() {
+    let (mut holder, start) = active();
+    assert_eq!(brief(&holder.stop(start)), ["remove", "info", "advert 0"]);
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "stopped"));
+    holder.removed(start, Ok(true));
+    assert_eq!(holder.poll_timeout(), None);
+    assert!(holder.ready(start, true, "").is_empty(), "stopped for good");
+}
+
+#[test]
+fn a_lost_link_takes_the_address_away_and_its_return_joins_again() {
+    let (mut holder, start) = active();
+    let down = Ground { link: Link::Down, ..up() };
+    assert_eq!(brief(&holder.ground(start, down)), ["remove", "alert", "advert 0"]);
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "eth0 is down"));
+    holder.removed(start, Ok(true));
+    assert_eq!(brief(&holder.ground(start, up())), ["info"]);
+    assert_eq!(holder.role(), Role::Standby);
+}
+
+#[test]
+fn an_interface_that_vanishes_took_the_address_with_it() {
+    let (mut holder, start) = active();
+    let gone = Ground { link: Link::Missing, source: None, socket_error: None };
+    assert_eq!(brief(&holder.ground(start, gone)), ["alert", "advert 0"]);
+    assert!(!holder.is_ours());
+    assert_eq!(holder.reason(), "there is no interface eth0");
+}
+
+#[test]
+fn an_address_deleted_by_hand_is_added_again_with_an_event_and_not_in_a_storm() {
+    let (mut holder, start) = active();
+    assert_eq!(brief(&holder.presence_seen(start, ABSENT)), ["warning", "add"]);
+    assert_eq!(brief(&holder.added(start, Ok(true))), ["announce"]);
+    let again = start + Duration::from_millis(10);
+    assert!(holder.presence_seen(again, ABSENT).is_empty(), "within the pause");
+    let due = start + READD_SPACING;
+    let mut seen = Vec::new();
+    while let Some(next) = holder.poll_timeout().filter(|next| *next <= due) {
+        seen.extend(brief(&holder.timeout(next)));
+        if seen.last().is_some_and(|last| last == "add") {
+            seen.extend(brief(&holder.added(next, Ok(true))));
+        }
+    }
+    assert_eq!(seen.iter().filter(|word| *word == "add").count(), 1, "{seen:?}");
+}
+
+#[test]
+fn a_failed_add_claims_nothing_and_is_tried_again_ever_later() {
+    let mut holder = standby();
+    let (mut failures, mut pauses) = (0, Vec::new());
+    let mut failed_at = None;
+    while failures < 9 {
+        let due = holder.poll_timeout().expect("it never gives up");
+        let actions = holder.timeout(due);
+        if holder.role() == Role::Standby
+            && let Some(before) = failed_at.take()
+        {
+            pauses.push(due.since(before).as_millis());
+        }
+        if brief(&actions).contains(&"add".to_owned()) {
+            let answer = brief(&holder.added(due, Err("not permitted".into())));
+            assert!(
+                !answer.iter().any(|word| word.starts_with("advert") || word == "announce"),
+                "{answer:?}"
+            );
+            assert!(answer.contains(&"alert".to_owned()));
+            assert_eq!(holder.role(), Role::Down);
+            (failures, failed_at) = (failures + 1, Some(due));
+        }
+    }
+    assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000]);
+    assert!(!holder.is_ours());
+}
+
+#[test]
+fn an_active_node_that_cannot_add_the_address_again_resigns() {
+    let (mut holder, start) = active();
+    holder.presence_seen(start, ABSENT);
+    let answer = holder.added(start, Err("not permitted".into()));
+    assert!(brief(&answer).contains(&"advert 0".to_owned()), "{answer:?}");
+    assert_eq!(holder.role(), Role::Down);
+}
+
+#[test]
+fn a_failed_removal_is_told_once_and_tried_until_it_works() {
+    let (mut holder, start) = active();
+    holder.stop(start);
+    assert_eq!(brief(&holder.removed(start, Err("busy".into()))), ["alert"]);
+    assert!(holder.is_ours(), "the guard must still know of it");
+    for wait in [100, 200] {
+        let due = holder.poll_timeout().expect("a retry");
+        assert_eq!(brief(&holder.timeout(due)), ["remove"], "after {wait} ms");
+        assert!(holder.removed(due, Err("busy".into())).is_empty());
+    }
+    let due = holder.poll_timeout().expect("a retry");
+    assert_eq!(due.since(start), Duration::from_millis(100 + 200 + 400));
+    holder.timeout(due);
+    holder.removed(due, Ok(true));
+    assert_eq!((holder.is_ours(), holder.poll_timeout()), (false, None));
+}
+
+#[test]
+fn a_leftover_of_our_own_is_removed_and_a_strangers_is_left_alone() {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    holder.ground(Time::ZERO, up());
+    assert_eq!(brief(&holder.presence_seen(Time::ZERO, OURS)), ["warning", "remove"]);
+    holder.removed(Time::ZERO, Ok(true));
+    assert_eq!(brief(&holder.presence_seen(Time::ZERO, FOREIGN)), ["warning"]);
+    assert!(holder.presence_seen(Time::ZERO, FOREIGN).is_empty(), "told once");
+    assert!(!brief(&holder.stop(ms(1))).contains(&"remove".to_owned()));
+}
+
+#[test]
+fn a_strangers_address_is_adopted_by_the_active_node_and_goes_with_the_role() {
+    let mut holder = standby();
+    holder.presence_seen(ms(1), FOREIGN);
+    let due = holder.poll_timeout().expect("a timer");
+    assert_eq!(brief(&holder.timeout(due)), ["add"]);
+    assert_eq!(brief(&holder.added(due, Ok(false))), ["info", "info", "announce", "advert 100"]);
+    assert_eq!(brief(&holder.stop(due)), ["remove", "info", "advert 0"]);
+}
+
+#[test]
+fn an_address_with_a_shorter_prefix_is_never_touched() {
+    let mut holder = standby();
+    holder.presence_seen(ms(1), Presence { shorter: Some(24), ..ABSENT });
+    let due = holder.poll_timeout().expect("a timer");
+    assert_eq!(brief(&holder.timeout(due)), ["info", "announce", "advert 100"]);
+    assert_eq!(brief(&holder.stop(due)), ["info", "advert 0"]);
+}
+
+#[test]
+fn in_watch_mode_the_role_is_what_the_kernel_shows_and_nothing_is_touched() {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
+    let no_source = Ground { link: Link::Up, source: None, socket_error: Some("x".into()) };
+    assert_eq!(brief(&holder.ground(Time::ZERO, no_source)), ["info"]);
+    assert_eq!(holder.role(), Role::Standby);
+    holder.ready(ms(1), true, "");
+    assert_eq!(brief(&holder.presence_seen(ms(2), FOREIGN)), ["info"]);
+    assert_eq!((holder.role(), holder.since()), (Role::Active, ms(2)));
+    assert!(holder.advert(ms(3), PEER, &advert(0)).is_empty());
+    assert_eq!(brief(&holder.ready(ms(3), false, "no listener")), ["alert"]);
+    assert_eq!(brief(&holder.presence_seen(ms(4), ABSENT)), ["info"]);
+    assert_eq!(brief(&holder.ground(ms(5), Ground { link: Link::Down, ..up() })), ["warning"]);
+    assert_eq!(holder.reason(), "eth0 is down");
+    assert_eq!(holder.poll_timeout(), None);
+}
+
+#[test]
+fn a_frozen_holder_drops_the_address_before_anything_else() {
+    let (mut holder, start) = active();
+    let actions = holder.timeout(start + Duration::from_secs(60));
+    assert_eq!(brief(&actions), ["remove", "warning", "advert 0"]);
+    assert_eq!(holder.role(), Role::Standby);
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Input {
+        Ground(Ground),
+        Presence(Presence),
+        Ready(bool),
+        Advert(u8),
+        Timeout,
+        Stop,
+    }
+
+    fn input() -> impl Strategy<Value = Input> {
+        let link = prop_oneof![4 => Just(Link::Up), 1 => Just(Link::Down), 1 => Just(Link::Missing)];
+        let ground = (link, any::<bool>()).prop_map(|(link, has_source)| {
+            Input::Ground(Ground { link, source: has_source.then_some(OWN), socket_error: None })
+        });
+        let presence = prop_oneof![Just(ABSENT), Just(OURS), Just(FOREIGN)];
+        prop_oneof![
+            2 => ground,
+            1 => presence.prop_map(Input::Presence),
+            1 => prop::bool::weighted(0.8).prop_map(Input::Ready),
+            3 => any::<u8>().prop_map(Input::Advert),
+            8 => Just(Input::Timeout),
+            1 => Just(Input::Stop),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens and whichever change fails: no advert but a resignation or the loser's last word leaves a node
+        /// that is not Active, an Active node has the address, and at rest nobody else keeps what is ours.
+        #[test]
+        fn the_address_and_the_adverts_follow_the_role(
+            steps in prop::collection::vec((0u64..5_000, input(), prop::bool::weighted(0.8)), 1..80),
+        ) {
+            let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+            let (mut now, mut kernel) = (Time::ZERO, ABSENT);
+            for (wait_ms, input, works) in steps {
+                now = now + Duration::from_millis(wait_ms);
+                let was = holder.role();
+                let mut queue = match input {
+                    Input::Ground(ground) => {
+                        if ground.link == Link::Missing { kernel = ABSENT; }
+                        holder.ground(now, ground)
+                    }
+                    Input::Presence(presence) => { kernel = presence; holder.presence_seen(now, presence) }
+                    Input::Ready(ready) => holder.ready(now, ready, "test"),
+                    Input::Advert(priority) => holder.advert(now, PEER, &advert(priority)),
+                    Input::Stop => holder.stop(now),
+                    Input::Timeout => {
+                        now = holder.poll_timeout().map_or(now, |due| due.max(now));
+                        holder.timeout(now)
+                    }
+                };
+                let mut steps = 0;
+                while !queue.is_empty() {
+                    steps += 1;
+                    prop_assert!(steps < 50, "the actions never end");
+                    match queue.remove(0) {
+                        Action::AddAddress => {
+                            let answer = if works { Ok(!kernel.exact) } else { Err("no".to_owned()) };
+                            if works { kernel = OURS; }
+                            queue.extend(holder.added(now, answer));
+                        }
+                        Action::RemoveAddress => {
+                            let answer = if works { Ok(kernel.exact) } else { Err("no".to_owned()) };
+                            if works { kernel = ABSENT; }
+                            queue.extend(holder.removed(now, answer));
+                        }
+                        Action::SendAdvert(advert) => {
+                            let active = holder.role() == Role::Active && kernel.exact;
+                            prop_assert!(active || advert.priority == 0 || was == Role::Active);
+                        }
+                        Action::Announce => prop_assert_eq!(holder.role(), Role::Active),
+                        Action::Event { .. } => {}
+                    }
+                }
+                prop_assert!(holder.adding.is_none());
+                if holder.role() == Role::Active {
+                    prop_assert!(kernel.exact || holder.lacks_address());
+                } else if holder.is_ours() {
+                    prop_assert!(holder.remove_retry.is_some(), "an address of ours is forgotten");
+                }
+            }
+        }
+    }
+}
