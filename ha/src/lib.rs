@@ -5,5 +5,6 @@
 //! go in, actions come out; the drivers beside them own the sockets and the clock.
 
 pub mod events;
+pub mod state;
 pub mod time;
 pub mod vip;
