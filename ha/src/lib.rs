@@ -4,6 +4,8 @@
 //! store and its transport; `state` what is replicated. The cores are pure: inputs and [`time::Time`]
 //! go in, actions come out; the drivers beside them own the sockets and the clock.
 
+pub mod consensus;
 pub mod events;
+pub mod state;
 pub mod time;
 pub mod vip;

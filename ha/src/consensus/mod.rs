@@ -1,0 +1,2 @@
+//! How the nodes agree: the Raft log, its store, and the transport between nodes.
+pub mod store;

@@ -1,0 +1,181 @@
+//! Where the log lives. [`LogStore`] is durable storage; [`mirror::Mirror`] is its image in memory, from which raft
+//! reads: compaction bounds the log, so the image is small, and reading can neither block nor fail.
+
+pub mod memory;
+pub mod mirror;
+pub mod redb;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+
+/// Whose log it is. A store of another cluster or node is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The node.
+    pub node: u64,
+}
+
+/// A position in the log: index and term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the entry.
+    pub index: u64,
+    /// Term of the entry.
+    pub term: u64,
+}
+
+/// All that a store holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// Voters and learners as of the last applied change.
+    pub conf_state: ConfState,
+    /// The last snapshot of the state.
+    pub snapshot: Snapshot,
+    /// The last entry that was cut off; the log begins after it. Never beyond the snapshot.
+    pub truncated: Position,
+    /// The log after `truncated`, without gaps.
+    pub entries: Vec<Entry>,
+}
+
+/// What changes, all or nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Batch<'a> {
+    /// A new snapshot.
+    pub snapshot: Option<&'a Snapshot>,
+    /// The log is cut off up to here; entries beyond stay.
+    pub truncate: Option<Position>,
+    /// The log is thrown away before `entries` are written: the snapshot came from the leader.
+    pub clear_log: bool,
+    /// Entries that replace everything from the first one's index on.
+    pub entries: &'a [Entry],
+    /// New term, vote or commit index.
+    pub hard_state: Option<&'a HardState>,
+    /// New voters or learners.
+    pub conf_state: Option<&'a ConfState>,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is damaged, or is no database of ours.
+    #[error("{}: {what}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Reading or writing failed.
+    #[error("{}: {what}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What failed.
+        what: String,
+    },
+    /// Another process has it open.
+    #[error("{} is in use by another process", file.display())]
+    InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It belongs to another cluster or node.
+    #[error("{} belongs to node {} of cluster {:?}", file.display(), found.node, found.cluster)]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        found: Identity,
+    },
+}
+
+/// Durable storage of the log. When [`LogStore::write`] has returned, the batch survives the loss of power; when it
+/// fails, either all or nothing of it was kept, and the caller must not go on.
+pub trait LogStore: Send {
+    /// Reads everything; `None` if the store is new.
+    ///
+    /// # Errors
+    /// Damaged, unreadable, or another node's.
+    fn load(&mut self) -> Result<Option<Stored>, StoreError>;
+
+    /// Writes a batch in one transaction.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn write(&mut self, batch: &Batch<'_>) -> Result<(), StoreError>;
+}
+
+impl Stored {
+    /// Carries out a batch on the image.
+    pub fn apply(&mut self, batch: &Batch<'_>) {
+        if let Some(snapshot) = batch.snapshot {
+            self.snapshot = snapshot.clone();
+        }
+        if batch.clear_log {
+            self.entries.clear();
+        }
+        if let Some(position) = batch.truncate {
+            self.entries.retain(|entry| entry.index > position.index);
+            self.truncated = position;
+        }
+        if let Some(first) = batch.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend_from_slice(batch.entries);
+        }
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state.clone();
+        }
+        if let Some(conf_state) = batch.conf_state {
+            self.conf_state = conf_state.clone();
+        }
+    }
+
+    /// Checks that the parts fit together; raft relies on it.
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub fn check(&self) -> Result<(), String> {
+        let snapshot = self.snapshot.get_metadata();
+        if snapshot.index == 0 {
+            return Err("the snapshot is missing".to_owned());
+        }
+        if self.truncated.index > snapshot.index {
+            let (cut, index) = (self.truncated.index, snapshot.index);
+            return Err(format!("the log was cut at {cut}, beyond the snapshot at {index}"));
+        }
+        let mut last = self.truncated;
+        for entry in &self.entries {
+            if entry.index != last.index + 1 || entry.term < last.term {
+                return Err(format!("entry {} of term {} follows entry {last:?}", entry.index, entry.term));
+            }
+            last = Position { index: entry.index, term: entry.term };
+        }
+        if last.index < snapshot.index {
+            return Err(format!("the log ends at {}, before the snapshot at {}", last.index, snapshot.index));
+        }
+        let commit = self.hard_state.commit;
+        if commit < snapshot.index || commit > last.index {
+            return Err(format!(
+                "the commit index {commit} is outside of the log, which ends at {}",
+                last.index
+            ));
+        }
+        if self.hard_state.term < last.term {
+            return Err(format!(
+                "the term {} is older than the last entry's {}",
+                self.hard_state.term, last.term
+            ));
+        }
+        if self.conf_state.voters.is_empty() {
+            return Err("there are no voters".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Commands: what a log entry says. Protobuf by hand-written structs, so that old and new versions read each other.
+//!
+//! Tags are for ever: a removed field's tag is never used again. A new kind of command gets a new tag and raises
+//! [`FEATURE_LEVEL`]; the leader proposes it only when every member has announced that level. A node that meets
+//! an entry which it does not understand stops applying with an error: skipping it would let the states drift apart.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use super::clients::ClientFact;
+use super::servers::Admin;
+
+/// The newest kind of command that this version understands. Announced to the other nodes on every connection.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// The longest cluster configuration, bytes. Thousands of servers fit into a tenth of it; an entry has to travel
+/// within one raft message.
+pub const CONFIG_TEXT_MAX: usize = 1024 * 1024;
+
+/// The longest name or comment in a command, bytes.
+pub const NAME_MAX: usize = 1024;
+
+/// The most client facts in one entry. At some 20 bytes each an entry stays near 64 KiB, which a slow link carries
+/// within a heartbeat.
+pub const BATCH_FACTS_MAX: usize = 3072;
+
+/// One log entry.
+#[derive(Clone, PartialEq, Message)]
+pub struct Command {
+    /// A node below this feature level must not apply the entry.
+    #[prost(uint32, tag = "1")]
+    pub level: u32,
+    /// Who proposed it. An entry that arrives twice with the same origin is applied once.
+    #[prost(message, optional, tag = "2")]
+    pub origin: Option<Origin>,
+    /// What is to be done.
+    #[prost(oneof = "Kind", tags = "10, 11, 12")]
+    pub kind: Option<Kind>,
+}
+
+/// The proposer of a command and its number there; unique for the life of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+pub struct Origin {
+    /// The node.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Grows with each proposal of that node, also across restarts.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+}
+
+/// The kinds of command.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Kind {
+    /// A new cluster configuration (level 1).
+    #[prost(message, tag = "10")]
+    PutConfig(PutConfig),
+    /// A server is drained or made ready (level 1).
+    #[prost(message, tag = "11")]
+    SetServer(SetServer),
+    /// Sticky clients, many at once (level 1).
+    #[prost(message, tag = "12")]
+    Clients(ClientBatch),
+}
+
+/// A new cluster configuration.
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+pub struct PutConfig {
+    /// The TOML text, as the operator wrote it.
+    #[prost(string, tag = "1")]
+    pub text: String,
+    /// Who applied it.
+    #[prost(string, tag = "2")]
+    pub author: String,
+    /// When, by the clock of the node that was asked; milliseconds since 1970. Information only.
+    #[prost(uint64, tag = "3")]
+    pub unix_ms: u64,
+    /// Why.
+    #[prost(string, tag = "4")]
+    pub comment: String,
+    /// Refuse unless this is the current version.
+    #[prost(uint64, optional, tag = "5")]
+    pub if_version: Option<u64>,
+}
+
+/// A server is drained or made ready.
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+pub struct SetServer {
+    /// Name of the service.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// Name of the server.
+    #[prost(string, tag = "2")]
+    pub server: String,
+    /// The wish.
+    #[prost(enumeration = "Admin", tag = "3")]
+    pub state: i32,
+}
+
+/// Client facts, with the names given once per batch.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientBatch {
+    /// Names of services and servers, referred to by position.
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+    /// The facts, in the order in which they are applied.
+    #[prost(message, repeated, tag = "2")]
+    pub facts: Vec<WireFact>,
+}
+
+/// One fact on the wire. Exactly one of `v4` and `v6` is set.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WireFact {
+    /// Position of the service in `names`.
+    #[prost(uint32, tag = "1")]
+    pub service: u32,
+    /// Position of the server in `names`.
+    #[prost(uint32, tag = "2")]
+    pub server: u32,
+    /// IPv4 address of the client.
+    #[prost(fixed32, optional, tag = "3")]
+    pub v4: Option<u32>,
+    /// IPv6 address of the client, 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub v6: Vec<u8>,
+    /// Last seen, seconds since 1970.
+    #[prost(fixed32, tag = "5")]
+    pub seen: u32,
+}
+
+/// Why bytes are not a command that can be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Not protobuf, or not this message.
+    #[error("the entry cannot be decoded: {0}")]
+    Garbled(String),
+    /// A newer version wrote it.
+    #[error("the entry needs feature level {needed}, this version has {FEATURE_LEVEL}; update this node")]
+    TooNew {
+        /// The level that the entry names.
+        needed: u32,
+    },
+    /// A kind that this version does not know.
+    #[error("the entry holds a command that this version does not know; update this node")]
+    Unknown,
+    /// Over one of the limits.
+    #[error("{what} is {size} bytes or items long, the limit is {limit}")]
+    TooLong {
+        /// Which part.
+        what: &'static str,
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Command {
+    /// A command of this version, without an origin.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        // All kinds so far came with level 1.
+        Self { level: 1, origin: None, kind: Some(kind) }
+    }
+
+    /// The bytes of the log entry.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
+    /// Reads a log entry.
+    ///
+    /// # Errors
+    /// Garbled bytes, a newer feature level, or an unknown kind. Never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
+        let command =
+            <Self as Message>::decode(bytes).map_err(|error| CommandError::Garbled(error.to_string()))?;
+        if command.level > FEATURE_LEVEL {
+            return Err(CommandError::TooNew { needed: command.level });
+        }
+        if command.kind.is_none() {
+            return Err(CommandError::Unknown);
+        }
+        Ok(command)
+    }
+
+    /// Checks the limits; a leader proposes nothing that does not pass.
+    ///
+    /// # Errors
+    /// Names the part that is too long.
+    pub fn check(&self) -> Result<(), CommandError> {
+        match &self.kind {
+            None => Err(CommandError::Unknown),
+            Some(Kind::PutConfig(put)) => {
+                within("the configuration", put.text.len(), CONFIG_TEXT_MAX)?;
+                within("the author", put.author.len(), NAME_MAX)?;
+                within("the comment", put.comment.len(), NAME_MAX)
+            }
+            Some(Kind::SetServer(set)) => {
+                within("the service name", set.service.len(), NAME_MAX)?;
+                within("the server name", set.server.len(), NAME_MAX)
+            }
+            Some(Kind::Clients(batch)) => {
+                within("the batch of clients", batch.facts.len(), BATCH_FACTS_MAX)?;
+                within("the dictionary of names", batch.names.len(), 2 * BATCH_FACTS_MAX)?;
+                let longest = batch.names.iter().map(String::len).max().unwrap_or(0);
+                within("a name", longest, NAME_MAX)
+            }
+        }
+    }
+
+    /// Whether this is soft state, whose loss only costs a client its server.
+    #[must_use]
+    pub fn is_soft(&self) -> bool {
+        matches!(self.kind, Some(Kind::Clients(_)))
+    }
+}
+
+fn within(what: &'static str, size: usize, limit: usize) -> Result<(), CommandError> {
+    if size > limit { Err(CommandError::TooLong { what, size, limit }) } else { Ok(()) }
+}
+
+/// Gathers names, each once, while a batch or a snapshot is written.
+#[derive(Default)]
+pub(super) struct Dictionary {
+    positions: HashMap<Arc<str>, u32>,
+    pub(super) names: Vec<String>,
+}
+
+impl Dictionary {
+    pub(super) fn position(&mut self, name: &Arc<str>) -> u32 {
+        if let Some(&position) = self.positions.get(name) {
+            return position;
+        }
+        let position = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(name.to_string());
+        self.positions.insert(Arc::clone(name), position);
+        position
+    }
+
+    pub(super) fn fact(&mut self, fact: &ClientFact) -> WireFact {
+        let (v4, v6) = match fact.client {
+            IpAddr::V4(address) => (Some(u32::from(address)), Vec::new()),
+            IpAddr::V6(address) => (None, address.octets().to_vec()),
+        };
+        WireFact {
+            service: self.position(&fact.service),
+            server: self.position(&fact.server),
+            v4,
+            v6,
+            seen: fact.seen,
+        }
+    }
+}
+
+impl ClientBatch {
+    /// Packs facts; the caller keeps to [`BATCH_FACTS_MAX`].
+    #[must_use]
+    pub fn pack(facts: &[ClientFact]) -> Self {
+        let mut dictionary = Dictionary::default();
+        let facts = facts.iter().map(|fact| dictionary.fact(fact)).collect();
+        Self { names: dictionary.names, facts }
+    }
+
+    /// The facts that make sense; one with a bad position or address is passed over, on every node alike.
+    #[must_use]
+    pub fn unpack(&self) -> Vec<ClientFact> {
+        let names: Vec<Arc<str>> = self.names.iter().map(|name| Arc::from(name.as_str())).collect();
+        self.facts.iter().filter_map(|fact| fact.resolve(&names)).collect()
+    }
+}
+
+impl WireFact {
+    pub(super) fn resolve(&self, names: &[Arc<str>]) -> Option<ClientFact> {
+        let name = |position: u32| names.get(usize::try_from(position).ok()?).cloned();
+        let client = match (self.v4, self.v6.len()) {
+            (Some(v4), 0) => IpAddr::V4(Ipv4Addr::from(v4)),
+            (None, 16) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(self.v6.as_slice()).ok()?)),
+            _ => return None,
+        };
+        Some(ClientFact { service: name(self.service)?, client, server: name(self.server)?, seen: self.seen })
+    }
+}

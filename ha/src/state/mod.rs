@@ -1,0 +1,230 @@
+//! What the nodes agree on: the replicated state and the commands that change it.
+//!
+//! [`State::apply`] is deterministic: no clock, no I/O, no randomness. Two nodes that applied the same entries have
+//! equal states.
+
+pub mod clients;
+pub mod command;
+pub mod configuration;
+pub mod servers;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+pub use clients::{CLIENTS_MAX, ClientFact, Clients};
+pub use command::{ClientBatch, Command, CommandError, FEATURE_LEVEL, Kind, Origin, PutConfig, SetServer};
+pub use configuration::{Configuration, Version};
+pub use servers::{Admin, Servers};
+pub use snapshot::SnapshotError;
+
+/// How many results of hard commands are remembered, so that one that arrives twice is applied once. A proposer
+/// gives up long before as many others have been applied.
+pub const RESULTS_KEPT: usize = 256;
+
+/// The replicated state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    index: u64,
+    configuration: Configuration,
+    servers: Servers,
+    clients: Clients,
+    results: VecDeque<(Origin, Result<u64, Refusal>)>,
+}
+
+/// What an entry did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a new configuration.
+    Config {
+        /// Its version.
+        version: u64,
+    },
+    /// The wish for a server was noted.
+    Server {
+        /// The configuration version at that moment.
+        version: u64,
+    },
+    /// These facts were taken over; older ones than those known were not.
+    Clients(Vec<ClientFact>),
+    /// The command was understood and refused; nothing changed.
+    Refused(Refusal),
+    /// The entry was applied before, with this result; nothing changed.
+    Repeated(Result<u64, Refusal>),
+}
+
+/// Why the state refuses a command. The same on every node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// `if_version` did not match.
+    #[error(
+        "the configuration is at version {current}, not {expected}; look at the difference and apply again"
+    )]
+    VersionMismatch {
+        /// What the operator expected.
+        expected: u64,
+        /// What there is.
+        current: u64,
+    },
+    /// Over one of the limits.
+    #[error("{0}")]
+    TooLong(String),
+    /// No room for another drained server.
+    #[error("{} servers are drained already; make some of them ready first", servers::DRAINED_MAX)]
+    TooManyDrained,
+    /// A wish that this version does not know.
+    #[error("a server state with the number {0} is not known to this version")]
+    UnknownAdmin(i32),
+}
+
+/// Why an entry cannot be applied. The node must stop applying, or its state would differ from the others'.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The entry does not decode, or is newer than this version.
+    #[error("log entry {index}: {error}")]
+    Command {
+        /// Where.
+        index: u64,
+        /// Why.
+        error: CommandError,
+    },
+    /// An entry out of order.
+    #[error("log entry {index} does not come after {applied}")]
+    OutOfOrder {
+        /// Where.
+        index: u64,
+        /// What was applied last.
+        applied: u64,
+    },
+}
+
+impl State {
+    /// An empty state whose client table has another size. All nodes must use the same.
+    #[must_use]
+    pub fn with_client_limit(limit: usize) -> Self {
+        Self { clients: Clients::with_limit(limit), ..Self::default() }
+    }
+
+    /// The index of the last entry that was applied.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The version of the configuration; 0 before the first one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.configuration.version()
+    }
+
+    /// Configuration and history.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Drained servers.
+    #[must_use]
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// Sticky clients.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Applies the bytes of a log entry.
+    ///
+    /// # Errors
+    /// The entry is garbled, newer than this version, or out of order. The state is unchanged.
+    pub fn apply_bytes(&mut self, index: u64, bytes: &[u8]) -> Result<(Option<Origin>, Outcome), ApplyError> {
+        let command = Command::decode(bytes).map_err(|error| ApplyError::Command { index, error })?;
+        let origin = command.origin;
+        Ok((origin, self.apply(index, &command)?))
+    }
+
+    /// Applies a command as log entry `index`.
+    ///
+    /// # Errors
+    /// The command is newer than this version or out of order. The state is unchanged.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, ApplyError> {
+        if index <= self.index {
+            return Err(ApplyError::OutOfOrder { index, applied: self.index });
+        }
+        if command.level > FEATURE_LEVEL {
+            let error = CommandError::TooNew { needed: command.level };
+            return Err(ApplyError::Command { index, error });
+        }
+        let Some(kind) = &command.kind else {
+            return Err(ApplyError::Command { index, error: CommandError::Unknown });
+        };
+        self.index = index;
+        if let Kind::Clients(batch) = kind {
+            let facts = batch.unpack();
+            return Ok(Outcome::Clients(facts.into_iter().filter(|fact| self.clients.put(fact)).collect()));
+        }
+        if let Some(earlier) = self.result_of(command.origin) {
+            return Ok(Outcome::Repeated(earlier));
+        }
+        let outcome = match command.check() {
+            Err(error) => Outcome::Refused(Refusal::TooLong(error.to_string())),
+            Ok(()) => self.apply_hard(kind),
+        };
+        self.remember_result(command.origin, &outcome);
+        Ok(outcome)
+    }
+
+    /// An entry without a command (a new leader's first) moves the index on.
+    pub fn skip_to(&mut self, index: u64) {
+        self.index = self.index.max(index);
+    }
+
+    fn apply_hard(&mut self, kind: &Kind) -> Outcome {
+        match kind {
+            Kind::PutConfig(put) => match self.configuration.put(put) {
+                Ok(version) => Outcome::Config { version },
+                Err(refusal) => Outcome::Refused(refusal),
+            },
+            Kind::SetServer(set) => match Admin::from_i32(set.state) {
+                None => Outcome::Refused(Refusal::UnknownAdmin(set.state)),
+                Some(admin) if self.servers.set(&set.service, &set.server, admin) => {
+                    Outcome::Server { version: self.version() }
+                }
+                Some(_) => Outcome::Refused(Refusal::TooManyDrained),
+            },
+            Kind::Clients(_) => Outcome::Clients(Vec::new()),
+        }
+    }
+
+    fn result_of(&self, origin: Option<Origin>) -> Option<Result<u64, Refusal>> {
+        let origin = origin?;
+        self.results.iter().find(|(known, _)| *known == origin).map(|(_, result)| result.clone())
+    }
+
+    fn remember_result(&mut self, origin: Option<Origin>, outcome: &Outcome) {
+        let (Some(origin), Some(result)) = (origin, outcome.result()) else { return };
+        if self.results.len() == RESULTS_KEPT {
+            self.results.pop_front();
+        }
+        self.results.push_back((origin, result));
+    }
+}
+
+impl Outcome {
+    /// For hard commands: the configuration version, or the refusal.
+    #[must_use]
+    pub fn result(&self) -> Option<Result<u64, Refusal>> {
+        match self {
+            Self::Config { version } | Self::Server { version } => Some(Ok(*version)),
+            Self::Refused(refusal) => Some(Err(refusal.clone())),
+            Self::Repeated(result) => Some(result.clone()),
+            Self::Clients(_) => None,
+        }
+    }
+}
