@@ -1,3 +1,42 @@
 //! Configuration: files in, one checked model out.
+//!
+//! [`parse_node`] and [`parse_cluster`] read the two files and report everything that is wrong at once;
+//! [`check_pair`] looks at both together; [`vip_settings`] is what the elections get; [`diff`] says what a change
+//! changes. Nothing here reads a file, a clock or the network.
 
+mod cluster;
+pub mod diff;
 pub mod model;
+mod node;
+mod pair;
+mod problem;
+mod section;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use cluster::{
+    CONNECTIONS_MAX, DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_INTERVAL,
+    LISTENS_MAX, PASSWORD_BYTES_MAX, SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX, parse_cluster,
+    protocol_word,
+};
+pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
+pub use pair::{check_pair, vip_settings};
+pub use problem::{PROBLEMS_MAX, Problem};
+pub use values::{INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
+
+/// Longest configuration text in bytes. The cluster's text is one entry of the replicated log, kept in memory a few
+/// times over.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+
+fn too_long(text: &str, file: &str) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        line: 0,
+        column: 0,
+        key: String::new(),
+        what: format!("the text has {} bytes, and {TEXT_BYTES_MAX} is the limit", text.len()),
+        remedy: "split it over several clusters".to_owned(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The node's own file.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::thread;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::model::{Member, NodeConfig, NodeVip, Source};
+use super::problem::{Fault, Problem, Report};
+use super::section::{Section, Taken, document, wrong_type};
+use super::values::{self, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
+use super::{TEXT_BYTES_MAX, too_long};
+
+/// Where the state lives when the file does not say.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/cygnet";
+/// The API's socket when the file does not say.
+pub const DEFAULT_API: &str = "/run/cygnet/cygnet.sock";
+/// The priority when the file does not say (RFC 9568 section 5.2.4: the default for a backup).
+pub const DEFAULT_PRIORITY: u8 = 100;
+/// Most data path threads: more than that is a slip, not a machine.
+pub const WORKERS_MAX: usize = 256;
+/// Most voters: each commit waits for a majority of them.
+pub const MEMBERS_MAX: usize = 7;
+
+/// Reads a node file. `file` is its name in messages.
+///
+/// # Errors
+/// Every problem found, in the order of the text.
+pub fn parse_node(text: &str, file: &str) -> Result<NodeConfig, Vec<Problem>> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(vec![too_long(text, file)]);
+    }
+    let mut report = Report::new(text, file);
+    let config =
+        document(text, &mut report).and_then(|document| node(&Section::root(&document), &mut report));
+    match config {
+        Some(config) if report.is_clean() => Ok(config),
+        _ => Err(report.finish()),
+    }
+}
+
+fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
+    let known = ["name", "state_dir", "api", "workers", "source", "interface", "priority", "vip", "cluster"];
+    root.refuse_unknown(report, &known);
+    let name = root.required(report, "name", "\"lb1\"", values::name);
+    let state_dir = root.given(report, "state_dir", |v| values::path(v, PATH_BYTES_MAX));
+    let api = root.given(report, "api", |v| values::path(v, SOCKET_PATH_BYTES_MAX));
+    let workers = root.given(report, "workers", |v| values::integer(v, 1..=WORKERS_MAX, "number of workers"));
+    let source = source(root, report);
+    let interface = root.given(report, "interface", values::interface);
+    let priority = root.given(report, "priority", priority);
+    let per_vip = per_vip(root, report);
+    let cluster = cluster(root, report);
+    let config = NodeConfig {
+        name: name?,
+        state_dir: state_dir.or(PathBuf::from(DEFAULT_STATE_DIR))?,
+        api: api.or(PathBuf::from(DEFAULT_API))?,
+        workers: workers.or(thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS_MAX)))?,
+        source: source?,
+        interface: interface.optional()?,
+        priority: priority.or(DEFAULT_PRIORITY)?,
+        per_vip,
+        cluster: cluster.0?,
+        members: cluster.1,
+    };
+    if report.is_clean() && !config.members.iter().any(|member| member.name == config.name) {
+        let names: Vec<&str> = config.members.iter().map(|member| member.name.as_str()).collect();
+        let remedy = format!("the members are {}: use one of these names, or add a member", names.join(", "));
+        root.fault(report, "name", Fault::new(format!("\"{}\" is not a member", config.name), remedy));
+    }
+    Some(config)
+}
+
+fn priority(value: &DeValue<'_>) -> Result<u8, Fault> {
+    values::integer(value, 1..=254, "priority").map_err(|fault| {
+        Fault::new(fault.what, "write 1 to 254; higher is preferred (0 and 255 have a meaning of their own)")
+    })
+}
+
+/// `"auto"`, one address, or a list with at most one per family.
+fn source(root: &Section<'_>, report: &mut Report<'_>) -> Option<Source> {
+    let given = root.given(report, "source", |value| match value {
+        DeValue::String(word) if word == "auto" => Ok(Source::Auto),
+        DeValue::String(_) => values::address(value)
+            .map(|address| Source::Fixed(vec![address]))
+            .map_err(|fault| Fault::new(fault.what, format!("{}, or \"auto\"", fault.remedy))),
+        DeValue::Array(elements) => sources(elements.iter()).map(Source::Fixed),
+        _ => Err(wrong_type("\"auto\", an address or a list of addresses", value, "write source = \"auto\"")),
+    });
+    given.or(Source::Auto)
+}
+
+fn sources<'v, 'd: 'v>(
+    elements: impl Iterator<Item = &'v Spanned<DeValue<'d>>>,
+) -> Result<Vec<IpAddr>, Fault> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for element in elements {
+        let address = values::address(element.get_ref())?;
+        if let Some(earlier) = addresses.iter().find(|earlier| earlier.is_ipv4() == address.is_ipv4()) {
+            let what = format!("both {earlier} and {address} are given for one address family");
+            return Err(Fault::new(what, "keep one IPv4 and one IPv6 address at most"));
+        }
+        addresses.push(address);
+    }
+    if addresses.is_empty() {
+        return Err(Fault::new("the list is empty", "write source = \"auto\""));
+    }
+    Ok(addresses)
+}
+
+fn per_vip(root: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, NodeVip> {
+    let mut all = BTreeMap::new();
+    for (name, section) in root.named_tables(report, "vip") {
+        section.refuse_unknown(report, &["interface", "priority"]);
+        if let Err(fault) = values::name_text(&name) {
+            section.fault_here(report, fault);
+        }
+        let interface = section.given(report, "interface", values::interface);
+        let priority = section.given(report, "priority", priority);
+        if let (Some(interface), Some(priority)) = (interface.optional(), priority.optional()) {
+            all.insert(name, NodeVip { interface, priority });
+        }
+    }
+    all
+}
+
+fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> (Option<String>, Vec<Member>) {
+    let Some(section) = root.table(report, "cluster") else {
+        root.fault(
+            report,
+            "cluster",
+            Fault::new("missing", "add [cluster] with its name, and each node as [[cluster.member]]"),
+        );
+        return (None, Vec::new());
+    };
+    section.refuse_unknown(report, &["name", "member"]);
+    let name = section.required(report, "name", "\"demo\"", values::name);
+    let sections = section.tables(report, "member", "name", MEMBERS_MAX);
+    if sections.is_empty() {
+        section.fault(
+            report,
+            "member",
+            Fault::new("no members", "add each node as [[cluster.member]], this one too"),
+        );
+    }
+    let mut taken = Taken::default();
+    let members: Vec<Member> =
+        sections.iter().filter_map(|section| member(section, report, &mut taken)).collect();
+    if !members.is_empty() && members.len() == sections.len() && members.iter().all(|member| member.witness) {
+        let fault =
+            Fault::new("all members are witnesses", "at least one must carry traffic: remove its `witness`");
+        section.fault(report, "member", fault);
+    }
+    (name, members)
+}
+
+/// One member. `taken` holds the identifiers, names and addresses of earlier ones.
+fn member(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Option<Member> {
+    section.refuse_unknown(report, &["id", "name", "address", "witness"]);
+    let id = section.required(report, "id", "1", |v| values::integer(v, 1..=u64::from(u32::MAX), "id"));
+    let name = section.required(report, "name", "\"lb1\"", values::name);
+    let address = section.required(report, "address", "\"10.0.0.1:7300\"", values::target);
+    let witness = section.given(report, "witness", values::boolean);
+    let claims = [
+        ("id", id.map(|id| id.to_string())),
+        ("name", name.clone()),
+        ("address", address.map(|address| address.to_string())),
+    ];
+    for (key, value) in claims {
+        taken.claim(section, report, key, value);
+    }
+    Some(Member { id: id?, name: name?, address: address?, witness: witness.or(false)? })
+}

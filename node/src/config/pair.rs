@@ -1,0 +1,184 @@
+//! A node file and a cluster file together: what only shows when both are known.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cygnet_ha::vip::VipSettings;
+
+use super::model::{ClusterConfig, NodeConfig, Source, Vip};
+use super::problem::{Problem, did_you_mean};
+
+/// The name of the node's file in problems that belong to no line.
+const NODE: &str = "node";
+/// The name of the cluster's file in problems that belong to no line.
+const CLUSTER: &str = "cluster";
+
+fn problem(
+    file: &str,
+    key: impl Into<String>,
+    what: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Problem {
+    let file = file.to_owned();
+    Problem { file, line: 0, column: 0, key: key.into(), what: what.into(), remedy: remedy.into() }
+}
+
+/// Checks what a node file and a cluster file say about each other. The problems carry no line, since the models do
+/// not know where they came from; `file` is `node` or `cluster`.
+#[must_use]
+pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
+    let virtual_addresses: BTreeMap<IpAddr, &Vip> =
+        cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
+    let mut problems = Vec::new();
+    problems.extend(virtual_source(node, &virtual_addresses));
+    problems.extend(virtual_members(node, &virtual_addresses));
+    problems.extend(virtual_servers(cluster, &virtual_addresses));
+    problems.extend(unknown_exceptions(node, cluster));
+    if !is_witness(node) {
+        problems
+            .extend(cluster.vips.iter().filter(|vip| interface(node, vip).is_none()).map(missing_interface));
+    }
+    problems.extend(taken_ports(node, cluster));
+    problems
+}
+
+/// Invariant 2: a connection to a server never starts from a virtual address.
+fn virtual_source(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
+    let Source::Fixed(sources) = &node.source else { return Vec::new() };
+    let virtual_sources = sources.iter().filter_map(|source| virtual_addresses.get(source));
+    let what = |vip: &Vip| {
+        let (address, name) = (vip.address, &vip.name);
+        format!(
+            "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
+        )
+    };
+    let remedy = "write this node's own address, or \"auto\"";
+    virtual_sources.map(|vip| problem(NODE, "source", what(vip), remedy)).collect()
+}
+
+fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for member in &node.members {
+        if let Some(vip) = virtual_addresses.get(&member.address.ip()) {
+            let what = format!(
+                "{} is virtual (vip {}): the nodes would lose each other when it moves",
+                member.address, vip.name
+            );
+            let key = format!("cluster.member[{}].address", member.name);
+            problems.push(problem(NODE, key, what, "write an address that stays on the node"));
+        }
+    }
+    problems
+}
+
+/// A server on a virtual address would be this node itself, or its peer, reached from the virtual address.
+fn virtual_servers(cluster: &ClusterConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for service in &cluster.services {
+        for server in &service.servers {
+            if let Some(vip) = virtual_addresses.get(&server.address.ip()) {
+                let what = format!(
+                    "{} is virtual (vip {}): the balancer would connect to itself",
+                    server.address, vip.name
+                );
+                let key = format!("service[{}].server[{}].address", service.name, server.name);
+                problems.push(problem(CLUSTER, key, what, "write the address of the server itself"));
+            }
+        }
+    }
+    problems
+}
+
+fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
+    let names: Vec<&str> = cluster.vips.iter().map(|vip| vip.name.as_str()).collect();
+    let mut problems = Vec::new();
+    for name in node.per_vip.keys().filter(|name| !names.contains(&name.as_str())) {
+        let remedy = match did_you_mean(name, &names) {
+            Some(meant) => format!("did you mean [vip.{meant}]?"),
+            None if names.is_empty() => "the cluster has no virtual address; remove the section".to_owned(),
+            None => format!("the cluster has {}; correct the name or remove the section", names.join(", ")),
+        };
+        problems.push(problem(
+            NODE,
+            format!("vip[{name}]"),
+            "no such virtual address in the cluster",
+            remedy,
+        ));
+    }
+    problems
+}
+
+fn missing_interface(vip: &Vip) -> Problem {
+    let remedy = format!("add `interface = \"eth0\"` at the top of the node file or in [vip.{}]", vip.name);
+    problem(
+        NODE,
+        "interface",
+        format!("virtual address {} ({}) has no interface here", vip.name, vip.address),
+        remedy,
+    )
+}
+
+/// A service and the connection between the nodes cannot share a port of this node.
+fn taken_ports(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
+    let Some(own) = node.members.iter().find(|member| member.name == node.name).map(|member| member.address)
+    else {
+        return Vec::new();
+    };
+    let mut problems = Vec::new();
+    for service in &cluster.services {
+        for listen in &service.listen {
+            let same_family = listen.is_ipv4() == own.is_ipv4();
+            let same_address = listen.ip() == own.ip() || listen.ip().is_unspecified();
+            if listen.port() == own.port() && same_family && same_address {
+                let what =
+                    format!("{listen} takes the port on which this node listens for its peers ({own})");
+                let remedy = "choose another port, or name the addresses instead of a wildcard";
+                problems.push(problem(CLUSTER, format!("service[{}].listen", service.name), what, remedy));
+            }
+        }
+    }
+    problems
+}
+
+fn is_witness(node: &NodeConfig) -> bool {
+    node.members.iter().any(|member| member.name == node.name && member.witness)
+}
+
+fn interface(node: &NodeConfig, vip: &Vip) -> Option<String> {
+    let exception = node.per_vip.get(&vip.name).and_then(|exception| exception.interface.clone());
+    exception.or_else(|| node.interface.clone())
+}
+
+/// The virtual addresses as this node is to treat them. A witness treats none.
+///
+/// # Errors
+/// Those without an interface, as [`check_pair`] reports them.
+pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<VipSettings>, Vec<Problem>> {
+    if is_witness(node) {
+        return Ok(Vec::new());
+    }
+    let (mut settings, mut problems) = (Vec::new(), Vec::new());
+    for vip in &cluster.vips {
+        let Some(interface) = interface(node, vip) else {
+            problems.push(missing_interface(vip));
+            continue;
+        };
+        settings.push(VipSettings {
+            name: vip.name.clone(),
+            address: vip.address,
+            interface,
+            id: vip.id,
+            protocol: vip.protocol,
+            mode: vip.mode,
+            priority: node
+                .per_vip
+                .get(&vip.name)
+                .and_then(|exception| exception.priority)
+                .unwrap_or(node.priority),
+            interval: vip.interval,
+            preempt: vip.preempt,
+            password: vip.password.clone(),
+        });
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}

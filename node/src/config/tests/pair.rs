@@ -1,0 +1,159 @@
+use cygnet_ha::vip::Mode;
+
+use super::super::diff::diff;
+use super::*;
+
+fn check(node: &str, cluster: &str) -> String {
+    printed(&check_pair(&parse_node(node, "n").unwrap(), &parse_cluster(cluster, "c").unwrap()))
+}
+
+#[test]
+fn a_good_pair_has_no_problems() {
+    assert_eq!(check(NODE, CLUSTER), "");
+}
+
+#[test]
+fn a_virtual_source_is_refused() {
+    for source in ["\"192.0.2.100\"", "[\"fd00::1\", \"192.0.2.100\"]"] {
+        let node = with(NODE, "interface", &format!("source = {source}\ninterface"));
+        assert_eq!(
+            check(&node, CLUSTER),
+            "node: source: \"192.0.2.100\" is virtual (vip www): it moves away with the address and breaks every \
+             backend session; write this node's own address, or \"auto\""
+        );
+    }
+}
+
+#[test]
+fn a_virtual_member_address_is_refused() {
+    assert_eq!(
+        check(&with(NODE, "10.0.0.2:7300", "192.0.2.100:7300"), CLUSTER),
+        "node: cluster.member[lb2].address: 192.0.2.100:7300 is virtual (vip www): the nodes would lose each other \
+         when it moves; write an address that stays on the node"
+    );
+}
+
+#[test]
+fn a_virtual_server_address_is_refused() {
+    assert_eq!(
+        check(NODE, &with(CLUSTER, "10.1.0.11:8080", "192.0.2.100:8080")),
+        "cluster: service[web].server[s1].address: 192.0.2.100:8080 is virtual (vip www): the balancer would connect \
+         to itself; write the address of the server itself"
+    );
+}
+
+#[test]
+fn a_virtual_address_needs_an_interface_unless_the_node_is_a_witness() {
+    let node = with(NODE, "interface = \"eth0\"\n", "");
+    let problem = "node: interface: virtual address www (192.0.2.100) has no interface here; add `interface = \
+                   \"eth0\"` at the top of the node file or in [vip.www]";
+    assert_eq!(check(&node, CLUSTER), problem);
+    let cluster = parse_cluster(CLUSTER, "c").unwrap();
+    assert_eq!(printed(&vip_settings(&parse_node(&node, "n").unwrap(), &cluster).unwrap_err()), problem);
+    let exception = with(&node, "[cluster]", "[vip.www]\ninterface = \"eth1\"\n[cluster]");
+    assert_eq!(check(&exception, CLUSTER), "");
+    let witness = with(&node, "10.0.0.1:7300\"", "10.0.0.1:7300\"\nwitness = true");
+    assert_eq!(check(&witness, CLUSTER), "");
+    assert_eq!(vip_settings(&parse_node(&witness, "n").unwrap(), &cluster).unwrap(), []);
+}
+
+#[test]
+fn an_exception_for_an_unknown_virtual_address_is_refused() {
+    let node = with(NODE, "[cluster]", "[vip.wwww]\npriority = 90\n[cluster]");
+    assert_eq!(
+        check(&node, CLUSTER),
+        "node: vip[wwww]: no such virtual address in the cluster; did you mean [vip.www]?"
+    );
+    assert_eq!(
+        check(&node, ""),
+        "node: vip[wwww]: no such virtual address in the cluster; the cluster has no virtual address; remove the section"
+    );
+}
+
+#[test]
+fn a_service_on_the_port_of_the_node_connection_is_refused() {
+    for listen in ["0.0.0.0:7300", "10.0.0.1:7300"] {
+        let problems = check(NODE, &with(CLUSTER, "192.0.2.100:80", listen));
+        assert_eq!(
+            problems,
+            format!(
+                "cluster: service[web].listen: {listen} takes the port on which this node listens for its peers \
+                 (10.0.0.1:7300); choose another port, or name the addresses instead of a wildcard"
+            )
+        );
+    }
+    assert_eq!(check(NODE, &with(CLUSTER, "192.0.2.100:80", "[::]:7300")), "");
+    assert_eq!(check(NODE, &with(CLUSTER, "192.0.2.100:80", "192.0.2.100:7300")), "");
+}
+
+#[test]
+fn settings_take_the_exceptions_of_the_node() {
+    let node = with(NODE, "[cluster]", "[vip.www]\ninterface = \"eth1\"\npriority = 90\n[cluster]");
+    let cluster = parse_cluster(CLUSTER, "c").unwrap();
+    let settings = vip_settings(&parse_node(&node, "n").unwrap(), &cluster).unwrap();
+    assert_eq!(settings.len(), 1);
+    assert_eq!((settings[0].interface.as_str(), settings[0].priority), ("eth1", 90));
+    assert_eq!((settings[0].id, settings[0].mode), (51, Mode::Hold));
+    let settings = vip_settings(&parse_node(NODE, "n").unwrap(), &cluster).unwrap();
+    assert_eq!((settings[0].interface.as_str(), settings[0].priority), ("eth0", 100));
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let changes = diff(&parse_cluster(before, "b").unwrap(), &parse_cluster(after, "a").unwrap());
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn comments_and_layout_are_no_difference() {
+    assert_eq!(difference(CLUSTER, &format!("# a comment\n{CLUSTER}\n\n")), "");
+}
+
+#[test]
+fn changed_fields_are_named_with_both_values() {
+    let after = CLUSTER
+        .replace("id = 51", "id = 52\npreempt = false")
+        .replace("[[service.server]]", "sticky = \"30m\"\nidle_timeout = \"never\"\n[[service.server]]");
+    let after = format!("{after}weight = 3\n");
+    assert_eq!(
+        difference(CLUSTER, &after),
+        "~ vip www: id 51 -> 52, preempt true -> false\n\
+         ~ service web: sticky none -> 30m, idle_timeout 1h -> never\n\
+         ~ service web, server s1: weight 1 -> 3"
+    );
+}
+
+#[test]
+fn added_and_removed_objects_are_listed_whole() {
+    let expected = "vip www: address 192.0.2.100, protocol vrrp3, id 51, mode hold, interval 1s, preempt true, \
+                    password none\n\
+                    # service web: listen 192.0.2.100:80, algorithm round-robin, sticky none, connect_timeout 3s, \
+                    blacklist 30s, idle_timeout 1h\n\
+                    # service web, server s1: address 10.1.0.11:8080, weight 1, max 0";
+    assert_eq!(difference("", CLUSTER), format!("+ {}", expected.replace('#', "+")));
+    assert_eq!(difference(CLUSTER, ""), format!("- {}", expected.replace('#', "-")));
+}
+
+#[test]
+fn the_order_of_servers_matters_and_shows() {
+    let second = "[[service.server]]\nname = \"s2\"\naddress = \"10.1.0.12:8080\"\n";
+    let first = "[[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";
+    let base = CLUSTER.replace(first, "");
+    assert_eq!(
+        difference(&format!("{base}{first}{second}"), &format!("{base}{second}{first}")),
+        "~ service web, servers: order s1, s2 -> s2, s1"
+    );
+}
+
+#[test]
+fn a_password_is_compared_and_never_shown() {
+    let carp = |password: &str| {
+        format!(
+            "[[vip]]\nname = \"a\"\naddress = \"192.0.2.1\"\nprotocol = \"carp\"\nid = 1\nmode = \"watch\"\n{password}"
+        )
+    };
+    let (none, one, two) = (carp(""), carp("password = \"none\"\n"), carp("password = \"two\"\n"));
+    assert_eq!(difference(&none, &one), "~ vip a: password none -> (set)");
+    assert_eq!(difference(&one, &two), "~ vip a: password (set) -> (another)");
+    assert!(difference("", &two).ends_with("password (set)"));
+    assert_eq!(difference(&two, &two), "");
+}

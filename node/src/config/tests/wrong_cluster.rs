@@ -1,0 +1,295 @@
+use super::*;
+
+/// Each: what is written instead of which line of the sample, and the whole message.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "name = \"www\"",
+        "name = \"-www\"",
+        "c:2:8: vip[-www].name: \"-www\" does not start with a letter or digit; use letters, digits, `_`, `.` and `-`, first a letter or digit",
+    ),
+    ("name = \"www\"", "", "c:1:1: vip[#1].name: missing; add `name = \"www\"`"),
+    (
+        "192.0.2.100\"\n",
+        "192.0.2.100/24\"\n",
+        "c:3:11: vip[www].address: \"192.0.2.100/24\" has a prefix length; write the address alone: \"192.0.2.100\"",
+    ),
+    (
+        "192.0.2.100\"\n",
+        "192.0.2.100:80\"\n",
+        "c:3:11: vip[www].address: \"192.0.2.100:80\" has a port; write the address alone: \"192.0.2.100\"",
+    ),
+    (
+        "192.0.2.100\"\n",
+        "192.0.2.300\"\n",
+        "c:3:11: vip[www].address: \"192.0.2.300\" is not an IP address; write an IPv4 or IPv6 address such as \"192.0.2.100\" or \"2001:db8::100\"",
+    ),
+    (
+        "192.0.2.100\"\n",
+        "224.0.0.18\"\n",
+        "c:3:11: vip[www].address: \"224.0.0.18\" is a multicast address; write the address of one machine",
+    ),
+    (
+        "192.0.2.100\"\n",
+        "::ffff:192.0.2.1\"\n",
+        "c:3:11: vip[www].address: \"::ffff:192.0.2.1\" is an IPv4 address in IPv6 clothes; write the address of one machine",
+    ),
+    (
+        "192.0.2.100\"\n",
+        "2001:db8::1\"\n",
+        "c:6:8: vip[www].mode: IPv6 addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address",
+    ),
+    (
+        "vrrp3",
+        "vrrp2",
+        "c:6:8: vip[www].mode: vrrp2 addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address, or protocol = \"vrrp3\"",
+    ),
+    (
+        "vrrp3",
+        "carp",
+        "c:6:8: vip[www].mode: carp addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address, or protocol = \"vrrp3\"",
+    ),
+    ("vrrp3", "vrrp", "c:4:12: vip[www].protocol: \"vrrp\" is unknown; did you mean \"vrrp3\"?"),
+    (
+        "vrrp3",
+        "hsrp",
+        "c:4:12: vip[www].protocol: \"hsrp\" is unknown; write one of \"vrrp3\", \"vrrp2\", \"carp\"",
+    ),
+    (
+        "id = 51",
+        "id = 0",
+        "c:5:6: vip[www].id: identifier (VRID or vhid) 0 is out of range; write a whole number from 1 to 255",
+    ),
+    (
+        "id = 51",
+        "id = \"51\"",
+        "c:5:6: vip[www].id: expected an integer, not a string; write a whole number from 1 to 255",
+    ),
+    (
+        "id = 51",
+        "id = 99999999999999999999999999999999999999999999",
+        "c:5:6: vip[www].id: identifier (VRID or vhid) 99999999999999999999999999999999999999999999 is out of range; write a whole number from 1 to 255",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hodl\"",
+        "c:6:8: vip[www].mode: \"hodl\" is unknown; did you mean \"hold\"?",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\ninterval = \"15ms\"",
+        "c:7:12: vip[www].interval: 15ms is not a multiple of 10ms; the protocol counts in such steps",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\ninterval = \"41s\"",
+        "c:7:12: vip[www].interval: \"41s\" is out of range; write a duration from 10ms to 40s 950ms",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\ninterval = \"0s\"",
+        "c:7:12: vip[www].interval: \"0s\" is out of range; write a duration from 10ms to 40s 950ms",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\ninterval = 1",
+        "c:7:12: vip[www].interval: expected a duration, not an integer; write a number with its unit, such as \"500ms\", \"3s\", \"30m\" or \"1h\"",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\ninterval = \"1 sheep\"",
+        "c:7:12: vip[www].interval: \"1 sheep\" is not a duration; write a number with its unit, such as \"500ms\", \"3s\", \"30m\" or \"1h\"",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\npreempt = \"yes\"",
+        "c:7:11: vip[www].preempt: expected true or false, not a string; write true or false, without quotes",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\npassword = \"x\"",
+        "c:7:12: vip[www].password: only CARP has a password; remove it",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\nintervall = \"1s\"",
+        "c:7:1: vip[www].intervall: unknown key; did you mean `interval`?",
+    ),
+    (
+        "[[service]]",
+        "[service]",
+        "c:7:1: service: expected a list of tables, not a table; write each as [[service]]",
+    ),
+    (
+        "name = \"web\"",
+        "name = \"w/b\"",
+        "c:8:8: service[w/b].name: \"w/b\" has the character '/'; use letters, digits, `_`, `.` and `-`, first a letter or digit",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "",
+        "c:7:1: service[web].listen: the service listens nowhere; add `listen = [\"192.0.2.100:80\"]`",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "listen = [\"192.0.2.100\"]",
+        "c:9:11: service[web].listen: \"192.0.2.100\" has no port; write it with the port, such as \"192.0.2.100:80\"",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "listen = [\"192.0.2.100:0\"]",
+        "c:9:11: service[web].listen: \"192.0.2.100:0\" has port 0; write a port from 1 to 65535",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "listen = [\"1.2.3.4:80\", \"0.0.0.0:80\"]",
+        "c:9:25: service[web].listen: 0.0.0.0:80 overlaps 1.2.3.4:80 of this service; a wildcard takes the whole port: write the addresses one by one",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "listen = [\"1.2.3.4:80\", \"1.2.3.4:80\"]",
+        "c:9:25: service[web].listen: this service already listens on 1.2.3.4:80; remove one of the two",
+    ),
+    (
+        "listen = [\"192.0.2.100:80\"]",
+        "listen = [\"2001:db8::1:80\"]",
+        "c:9:11: service[web].listen: \"2001:db8::1:80\" has no port; write it with the port, such as \"[2001:db8::1:80]:80\"",
+    ),
+    (
+        "[[service.server]]",
+        "algorithm = \"round_robin\"\n[[service.server]]",
+        "c:10:13: service[web].algorithm: \"round_robin\" is unknown; did you mean \"round-robin\"?",
+    ),
+    (
+        "[[service.server]]",
+        "algorithm = \"hash\"\n[[service.server]]",
+        "c:10:13: service[web].algorithm: \"hash\" is unknown; write one of \"round-robin\", \"least-connections\"",
+    ),
+    (
+        "[[service.server]]",
+        "sticky = \"0s\"\n[[service.server]]",
+        "c:10:10: service[web].sticky: \"0s\" is out of range; write a duration from 1s to 30days",
+    ),
+    (
+        "name = \"s1\"",
+        "name = \"s1\"\nweight = 0",
+        "c:12:10: service[web].server[s1].weight: weight 0 is out of range; write a whole number from 1 to 256; to take a server out of service: `cygnet server drain SERVICE SERVER`",
+    ),
+    (
+        "name = \"s1\"",
+        "name = \"s1\"\nmax = -1",
+        "c:12:7: service[web].server[s1].max: limit -1 is out of range; write a whole number from 0 to 1000000",
+    ),
+    (
+        "10.1.0.11:8080",
+        "192.0.2.100:80",
+        "c:12:11: service[web].server[s1].address: 192.0.2.100:80 is where service web listens: connections would go round in a circle; write the address of the server itself",
+    ),
+    (
+        "id = 51",
+        "id = ",
+        "c:5:6: not valid TOML: string values must be quoted, expected literal string; strings stand in double quotes, tables in [brackets]",
+    ),
+];
+
+#[test]
+fn each_wrong_cluster_file_is_named_with_line_column_key_and_remedy() {
+    for (line, replacement, expected) in WRONG {
+        let problems = parse_cluster(&with(CLUSTER, line, replacement), "c").unwrap_err();
+        assert_eq!(printed(&problems), *expected, "for {replacement}");
+    }
+}
+
+/// The sample followed by another object.
+fn followed_by(more: &str) -> String {
+    printed(&parse_cluster(&format!("{CLUSTER}{more}"), "c").unwrap_err())
+}
+
+#[test]
+fn what_must_be_unique_is() {
+    let vip = "[[vip]]\nname = \"www\"\naddress = \"192.0.2.100\"\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
+    assert_eq!(
+        followed_by(vip),
+        "c:14:8: vip[www].name: www is taken by the vip www above; give each its own name\n\
+         c:15:11: vip[www].address: 192.0.2.100 is taken by the vip www above; give each its own address\n\
+         c:17:6: vip[www].id: vrrp3 51 is taken by the vip www above; give each its own id"
+    );
+    let service = "[[service]]\nname = \"web\"\nlisten = \"192.0.2.100:80\"\n\
+                   [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n\
+                   [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";
+    assert_eq!(
+        followed_by(service),
+        "c:14:8: service[web].name: web is taken by the service web above; give each its own name\n\
+         c:15:10: service[web].listen: this service already listens on 192.0.2.100:80; remove one of the two\n\
+         c:20:8: service[web].server[s1].name: s1 is taken by the server s1 above; give each its own name\n\
+         c:21:11: service[web].server[s1].address: 10.1.0.11:8080 is taken by the server s1 above; give each its own address"
+    );
+}
+
+#[test]
+fn a_wildcard_shares_its_port_with_nothing() {
+    let service = "[[service]]\nname = \"all\"\nlisten = [\"0.0.0.0:80\"]\n\
+                   [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";
+    assert_eq!(
+        followed_by(service),
+        "c:15:11: service[all].listen: 0.0.0.0:80 overlaps 192.0.2.100:80 of service web; \
+         a wildcard takes the whole port: write the addresses one by one"
+    );
+}
+
+#[test]
+fn a_service_without_servers_is_refused() {
+    let service = "[[service]]\nname = \"none\"\nlisten = [\"192.0.2.100:81\"]\n";
+    assert_eq!(
+        followed_by(service),
+        "c:13:1: service[none].server: the service has no servers; add each as [[service.server]] with name and address"
+    );
+}
+
+#[test]
+fn all_problems_are_reported_at_once_and_in_order() {
+    let text = "[[vip]]\nid = 0\n[[service]]\nname = \"a b\"\nlisten = [\"x\"]\nblacklist = 3\n";
+    let problems = parse_cluster(text, "c").unwrap_err();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "vip[#1].name",
+            "vip[#1].address",
+            "vip[#1].protocol",
+            "vip[#1].mode",
+            "vip[#1].id",
+            "service[a b].server",
+            "service[a b].name",
+            "service[a b].listen",
+            "service[a b].blacklist",
+        ]
+    );
+}
+
+#[test]
+fn limits_are_named() {
+    let problems = parse_cluster(&" ".repeat(TEXT_BYTES_MAX + 1), "c").unwrap_err();
+    assert_eq!(
+        printed(&problems),
+        "c: the text has 262145 bytes, and 262144 is the limit; split it over several clusters"
+    );
+    let long = with(CLUSTER, "\"web\"", &format!("\"{}\"", "w".repeat(64)));
+    assert!(printed(&parse_cluster(&long, "c").unwrap_err()).contains("has 64 bytes, and 63 is the limit"));
+    let many = "[[vip]]\n".repeat(300);
+    let problems = parse_cluster(&many, "c").unwrap_err();
+    assert_eq!(problems.len(), PROBLEMS_MAX);
+    assert_eq!(problems[0].what, "300 of them, and 255 is the limit");
+    let carp = "[[vip]]\nname = \"a\"\naddress = \"192.0.2.1\"\nprotocol = \"carp\"\nid = 1\nmode = \"watch\"\n\
+                password = \"12345678901234567890\"\ninterval = \"1500ms\"\n";
+    assert_eq!(
+        printed(&parse_cluster(carp, "c").unwrap_err()),
+        "c:7:12: vip[a].password: the password has 20 bytes, not 1 to 19; use the one that the other speakers use\n\
+         c:8:12: vip[a].interval: 1s 500ms is not a multiple of 1s; the protocol counts in such steps"
+    );
+}
+
+#[test]
+fn a_message_never_carries_control_characters() {
+    let problems = parse_cluster("\"a\\u001b[31m\" = 1\n", "c").unwrap_err();
+    assert_eq!(printed(&problems), "c:1:1: a\\u{1b}[31m: unknown key; known here: vip, service");
+}
