@@ -1,3 +1,5 @@
 //! The program `cygnet` as a library: configuration, balancing, moving bytes, control, command line.
 
+pub mod balance;
 pub mod config;
+pub mod plan;
