@@ -1,3 +1,135 @@
-//! The command `cygnet-lab`.
+//! The command `cygnet-lab`: a pair to play with, a demonstration, and the programs that run inside the nodes.
 
-fn main() {}
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use cygnet_lab::{backend, clients, probe};
+
+#[derive(Parser)]
+#[command(name = "cygnet-lab", about = "A pair of balancers in network namespaces", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures what a client sees (runs in the client's node).
+    #[command(hide = true)]
+    Probe(ProbeArguments),
+    /// A server (runs in a server's node).
+    #[command(hide = true)]
+    Backend {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// One request.
+    #[command(hide = true)]
+    Ask {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        source: Option<IpAddr>,
+    },
+    /// Many clients with an address each.
+    #[command(hide = true)]
+    Clients(ClientsArguments),
+}
+
+#[derive(Args)]
+struct ProbeArguments {
+    #[arg(long)]
+    target: SocketAddr,
+    #[arg(long, default_value_t = 2000)]
+    interval_us: u64,
+    #[arg(long, default_value_t = 250)]
+    deadline_ms: u64,
+    #[arg(long, default_value_t = 5)]
+    sessions: usize,
+    #[arg(long, default_value_t = 50)]
+    session_interval_ms: u64,
+    /// Ends after this time; without it, with the standard input.
+    #[arg(long)]
+    duration_ms: Option<u64>,
+}
+
+#[derive(Args)]
+struct ClientsArguments {
+    #[arg(long)]
+    target: SocketAddr,
+    #[arg(long)]
+    first: Ipv4Addr,
+    #[arg(long)]
+    count: u32,
+    #[arg(long, default_value_t = 2000)]
+    rate: u32,
+    #[arg(long, default_value_t = 64)]
+    at_once: usize,
+    #[arg(long, default_value_t = 5000)]
+    deadline_ms: u64,
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cygnet-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Probe(arguments) => runtime()?.block_on(probe_run(&arguments)),
+        Command::Backend { name, listen } => runtime()?.block_on(backend::serve(&name, listen)),
+        Command::Ask { target, source } => runtime()?.block_on(ask(target, source)),
+        Command::Clients(arguments) => runtime()?.block_on(clients_run(&arguments)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+async fn probe_run(arguments: &ProbeArguments) -> Result<()> {
+    let settings = probe::Settings {
+        target: arguments.target,
+        interval: Duration::from_micros(arguments.interval_us.max(100)),
+        deadline: Duration::from_millis(arguments.deadline_ms),
+        sessions: arguments.sessions,
+        session_interval: Duration::from_millis(arguments.session_interval_ms.max(1)),
+    };
+    probe::run(settings, arguments.duration_ms.map(Duration::from_millis)).await
+}
+
+async fn ask(target: SocketAddr, source: Option<IpAddr>) -> Result<()> {
+    // One that nobody has to wait for: longer than the kernel's first two retransmissions.
+    let deadline = Duration::from_secs(5);
+    match probe::request(target, source, deadline).await {
+        Ok(answer) => println!("{} {}", answer.server, answer.peer),
+        Err(failure) => anyhow::bail!("{failure:?}"),
+    }
+    Ok(())
+}
+
+async fn clients_run(arguments: &ClientsArguments) -> Result<()> {
+    let crowd = clients::Crowd {
+        target: arguments.target,
+        first: arguments.first,
+        count: arguments.count,
+        rate: arguments.rate,
+        at_once: arguments.at_once,
+        deadline: Duration::from_millis(arguments.deadline_ms),
+        list: arguments.list,
+    };
+    println!("{}", serde_json::to_string(&clients::run(crowd).await?)?);
+    Ok(())
+}

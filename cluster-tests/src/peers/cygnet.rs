@@ -1,0 +1,312 @@
+//! Cygnet itself, seen from outside: its program, its two files, its commands.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::write_config;
+use crate::command::{self, Signal};
+use crate::pair::{BACK, BALANCERS, FRONT, SERVERS, SERVICE, VIP, VRID, WITNESS, back_address};
+use crate::process::{self, Process, in_node};
+use crate::{enter, wait};
+
+/// How long a node may take to start, to end, or to agree with the others on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// The port between the nodes.
+const PEER_PORT: u16 = 7300;
+
+/// The program: `CYGNET_BIN`, else next to this program, else in the other profile's folder.
+///
+/// # Errors
+/// If it has not been built.
+pub fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CYGNET_BIN") {
+        return Ok(path.into());
+    }
+    let target =
+        std::env::current_exe()?.ancestors().find(|path| path.ends_with("target")).map(Path::to_owned);
+    let built = |profile: &str| {
+        target.as_ref().map(|target| target.join(profile).join("cygnet")).filter(|path| path.is_file())
+    };
+    let found = process::sibling("cygnet").or_else(|| built("release")).or_else(|| built("debug"));
+    found.context("the program cygnet is not built: cargo build -p cygnet, or set CYGNET_BIN")
+}
+
+/// A node's own file.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The node.
+    pub name: String,
+    /// Its priority.
+    pub priority: u8,
+    /// `"auto"` or an address, as it stands in the file.
+    pub source: String,
+    /// The members of the cluster; `w1` is a witness.
+    pub members: Vec<String>,
+}
+
+impl NodeSettings {
+    /// lb1 with priority 150 and lb2 with 100, two voters, source `auto`.
+    #[must_use]
+    pub fn pair() -> [Self; 2] {
+        BALANCERS.map(|name| Self::new(name, &BALANCERS))
+    }
+
+    /// A node among `members`.
+    #[must_use]
+    pub fn new(name: &str, members: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            priority: if name == BALANCERS[0] { 150 } else { 100 },
+            source: "auto".to_owned(),
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+        }
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { name, priority, source, .. } = self;
+        let interface = if name == WITNESS { BACK } else { FRONT };
+        let mut text = format!(
+            "name = \"{name}\"\nstate_dir = \"{}\"\napi = \"{}\"\nworkers = 2\nsource = \"{source}\"\n\
+             interface = \"{interface}\"\npriority = {priority}\n\n[cluster]\nname = \"lab\"\n",
+            state_dir(name).display(),
+            api(name).display(),
+        );
+        for member in &self.members {
+            let id = if member == WITNESS { 3 } else { 1 + usize::from(member != BALANCERS[0]) };
+            let address = back_address(member);
+            text.push_str(&format!(
+                "[[cluster.member]]\nid = {id}\nname = \"{member}\"\naddress = \"{address}:{PEER_PORT}\"\n"
+            ));
+            if member == WITNESS {
+                text.push_str("witness = true\n");
+            }
+        }
+        text
+    }
+}
+
+fn state_dir(node: &str) -> PathBuf {
+    Path::new(enter::FILES).join(format!("state-{node}"))
+}
+
+fn api(node: &str) -> PathBuf {
+    Path::new(enter::FILES).join(format!("{node}.sock"))
+}
+
+/// The cluster's file.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// `hold` or `watch`.
+    pub mode: &'static str,
+    /// Between advertisements, ms.
+    pub interval_ms: u64,
+    /// Whether the preferred node takes the address back.
+    pub preempt: bool,
+    /// How long clients are remembered, for example `30m`.
+    pub sticky: Option<&'static str>,
+    /// Listening addresses beside the virtual one.
+    pub also_listen: Vec<String>,
+}
+
+impl Default for ClusterSettings {
+    /// 50 ms, preemption, no memory of clients.
+    fn default() -> Self {
+        Self { mode: "hold", interval_ms: 50, preempt: true, sticky: None, also_listen: Vec::new() }
+    }
+}
+
+impl ClusterSettings {
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { mode, interval_ms, preempt, .. } = self;
+        let mut listen = vec![SERVICE.to_string()];
+        listen.extend(self.also_listen.clone());
+        let mut text = format!(
+            "[[vip]]\nname = \"www\"\naddress = \"{VIP}\"\nprotocol = \"vrrp3\"\nid = {VRID}\nmode = \"{mode}\"\n\
+             interval = \"{interval_ms}ms\"\npreempt = {preempt}\n\n\
+             [[service]]\nname = \"web\"\nlisten = {listen:?}\nalgorithm = \"round-robin\"\nblacklist = \"2s\"\n"
+        );
+        if let Some(sticky) = self.sticky {
+            text.push_str(&format!("sticky = \"{sticky}\"\n"));
+        }
+        for (name, address) in SERVERS {
+            text.push_str(&format!("[[service.server]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
+        }
+        text
+    }
+}
+
+/// A virtual address as a node shows it (the fields that scenarios look at).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VipFacts {
+    /// The name in the configuration.
+    pub name: String,
+    /// `down`, `standby` or `active`.
+    pub role: String,
+    /// Why.
+    pub reason: String,
+    /// Who advertises as active.
+    pub holder: Option<IpAddr>,
+    /// Who else claims it.
+    pub rivals: Vec<IpAddr>,
+    /// Whether the address is on the node.
+    pub address_present: bool,
+}
+
+/// A running Cygnet node. Dropping it kills it.
+#[derive(Debug)]
+pub struct Cygnet {
+    /// Its name and node.
+    pub name: String,
+    /// The process.
+    pub process: Process,
+}
+
+impl Cygnet {
+    /// Starts a node; does not wait for it.
+    ///
+    /// # Errors
+    /// If the program is missing.
+    pub fn start(settings: &NodeSettings) -> Result<Self> {
+        let name = settings.name.clone();
+        std::fs::create_dir_all(state_dir(&name))?;
+        let config = write_config(&format!("{name}.toml"), &settings.text())?;
+        let mut command = in_node(&name, program()?);
+        command.args(["run", "--config"]).arg(config);
+        let process = Process::start(&format!("cygnet-{name}"), command)?;
+        Ok(Self { name, process })
+    }
+
+    /// Starts the nodes, waits until they agree on a leader, and applies `cluster`.
+    ///
+    /// # Errors
+    /// If that does not come about within [`LIMIT`].
+    pub fn start_all(nodes: &[NodeSettings], cluster: &ClusterSettings) -> Result<Vec<Self>> {
+        let started: Vec<Self> = nodes.iter().map(Self::start).collect::<Result<_>>()?;
+        let first = started.first().context("no nodes")?;
+        first.apply(&cluster.text())?;
+        Ok(started)
+    }
+
+    /// Runs a command of `cygnet` against this node, whatever its exit code.
+    ///
+    /// # Errors
+    /// If the program is missing.
+    pub fn command(&self, args: &[&str]) -> Result<Output> {
+        command_against(&self.name, args)
+    }
+
+    /// Runs a command with `-o json` and gives what it printed.
+    ///
+    /// # Errors
+    /// If it does not end with 0 or does not print JSON.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        let output = self.command(&all)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cygnet {}: {}: {said}{error}", all.join(" "), output.status);
+        serde_json::from_str(&said).with_context(|| format!("cygnet {}: {said}", all.join(" ")))
+    }
+
+    /// Applies a cluster configuration, again and again until the cluster takes it.
+    ///
+    /// # Errors
+    /// If it has not within [`LIMIT`]; the last refusal is in the error.
+    pub fn apply(&self, text: &str) -> Result<()> {
+        let mut last = String::new();
+        let outcome = wait::until(LIMIT, "the configuration to be committed", || {
+            let output = self.try_apply(text)?;
+            last = format!("{}{}", output.status, String::from_utf8_lossy(&output.stderr));
+            Ok(output.status.success().then_some(()))
+        });
+        outcome.context(last)
+    }
+
+    /// Applies a cluster configuration once.
+    ///
+    /// # Errors
+    /// If the program is missing.
+    pub fn try_apply(&self, text: &str) -> Result<Output> {
+        let file = write_config("cluster.toml", text)?;
+        self.command(&["config", "apply", &file.display().to_string(), "--yes"])
+    }
+
+    /// The virtual address of the pair as this node sees it.
+    ///
+    /// # Errors
+    /// If the node does not answer or does not know it.
+    pub fn vip(&self) -> Result<VipFacts> {
+        let shown = self.json(&["vip"])?;
+        let list = shown.as_array().or_else(|| shown.get("vips").and_then(Value::as_array));
+        let first = list.and_then(|vips| vips.first()).with_context(|| shown.to_string())?;
+        serde_json::from_value(first.clone()).with_context(|| shown.to_string())
+    }
+
+    /// Waits until the node sees the virtual address as `condition` wants it.
+    ///
+    /// # Errors
+    /// If that has not come within `limit`.
+    pub fn wait_vip(
+        &self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&VipFacts) -> bool,
+    ) -> Result<VipFacts> {
+        let mut last = None;
+        let outcome = wait::until(limit, what, || {
+            // A node that starts does not answer yet.
+            let Ok(facts) = self.vip() else { return Ok(None) };
+            last = Some(facts.clone());
+            Ok(condition(&facts).then_some(facts))
+        });
+        outcome.with_context(|| format!("{} says {last:?}", self.name))
+    }
+
+    /// Kills it with -9.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Freezes or continues it.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Stops it in an orderly way: it resigns.
+    ///
+    /// # Errors
+    /// If it does not end, or not with 0.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop(LIMIT)?;
+        ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+}
+
+/// Runs a command of `cygnet` in `node` against the daemon there.
+///
+/// # Errors
+/// If the program is missing.
+pub fn command_against(node: &str, args: &[&str]) -> Result<Output> {
+    let mut all = vec![format!("--net=/run/netns/{node}"), "--".into(), program()?.display().to_string()];
+    all.extend(["--api".into(), api(node).display().to_string()]);
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    command::output("nsenter", &all)
+}
