@@ -1,1 +1,3 @@
 //! The lab: nodes, links and faults in network namespaces.
+
+pub mod bench;
