@@ -18,3 +18,5 @@ pub mod peers;
 pub mod probe;
 pub mod process;
 pub mod wait;
+
+pub mod bench;

@@ -1,0 +1,63 @@
+# The front door. Each target is a script or one cargo command, so that nothing needs make.
+#   make demo         the pair, two servers and a client on this machine, live
+#   make test         all tests, with totals
+.DEFAULT_GOAL := help
+.PHONY: help deps bench-deps build release demo test check bench bench-quick bars man vagrant-check install fuzz-build clean
+
+SHELL := /bin/sh
+export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROFILE ?= dev
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Handed on: make demo ARGS="--help", make bench ARGS="--rounds 9".
+ARGS ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+deps: ## install what building, the demo and the tests need (Debian 12)
+	@scripts/deps.sh build
+
+bench-deps: ## the same, and the peers, wrk and strace for the benchmarks
+	@scripts/deps.sh bench
+
+build: deps ## everything, in the dev profile
+	cargo build --workspace --all-targets --locked
+
+release: deps ## target/release/cygnet and cygnet-lab
+	cargo build --release --locked -p cygnet -p cygnet-cluster-tests
+
+demo: release ## two balancers share an address, serve, die and take over: live
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-lab demo $(ARGS)
+
+test: deps ## all tests (PROFILE=release for the other profile, TEST_ARGS=name for some)
+	@PROFILE=$(PROFILE) scripts/test.sh
+
+check: deps ## formatting, lints, dependencies, documentation
+	@scripts/check.sh
+
+bench: bench-deps release ## CPU per request, per connection, per GB beside HAProxy, nginx and Pen
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench run $(ARGS)
+
+bench-quick: bench-deps release ## system calls per request and per connection, with limits that fail
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench calls $(ARGS)
+
+bars: bench-deps release ## every published speed limit, measured; fails when one is missed
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench calls
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench run --limit $(ARGS)
+
+vagrant-check: ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
+	@scripts/vagrant-check.sh
+
+man: deps ## the manual pages, in target/man
+	cargo run --locked -p cygnet -- man $(TARGET)/man
+
+install: ## after `make release`: the program and the systemd unit, below $(DESTDIR)$(PREFIX)
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh
+
+fuzz-build: deps ## the fuzz targets compile
+	cargo check --manifest-path fuzz/Cargo.toml --all-targets
+
+clean: ## remove what was built
+	cargo clean

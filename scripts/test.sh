@@ -1,0 +1,80 @@
+#!/bin/sh
+# All tests, and their totals. Exits with the runner's status.
+#
+#   PROFILE=dev      cargo profile (dev or release)
+#   TEST_ARGS=...    handed to the runner, for instance a name
+#
+# The dev profile is the default: it checks overflows and debug assertions, and it builds in a third of the time on a
+# small CI machine; the gaps that the cluster tests measure are made of timers (50 ms advertisements), not of CPU.
+set -eu
+. "$(dirname -- "$0")/common.sh"
+cd "$ROOT"
+
+PROFILE=${PROFILE:-dev}
+case $PROFILE in
+    dev) folder=debug ;;
+    *) folder=$PROFILE ;;
+esac
+LOG=$TARGET/test.log
+TOTALS=$TARGET/test-totals.txt
+mkdir -p "$TARGET"
+: >"$LOG"
+rm -f "$TOTALS"
+
+# Cluster tests start the real program. Cargo does not build another package's binary for them, so it comes first.
+cargo build --workspace --bins --profile "$PROFILE" --locked
+CYGNET_BIN=${CYGNET_BIN:-$TARGET/$folder/cygnet}
+export CYGNET_BIN
+
+# Runs a command, shows its output as it comes, keeps a copy; the status is the command's, not tee's.
+logged() {
+    rm -f "$LOG.status"
+    {
+        status=0
+        "$@" || status=$?
+        echo "$status" >"$LOG.status"
+    } 2>&1 | tee -a "$LOG"
+    return "$(cat "$LOG.status")"
+}
+
+# The sum over all "test result:" lines of cargo test.
+sum_results() {
+    awk '/^test result:/ { for (i = 2; i <= NF; i++) {
+            if ($i ~ /^passed/) passed += $(i - 1)
+            if ($i ~ /^failed/) failed += $(i - 1)
+            if ($i ~ /^ignored/) ignored += $(i - 1) } }
+        END { printf "%d tests run: %d passed, %d failed, %d ignored\n", passed + failed, passed, failed, ignored }' "$1"
+}
+
+result=0
+if cargo nextest --version >/dev/null 2>&1; then
+    # .config/nextest.toml: what needs the machine for itself runs alone; no retries.
+    # shellcheck disable=SC2086 # words
+    logged cargo nextest run --workspace --cargo-profile "$PROFILE" --locked --no-fail-fast ${TEST_ARGS:-} || result=$?
+    # Colours or not, the line is the runner's own.
+    totals=$(sed 's/\x1b\[[0-9;]*m//g' "$LOG" | grep -E '^ +Summary ' | tail -n 1 | sed 's/^ *//') || totals=""
+    [ -n "$totals" ] || totals="the runner gave no totals: see above"
+else
+    say "cargo-nextest is not installed: using cargo test"
+    # shellcheck disable=SC2086
+    logged cargo test --workspace --exclude cygnet-cluster-tests --profile "$PROFILE" --locked --no-fail-fast --all-targets ${TEST_ARGS:-} ||
+        result=$?
+    # One at a time: these tests measure times, and each has a small network of its own.
+    # shellcheck disable=SC2086
+    logged cargo test -p cygnet-cluster-tests --profile "$PROFILE" --locked --no-fail-fast --all-targets ${TEST_ARGS:-} -- --test-threads=1 ||
+        result=$?
+    totals=$(sum_results "$LOG")
+fi
+if [ -z "${TEST_ARGS:-}" ]; then # nextest has no part in these
+    doctests=0
+    logged cargo test --workspace --doc --profile "$PROFILE" --locked || doctests=$?
+    if [ "$doctests" -ne 0 ]; then
+        totals="$totals; documentation tests FAILED"
+        if [ "$result" -eq 0 ]; then result=$doctests; fi
+    fi
+fi
+
+say "$totals" >"$TOTALS"
+say ""
+say "Totals: $totals"
+exit "$result"
