@@ -8,6 +8,8 @@ pub mod advert;
 pub mod announce;
 pub mod capture;
 pub mod kernel;
+pub mod socket;
+pub mod source;
 mod sys;
 #[cfg(test)]
 mod testns;
