@@ -150,9 +150,27 @@ fn a_node_killed_with_9_leaves_no_address_behind() {
 fn the_guard_survives_a_kill_of_the_nodes_whole_group() {
     in_namespace(|| {
         let mut node = node("hold");
+        assert!(is_held() && runs(node.guard));
         program("kill", &format!("-KILL -- -{}", node.process.id()));
         expect_cleaned(node.guard);
         node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn the_nodes_death_is_noticed_also_while_somebody_keeps_the_pipe_open() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        let pipe = fs::read_link(format!("/proc/{}/fd/0", node.guard)).expect("the guard's input");
+        let files = fs::read_dir(format!("/proc/{}/fd", node.process.id())).expect("the node's files");
+        let mut files = files.map(|file| file.expect("a file").path());
+        let end = files.find(|file| fs::read_link(file).is_ok_and(|link| link == pipe)).expect("the pipe");
+        let kept = fs::File::options().write(true).open(end).expect("the pipe's other end");
+        assert!(is_held() && runs(node.guard));
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+        drop(kept);
     });
 }
 
