@@ -15,4 +15,5 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testns;
+pub mod pcap;
 pub mod wire;
