@@ -5,7 +5,10 @@
 use std::ffi::CString;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -104,4 +107,70 @@ pub(crate) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, always answers with the same number, and closes only when it is dropped, which the
     // `AsyncFd` that takes it does after it has taken it off the poll set.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, INPUT) }?)
+}
+
+/// Makes reads and writes through this descriptor's open file return `WouldBlock` instead of waiting.
+pub(crate) fn set_nonblocking(file: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: F_GETFL takes no further argument and touches no memory.
+    let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: F_SETFL takes an int and touches no memory.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+}
+
+/// A descriptor that becomes readable when the process ends (Linux 5.3).
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = check(libc::c_int::try_from(descriptor).unwrap_or(-1))?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Starts a session of our own, so that signals to the parent's group or terminal do not reach us. Succeeds as well if
+/// this process leads its session already.
+pub(crate) fn own_session() -> io::Result<()> {
+    // SAFETY: the calls take no pointer and change only the session of this process.
+    let (session, own) = unsafe { (libc::getsid(0), libc::getpid()) };
+    if session == own {
+        return Ok(());
+    }
+    // SAFETY: as above; async-signal-safe, so also fit for the time between fork and exec.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Has the child start a session of its own before it becomes the new program, so that no signal to our group or
+/// terminal can reach it, not even in its first moments.
+pub(crate) fn start_in_own_session(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec the closure makes only calls that are async-signal-safe (getsid, getpid, setsid),
+    // allocates nothing and takes no lock.
+    unsafe { command.pre_exec(own_session) }
+}
+
+/// Ignores a signal from now on.
+pub(crate) fn ignore_signal(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: SIG_IGN is no function of ours, so no code runs in signal context.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Waits until one of the descriptors can be read, is closed at the other end, or `timeout` is over (`None`: for ever).
+/// Says of each whether it is so.
+pub(crate) fn wait_readable<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // Rounded up: a wait of part of a millisecond must not become a busy loop.
+    let timeout = timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+    // SAFETY: pointer and length describe `polled`, which the kernel may read and write until the call returns.
+    match check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) }) {
+        Ok(_) => Ok(polled.map(|entry| entry.revents != 0)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
+        Err(error) => Err(error),
+    }
 }
