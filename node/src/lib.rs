@@ -1,3 +1,5 @@
 //! The program `cygnet` as a library: configuration, balancing, moving bytes, control, command line.
 
+pub mod cli;
 pub mod config;
+pub mod control;
