@@ -3,3 +3,6 @@
 pub mod balance;
 pub mod config;
 pub mod plan;
+pub mod cli;
+pub mod config;
+pub mod control;

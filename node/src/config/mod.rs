@@ -6,6 +6,7 @@
 
 mod cluster;
 pub mod diff;
+mod locate;
 pub mod model;
 mod node;
 mod pair;
@@ -21,9 +22,11 @@ pub use cluster::{
     LISTENS_MAX, PASSWORD_BYTES_MAX, SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX, parse_cluster,
     protocol_word,
 };
+pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
-pub use pair::{check_pair, vip_settings};
+pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings};
 pub use problem::{PROBLEMS_MAX, Problem};
+pub(crate) use section::shortened;
 pub use values::{INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
 
 /// Longest configuration text in bytes. The cluster's text is one entry of the replicated log, kept in memory a few

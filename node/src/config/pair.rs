@@ -7,11 +7,12 @@ use cygnet_ha::vip::VipSettings;
 
 use super::model::{ClusterConfig, NodeConfig, Source, Vip};
 use super::problem::{Problem, did_you_mean};
+use super::{locate, parse_cluster};
 
-/// The name of the node's file in problems that belong to no line.
-const NODE: &str = "node";
-/// The name of the cluster's file in problems that belong to no line.
-const CLUSTER: &str = "cluster";
+/// The name of the node's file in the problems of [`check_pair`].
+pub const NODE_FILE: &str = "node";
+/// The name of the cluster's file in the problems of [`check_pair`].
+pub const CLUSTER_FILE: &str = "cluster";
 
 fn problem(
     file: &str,
@@ -24,7 +25,7 @@ fn problem(
 }
 
 /// Checks what a node file and a cluster file say about each other. The problems carry no line, since the models do
-/// not know where they came from; `file` is `node` or `cluster`.
+/// not know where they came from; `file` is [`NODE_FILE`] or [`CLUSTER_FILE`]. [`super::locate`] finds the lines again.
 #[must_use]
 pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     let virtual_addresses: BTreeMap<IpAddr, &Vip> =
@@ -42,6 +43,20 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems
 }
 
+/// Reads a cluster file and checks it against a node: whether that node could run it. This is what every node is asked
+/// before a change is committed.
+///
+/// # Errors
+/// Every problem found, in the order of the text where it has a line.
+pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<ClusterConfig, Vec<Problem>> {
+    let cluster = parse_cluster(text, file)?;
+    let mut problems = check_pair(node, &cluster);
+    for problem in &mut problems {
+        locate(problem, CLUSTER_FILE, file, text);
+    }
+    if problems.is_empty() { Ok(cluster) } else { Err(problems) }
+}
+
 /// Invariant 2: a connection to a server never starts from a virtual address.
 fn virtual_source(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
     let Source::Fixed(sources) = &node.source else { return Vec::new() };
@@ -53,7 +68,7 @@ fn virtual_source(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>)
         )
     };
     let remedy = "write this node's own address, or \"auto\"";
-    virtual_sources.map(|vip| problem(NODE, "source", what(vip), remedy)).collect()
+    virtual_sources.map(|vip| problem(NODE_FILE, "source", what(vip), remedy)).collect()
 }
 
 fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
@@ -65,7 +80,7 @@ fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>
                 member.address, vip.name
             );
             let key = format!("cluster.member[{}].address", member.name);
-            problems.push(problem(NODE, key, what, "write an address that stays on the node"));
+            problems.push(problem(NODE_FILE, key, what, "write an address that stays on the node"));
         }
     }
     problems
@@ -82,7 +97,7 @@ fn virtual_servers(cluster: &ClusterConfig, virtual_addresses: &BTreeMap<IpAddr,
                     server.address, vip.name
                 );
                 let key = format!("service[{}].server[{}].address", service.name, server.name);
-                problems.push(problem(CLUSTER, key, what, "write the address of the server itself"));
+                problems.push(problem(CLUSTER_FILE, key, what, "write the address of the server itself"));
             }
         }
     }
@@ -99,7 +114,7 @@ fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem
             None => format!("the cluster has {}; correct the name or remove the section", names.join(", ")),
         };
         problems.push(problem(
-            NODE,
+            NODE_FILE,
             format!("vip[{name}]"),
             "no such virtual address in the cluster",
             remedy,
@@ -111,7 +126,7 @@ fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem
 fn missing_interface(vip: &Vip) -> Problem {
     let remedy = format!("add `interface = \"eth0\"` at the top of the node file or in [vip.{}]", vip.name);
     problem(
-        NODE,
+        NODE_FILE,
         "interface",
         format!("virtual address {} ({}) has no interface here", vip.name, vip.address),
         remedy,
@@ -133,7 +148,12 @@ fn taken_ports(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
                 let what =
                     format!("{listen} takes the port on which this node listens for its peers ({own})");
                 let remedy = "choose another port, or name the addresses instead of a wildcard";
-                problems.push(problem(CLUSTER, format!("service[{}].listen", service.name), what, remedy));
+                problems.push(problem(
+                    CLUSTER_FILE,
+                    format!("service[{}].listen", service.name),
+                    what,
+                    remedy,
+                ));
             }
         }
     }

@@ -223,7 +223,7 @@ pub(super) fn wrong_type(expected: &str, got: &DeValue<'_>, remedy: &str) -> Fau
 }
 
 /// A foreign text, fit to stand in a message: control characters escaped, cut when long.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     /// Characters of a foreign text shown in a message.
     const SHOWN_MAX: usize = 64;
     let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();

@@ -1,0 +1,200 @@
+use serde_json::Value;
+
+use super::{Served, Terminal, run, run_on};
+use crate::cli::Exit;
+use crate::control::tests::fake::{CLUSTER, NODE};
+use crate::control::types::{ApiError, ErrorCode};
+
+/// The running configuration with one weight changed.
+fn changed() -> String {
+    format!("{CLUSTER}weight = 3\n")
+}
+
+#[test]
+fn good_files_are_good() {
+    let served = Served::start();
+    let (node, cluster) = (served.file("n.toml", NODE), served.file("c.toml", CLUSTER));
+    let ran = run(&served, &["config", "check", &node, &cluster]);
+    let expected = format!(
+        "{node}: ok, node lb1 of cluster demo\n{cluster}: ok, cluster with 1 virtual addresses and 1 services\n"
+    );
+    assert_eq!((ran.exit, ran.out), (Exit::Ok, expected));
+    let json: Value =
+        serde_json::from_str(&run(&served, &["config", "check", &node, "-o", "json"]).out).unwrap();
+    assert_eq!(json["ok"], true);
+}
+
+#[test]
+fn wrong_files_are_reported_with_all_their_problems_and_lines() {
+    let mut served = Served::start();
+    let node = served.file("n.toml", &NODE.replace("interface =", "source = \"192.0.2.100\"\ninterface ="));
+    let cluster = served.file("c.toml", CLUSTER);
+    let wrong = served.file("w.toml", "[[vip]]\nname = \"x\"\n");
+    // Checking files needs no node.
+    served.stop();
+    let ran = run(&served, &["config", "check", &node, &cluster]);
+    assert_eq!(ran.exit, Exit::Error);
+    assert_eq!(
+        ran.err,
+        format!(
+            "error: the configuration has a problem\n  {node}:2:10: source: \"192.0.2.100\" is virtual (vip www): it \
+             moves away with the address and breaks every backend session; write this node's own address, or \"auto\"\n"
+        )
+    );
+    let ran = run(&served, &["config", "check", &wrong]);
+    assert_eq!((ran.exit, ran.err.lines().count()), (Exit::Error, 5), "{}", ran.err);
+    let json: Value =
+        serde_json::from_str(&run(&served, &["config", "check", &wrong, "-o", "json"]).out).unwrap();
+    assert_eq!((&json["code"], &json["problems"][0]["line"]), (&Value::from("invalid"), &Value::from(1)));
+    let ran = run(&served, &["config", "check", &cluster, &cluster]);
+    assert_eq!(ran.exit, Exit::Usage);
+    let ran = run(&served, &["config", "check", "/nonexistent"]);
+    assert_eq!(ran.exit, Exit::Error);
+    assert!(ran.err.starts_with("error: cannot read /nonexistent: No such file"), "{}", ran.err);
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_not_read_whole() {
+    let served = Served::start();
+    let ran = run(&served, &["config", "check", "/dev/zero"]);
+    assert_eq!(ran.exit, Exit::Error);
+    assert!(ran.err.contains("more than 262144 bytes"), "{}", ran.err);
+    let latin = served.directory().join("latin.toml");
+    std::fs::write(&latin, b"# \xff\n").unwrap();
+    assert!(run(&served, &["config", "check", latin.to_str().unwrap()]).err.contains("not UTF-8"));
+}
+
+#[test]
+fn a_difference_is_shown_and_is_exit_code_3() {
+    let served = Served::start();
+    let (same, other) =
+        (served.file("s.toml", &format!("# same\n{CLUSTER}")), served.file("o.toml", &changed()));
+    let ran = run(&served, &["config", "diff", &same]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, "no difference from v41\n"));
+    let ran = run(&served, &["config", "diff", &other]);
+    assert_eq!(
+        (ran.exit, ran.out.as_str()),
+        (Exit::Differs, "changes to v41:\n  ~ service web, server s2: weight 1 -> 3\n")
+    );
+    let wrong = served.file("w.toml", "[[service]]\n");
+    let ran = run(&served, &["config", "diff", &wrong]);
+    assert_eq!(ran.exit, Exit::Error);
+    assert!(ran.err.contains(&format!("{wrong}:1:1: service[#1].name: missing")), "{}", ran.err);
+}
+
+#[test]
+fn apply_shows_asks_and_commits() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    let ran = run(&served, &["config", "apply", &file, "--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.ends_with("nothing was changed (dry run)\n"), "{}", ran.out);
+    let ran = run(&served, &["config", "apply", &file]);
+    assert_eq!(ran.exit, Exit::Refused);
+    assert_eq!(ran.err, "error: not confirmed: apply 1 change(s) to v41?\n  add --yes\n");
+    let no = run_on(
+        &served.socket(),
+        &["config", "apply", &file],
+        &Terminal { answer: Some("\n"), colour: false },
+    );
+    assert_eq!(no.exit, Exit::Refused);
+    assert_eq!(served.node.world().versions.len(), 1, "nothing was committed so far");
+    let arguments = ["config", "apply", &file, "--comment", "heavier"];
+    let yes = run_on(&served.socket(), &arguments, &Terminal { answer: Some("y\n"), colour: false });
+    assert_eq!(yes.exit, Exit::Ok, "{}", yes.err);
+    assert!(yes.out.ends_with("v42 applied: lb1 v42, lb2 v42 (120ms ago)\n"), "{}", yes.out);
+    let newest = served.node.world().versions[1].clone();
+    assert_eq!(
+        (newest.text, newest.entry.author, newest.entry.comment),
+        (changed(), "alice".into(), "heavier".into())
+    );
+    let again = run(&served, &["config", "apply", &file]);
+    assert_eq!((again.exit, again.out.as_str()), (Exit::Ok, "no difference from v42\n"));
+    assert_eq!(run(&served, &["config", "apply", &file, "--dry-run"]).exit, Exit::Ok);
+}
+
+#[test]
+fn apply_is_refused_when_another_version_runs() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--if-version", "40"]);
+    assert_eq!(ran.exit, Exit::Refused);
+    assert!(ran.err.starts_with("error: version 41 is running, not 40\n"), "{}", ran.err);
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes", "--if-version", "41"]).exit, Exit::Ok);
+}
+
+#[test]
+fn apply_is_refused_when_a_peer_objects() {
+    let served = Served::start();
+    served.node.world().peers[0].objection = Some("vip www has no interface".into());
+    let file = served.file("c.toml", &changed());
+    for arguments in [["config", "apply", &file, "--yes"], ["config", "apply", &file, "--dry-run"]] {
+        let ran = run(&served, &arguments);
+        assert_eq!(ran.exit, Exit::Refused);
+        assert!(ran.err.starts_with("error: lb2 cannot run it: vip www has no interface\n"), "{}", ran.err);
+    }
+    assert_eq!(served.node.world().versions.len(), 1);
+}
+
+#[test]
+fn a_peer_that_cannot_be_asked_is_named() {
+    let served = Served::start();
+    served.node.world().peers[0].reached = false;
+    let ran = run(&served, &["config", "apply", &served.file("c.toml", &changed()), "--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.contains("lb2 could not be asked\n"), "{}", ran.out);
+}
+
+#[test]
+fn each_refusal_of_the_node_has_its_exit_code() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    let codes = [
+        (ErrorCode::Error, Exit::Error),
+        (ErrorCode::NoQuorum, Exit::NoQuorum),
+        (ErrorCode::Refused, Exit::Refused),
+        (ErrorCode::TimedOut, Exit::TimedOut),
+    ];
+    for (code, exit) in codes {
+        served.node.world().refusal = Some(ApiError::new(code, "no", "do this"));
+        let ran = run(&served, &["config", "apply", &file, "--yes"]);
+        assert_eq!((ran.exit, ran.err.as_str()), (exit, "error: no\n  do this\n"));
+        let ran = run(&served, &["server", "drain", "web", "s1", "-o", "json"]);
+        let json: Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!((ran.exit, json["error"].as_str(), ran.err.as_str()), (exit, Some("no"), ""));
+    }
+}
+
+#[test]
+fn the_author_may_write_one_line_of_comment() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--comment", "two\nlines"]);
+    assert_eq!(
+        (ran.exit, ran.err.as_str()),
+        (Exit::Usage, "error: the comment has control characters\n  write one line\n")
+    );
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--comment", &"x".repeat(513)]);
+    assert_eq!(ran.exit, Exit::Usage);
+}
+
+#[test]
+fn versions_are_shown_and_listed() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes", "--comment", "heavier"]).exit, Exit::Ok);
+    assert_eq!(run(&served, &["config", "show"]).out, changed());
+    assert_eq!(run(&served, &["config", "show", "--version", "41"]).out, CLUSTER);
+    let wide = run(&served, &["config", "show", "--version", "41", "-o", "wide"]).out;
+    assert!(wide.starts_with("# v41 by alice at 2026-11-22T18:35:24Z: first\n[[vip]]"), "{wide}");
+    let ran = run(&served, &["config", "show", "--version", "7"]);
+    assert_eq!(
+        (ran.exit, ran.err.as_str()),
+        (Exit::Error, "error: this version is not kept\n  cygnet config history\n")
+    );
+    let ran = run(&served, &["config", "history"]);
+    let expected = "VERSION  TIME (UTC)            AUTHOR  COMMENT\n    \
+                    v42  2026-11-22T18:36:40Z  alice   heavier\n    \
+                    v41  2026-11-22T18:35:24Z  alice   first\n";
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, expected));
+}

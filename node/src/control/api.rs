@@ -1,0 +1,53 @@
+//! What the API asks of the node behind it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use cygnet_ha::vip::VipView;
+
+use super::status::Facts;
+use super::types::{
+    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigEntry, ConfigVersion, Events, EventsQuery,
+    PeerCheck, ServerView, SetServer,
+};
+use crate::config::model::NodeConfig;
+
+/// The node, as the API sees it. Implementations write plain `async fn`s.
+///
+/// No method may wait without a bound; the router adds its own ([`super::REQUEST_TIME_MAX`]) all the same.
+pub trait NodeApi: Send + Sync + 'static {
+    /// What is known now; the verdict is made from it.
+    fn facts(&self) -> impl Future<Output = Result<Facts, ApiError>> + Send;
+
+    /// The virtual addresses as seen from here.
+    fn vips(&self) -> impl Future<Output = Result<Vec<VipView>, ApiError>> + Send;
+
+    /// This node's own file, against which a cluster configuration is checked.
+    fn node_config(&self) -> Arc<NodeConfig>;
+
+    /// A version of the cluster's configuration; `None`: the one that is committed last. Version 0 is the empty one
+    /// before the first. A version that is not kept is [`super::types::ErrorCode::NotFound`].
+    fn config(&self, version: Option<u64>) -> impl Future<Output = Result<ConfigVersion, ApiError>> + Send;
+
+    /// The versions that are kept, newest first.
+    fn history(&self) -> impl Future<Output = Result<Vec<ConfigEntry>, ApiError>> + Send;
+
+    /// Asks the other nodes whether they could run this text.
+    fn preflight(&self, text: &str) -> impl Future<Output = Result<Vec<PeerCheck>, ApiError>> + Send;
+
+    /// Commits a configuration that has passed the checks here and on the peers, and waits a bounded time until
+    /// this node runs it. Another running version than `if_version` is [`super::types::ErrorCode::Refused`].
+    fn apply(&self, change: ApplyConfig) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+
+    /// The servers of all services, in the order of the configuration.
+    fn servers(&self) -> impl Future<Output = Result<Vec<ServerView>, ApiError>> + Send;
+
+    /// Commits the operator's wish for a server. The router has checked that it exists.
+    fn set_server(&self, change: SetServer) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// One page of remembered clients; `limit` is given and within bounds.
+    fn clients(&self, query: ClientsQuery) -> impl Future<Output = Result<Clients, ApiError>> + Send;
+
+    /// The events after `query.after`; `limit` is given and within bounds.
+    fn events(&self, query: EventsQuery) -> impl Future<Output = Result<Events, ApiError>> + Send;
+}

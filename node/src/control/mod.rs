@@ -1,0 +1,18 @@
+//! The API: JSON over HTTP on a Unix socket. [`router`] asks a [`NodeApi`]; [`bind`] and [`serve`] own the socket.
+//!
+//! Whoever may open the socket may change the cluster: its mode is the access control.
+
+mod api;
+mod router;
+mod socket;
+pub mod status;
+pub mod types;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use api::NodeApi;
+
+pub(crate) use router::known_server;
+pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
+pub use socket::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, bind, serve};

@@ -1,0 +1,287 @@
+//! The routes: what is asked becomes calls of [`NodeApi`], what comes back becomes JSON.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Json, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use super::api::NodeApi;
+use super::status::Status;
+use super::types::{
+    AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
+    ClientsQuery, ConfigChecked, ConfigDiff, ConfigHistory, ConfigText, ConfigVersion, EVENTS_PAGE_MAX,
+    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, Reply, ServerView, Servers, SetServer, Vips,
+};
+use crate::config::diff::diff;
+use crate::config::model::ClusterConfig;
+use crate::config::{self, TEXT_BYTES_MAX, shortened};
+
+/// Largest request in bytes: the longest configuration, written as JSON, with room for its escapes.
+pub const BODY_BYTES_MAX: usize = 4 * TEXT_BYTES_MAX;
+/// How long one request may take, checks of the peers and the commit included.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(45);
+
+type Answer<T> = Result<T, ApiError>;
+
+/// The API over a node.
+pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::<A>))
+        .route("/v1/vips", get(vips::<A>))
+        .route("/v1/config", get(config_show::<A>))
+        .route("/v1/config/history", get(config_history::<A>))
+        .route("/v1/config/check", post(config_check::<A>))
+        .route("/v1/config/diff", post(config_diff::<A>))
+        .route("/v1/config/apply", post(config_apply::<A>))
+        .route("/v1/servers", get(servers::<A>).post(set_server::<A>))
+        .route("/v1/clients", get(clients::<A>))
+        .route("/v1/events", get(events::<A>))
+        .fallback(async || reply(Err::<(), _>(not_found("no such resource"))))
+        .method_not_allowed_fallback(async || reply(Err::<(), _>(usage("this method is not allowed here"))))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api)
+}
+
+fn usage(error: impl Into<String>) -> ApiError {
+    ApiError::new(
+        ErrorCode::Usage,
+        error,
+        "the API is described in cygnet(1); is the command of another version?",
+    )
+}
+
+fn not_found(error: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, error, "")
+}
+
+/// Runs a request within its time, and writes the answer.
+async fn answer<T: Serialize>(work: impl Future<Output = Answer<T>>) -> Response {
+    let late = || {
+        let error = format!("the node did not answer within {} s", REQUEST_TIME_MAX.as_secs());
+        ApiError::new(ErrorCode::TimedOut, error, "it may still happen: look with `cygnet status`")
+    };
+    reply(tokio::time::timeout(REQUEST_TIME_MAX, work).await.unwrap_or_else(|_| Err(late())))
+}
+
+fn reply<T: Serialize>(answer: Answer<T>) -> Response {
+    match answer {
+        Ok(body) => Json(Reply::new(body)).into_response(),
+        Err(error) => (http_status(error.code), Json(Reply::new(error))).into_response(),
+    }
+}
+
+fn http_status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Error | ErrorCode::Unreachable => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Usage => StatusCode::BAD_REQUEST,
+        ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::NoQuorum => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Refused => StatusCode::CONFLICT,
+        ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+type Params<T> = Result<Query<T>, QueryRejection>;
+
+fn body<T>(body: Body<T>) -> Answer<T> {
+    body.map(|Json(body)| body).map_err(|rejection| usage(rejection.body_text()))
+}
+
+fn params<T>(params: Params<T>) -> Answer<T> {
+    params.map(|Query(params)| params).map_err(|rejection| usage(rejection.body_text()))
+}
+
+async fn status<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
+    answer(async { api.facts().await.map(Status::of) }).await
+}
+
+async fn vips<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
+    answer(async { api.vips().await.map(|vips| Vips { vips }) }).await
+}
+
+/// Which version to show.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichVersion {
+    version: Option<u64>,
+}
+
+async fn config_show<A: NodeApi>(State(api): State<Arc<A>>, which: Params<WhichVersion>) -> Response {
+    answer(async { api.config(params(which)?.version).await }).await
+}
+
+async fn config_history<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
+    answer(async { api.history().await.map(|versions| ConfigHistory { versions }) }).await
+}
+
+async fn config_check<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ConfigText>) -> Response {
+    answer(async {
+        let ConfigText { text, file } = body(request)?;
+        check_here(api.as_ref(), &text, &file)?;
+        let peers = api.preflight(&text).await?;
+        Ok(ConfigChecked { ok: peers.iter().all(|peer| peer.objection.is_none()), peers })
+    })
+    .await
+}
+
+async fn config_diff<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ConfigText>) -> Response {
+    answer(async {
+        let ConfigText { text, file } = body(request)?;
+        let new = check_here(api.as_ref(), &text, &file)?;
+        difference(api.as_ref(), &new).await
+    })
+    .await
+}
+
+/// Checks a text as this node sees it.
+fn check_here<A: NodeApi>(api: &A, text: &str, file: &str) -> Answer<ClusterConfig> {
+    config::parse_cluster_for(&api.node_config(), text, file).map_err(ApiError::invalid)
+}
+
+async fn difference<A: NodeApi>(api: &A, new: &ClusterConfig) -> Answer<ConfigDiff> {
+    let ConfigVersion { entry, text } = api.config(None).await?;
+    let running = config::parse_cluster(&text, "the running configuration").map_err(ApiError::invalid)?;
+    let changes = diff(&running, new);
+    Ok(ConfigDiff { version: entry.version, changed: !changes.is_empty(), changes })
+}
+
+async fn config_apply<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ApplyConfig>) -> Response {
+    answer(async { apply(api.as_ref(), body(request)?).await }).await
+}
+
+async fn apply<A: NodeApi>(api: &A, change: ApplyConfig) -> Answer<Applied> {
+    short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
+    short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
+    let new = check_here(api, &change.text, &change.file)?;
+    let difference = difference(api, &new).await?;
+    if let Some(expected) = change.if_version.filter(|expected| *expected != difference.version) {
+        let error = format!("version {} is running, not {expected}", difference.version);
+        return Err(ApiError::new(
+            ErrorCode::Refused,
+            error,
+            "look at `cygnet config diff FILE` and apply again",
+        ));
+    }
+    if !difference.changed {
+        let here = api.node_config().name.clone();
+        let nodes = vec![NodeApplied { node: here, version: Some(difference.version), age_ms: None }];
+        return Ok(Applied { version: difference.version, changed: false, nodes });
+    }
+    let objections: Vec<String> =
+        api.preflight(&change.text).await?.into_iter().filter_map(objection).collect();
+    if !objections.is_empty() {
+        return Err(ApiError::new(
+            ErrorCode::Refused,
+            objections.join("; "),
+            "correct it there or here, and apply again",
+        ));
+    }
+    api.apply(change).await
+}
+
+fn objection(check: PeerCheck) -> Option<String> {
+    check.objection.map(|objection| format!("{} cannot run it: {objection}", check.node))
+}
+
+/// Texts that end up in everyone's history are short and stay on their line.
+fn short_line(what: &str, text: &str, bytes_max: usize) -> Answer<()> {
+    if text.len() > bytes_max {
+        let error = format!("the {what} has {} bytes, and {bytes_max} is the limit", text.len());
+        return Err(ApiError::new(ErrorCode::Usage, error, "shorten it"));
+    }
+    if text.contains(char::is_control) {
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            format!("the {what} has control characters"),
+            "write one line",
+        ));
+    }
+    Ok(())
+}
+
+/// Whose servers to show.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichService {
+    service: Option<String>,
+}
+
+async fn servers<A: NodeApi>(State(api): State<Arc<A>>, which: Params<WhichService>) -> Response {
+    answer(async {
+        let which = params(which)?.service;
+        let mut servers = api.servers().await?;
+        if let Some(service) = which {
+            known_service(&servers, &service)?;
+            servers.retain(|server| server.service == service);
+        }
+        Ok(Servers { servers })
+    })
+    .await
+}
+
+async fn set_server<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetServer>) -> Response {
+    answer(async {
+        let change = body(request)?;
+        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
+        known_server(&api.servers().await?, &change.service, &change.server)?;
+        api.set_server(change.clone()).await?;
+        Ok(change)
+    })
+    .await
+}
+
+/// Says which services there are, unless this is one.
+fn known_service(servers: &[ServerView], service: &str) -> Answer<()> {
+    if servers.iter().any(|server| server.service == service) {
+        return Ok(());
+    }
+    let mut services: Vec<&str> = servers.iter().map(|server| server.service.as_str()).collect();
+    services.dedup();
+    let services = if services.is_empty() { "none".to_owned() } else { services.join(", ") };
+    let error = format!("no service {}", shortened(service));
+    Err(ApiError::new(ErrorCode::NotFound, error, format!("there are: {services}")))
+}
+
+/// Finds a server, or says which there are.
+pub(crate) fn known_server<'s>(
+    servers: &'s [ServerView],
+    service: &str,
+    name: &str,
+) -> Answer<&'s ServerView> {
+    known_service(servers, service)?;
+    let of_service = || servers.iter().filter(|server| server.service == service);
+    of_service().find(|server| server.name == name).ok_or_else(|| {
+        let names: Vec<&str> = of_service().map(|server| server.name.as_str()).collect();
+        let error = format!("service {service} has no server {}", shortened(name));
+        ApiError::new(ErrorCode::NotFound, error, format!("it has: {}", names.join(", ")))
+    })
+}
+
+async fn clients<A: NodeApi>(State(api): State<Arc<A>>, query: Params<ClientsQuery>) -> Response {
+    let work = async {
+        let mut query = params(query)?;
+        query.limit = Some(query.limit.unwrap_or(CLIENTS_PAGE_MAX).clamp(1, CLIENTS_PAGE_MAX));
+        let page: Clients = api.clients(query).await?;
+        Ok(page)
+    };
+    answer(work).await
+}
+
+async fn events<A: NodeApi>(State(api): State<Arc<A>>, query: Params<EventsQuery>) -> Response {
+    let work = async {
+        let mut query = params(query)?;
+        query.limit = Some(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
+        let page: Events = api.events(query).await?;
+        Ok(page)
+    };
+    answer(work).await
+}

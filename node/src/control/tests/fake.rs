@@ -1,0 +1,351 @@
+//! A node without a network behind the real router, on a real socket.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use cygnet_ha::events::{Event, Severity};
+use cygnet_ha::vip::{Mode, Protocol, Role, VipView};
+use tokio::sync::oneshot;
+
+use crate::config::model::NodeConfig;
+use crate::config::parse_node;
+use crate::control::status::{
+    ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+};
+use crate::control::types::{
+    Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
+    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetServer,
+};
+use crate::control::{NodeApi, bind, router, serve};
+
+pub(crate) const NODE: &str = r#"name = "lb1"
+interface = "eth0"
+[cluster]
+name = "demo"
+[[cluster.member]]
+id = 1
+name = "lb1"
+address = "10.0.0.1:7300"
+[[cluster.member]]
+id = 2
+name = "lb2"
+address = "10.0.0.2:7300"
+"#;
+
+pub(crate) const CLUSTER: &str = r#"[[vip]]
+name = "www"
+address = "192.0.2.100"
+protocol = "vrrp3"
+id = 51
+mode = "hold"
+[[service]]
+name = "web"
+listen = ["192.0.2.100:80"]
+[[service.server]]
+name = "s1"
+address = "10.1.0.11:8080"
+[[service.server]]
+name = "s2"
+address = "10.1.0.12:8080"
+"#;
+
+/// A vip that is held here and on guard elsewhere.
+pub(crate) fn vip() -> VipView {
+    VipView {
+        name: "www".into(),
+        address: "192.0.2.100".parse().unwrap(),
+        interface: "eth0".into(),
+        protocol: Protocol::Vrrp3,
+        mode: Mode::Hold,
+        id: 51,
+        role: Role::Active,
+        reason: "no other speaker".into(),
+        role_age_ms: 62_000,
+        priority: 150,
+        holder: Some("10.0.0.1".parse().unwrap()),
+        holder_priority: Some(150),
+        holder_heard_ms: None,
+        rivals: Vec::new(),
+        address_present: true,
+        adverts_heard: 4,
+        adverts_sent: 62,
+        discarded: vec![("checksum".into(), 2)],
+    }
+}
+
+fn member(id: u64, here: bool) -> MemberFacts {
+    let report = NodeReport {
+        ready: true,
+        ready_reason: "all listeners are up".into(),
+        config_version: 41,
+        roles: [("www".to_owned(), Role::Standby)].into(),
+    };
+    MemberFacts {
+        id,
+        name: format!("lb{id}"),
+        address: format!("10.0.0.{id}:7300").parse().unwrap(),
+        witness: false,
+        here,
+        connected: true,
+        heard_age_ms: (!here).then_some(120),
+        report: (!here).then_some(report),
+        report_age_ms: (!here).then_some(300),
+    }
+}
+
+/// A pair that is well.
+pub(crate) fn facts() -> Facts {
+    Facts {
+        node: "lb1".into(),
+        cluster: "demo".into(),
+        program: "0.1.0".into(),
+        uptime_ms: 3_723_000,
+        ready: true,
+        ready_reason: "all listeners are up".into(),
+        config: ConfigFacts { running: 41, committed: 41, problem: None },
+        quorum: QuorumFacts {
+            reached: true,
+            connected: 2,
+            voters: 2,
+            needed: 2,
+            leader: Some("lb1".into()),
+            term: 3,
+        },
+        members: vec![member(1, true), member(2, false)],
+        vips: vec![vip()],
+        services: vec![ServiceFacts {
+            name: "web".into(),
+            listen: vec!["192.0.2.100:80".parse().unwrap()],
+            listen_problems: Vec::new(),
+            connections: 12,
+            total: 3456,
+            failed: 1,
+            servers: 2,
+            servers_usable: 2,
+            servers_drained: 0,
+            servers_failed: Vec::new(),
+        }],
+        soft: SoftFacts { clients: 7, clients_max: 65_536, queued: 0, queued_max: 4096 },
+    }
+}
+
+fn server(name: &str, last: u8) -> ServerView {
+    ServerView {
+        service: "web".into(),
+        name: name.into(),
+        address: format!("10.1.0.{last}:8080").parse().unwrap(),
+        weight: 1,
+        max: 0,
+        admin: Admin::Ready,
+        blacklisted_ms: None,
+        source: Some("10.1.0.1".parse().unwrap()),
+        source_problem: None,
+        connections: 6,
+        total: 1728,
+        failed: 0,
+    }
+}
+
+/// What the fake node answers from; tests change it.
+pub(crate) struct World {
+    pub(crate) facts: Facts,
+    pub(crate) versions: Vec<ConfigVersion>,
+    pub(crate) servers: Vec<ServerView>,
+    pub(crate) clients: Vec<ClientView>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) peers: Vec<PeerCheck>,
+    /// Changes fail with this.
+    pub(crate) refusal: Option<ApiError>,
+    /// What `events` was asked for, for tests that wait for it.
+    pub(crate) asked_after: Vec<u64>,
+}
+
+impl World {
+    fn new() -> Self {
+        let entry = ConfigEntry {
+            version: 41,
+            author: "alice".into(),
+            unix_ms: 1_795_372_524_000,
+            comment: "first".into(),
+        };
+        let client = |last: u8| ClientView {
+            client: IpAddr::from([198, 51, 100, last]),
+            service: "web".into(),
+            server: "s1".into(),
+            age_ms: 90_000,
+        };
+        let event = |sequence: u64, severity, what: &str, why: &str| Event {
+            sequence,
+            unix_ms: 1_795_372_524_000 + sequence * 1000,
+            severity,
+            subject: "vip www".into(),
+            what: what.into(),
+            why: why.into(),
+        };
+        Self {
+            facts: facts(),
+            versions: vec![ConfigVersion { entry, text: CLUSTER.into() }],
+            servers: vec![server("s1", 11), server("s2", 12)],
+            clients: (1..=5).map(client).collect(),
+            events: vec![
+                event(1, Severity::Info, "standby", ""),
+                event(2, Severity::Warning, "active", "no advertisement for 3.6 s"),
+            ],
+            peers: vec![PeerCheck { node: "lb2".into(), reached: true, objection: None }],
+            refusal: None,
+            asked_after: Vec::new(),
+        }
+    }
+
+    fn refuse(&self) -> Result<(), ApiError> {
+        self.refusal.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// The fake node.
+pub(crate) struct FakeNode {
+    config: Arc<NodeConfig>,
+    world: Mutex<World>,
+}
+
+impl FakeNode {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+}
+
+impl NodeApi for FakeNode {
+    async fn facts(&self) -> Result<Facts, ApiError> {
+        Ok(self.world().facts.clone())
+    }
+
+    async fn vips(&self) -> Result<Vec<VipView>, ApiError> {
+        Ok(self.world().facts.vips.clone())
+    }
+
+    fn node_config(&self) -> Arc<NodeConfig> {
+        Arc::clone(&self.config)
+    }
+
+    async fn config(&self, version: Option<u64>) -> Result<ConfigVersion, ApiError> {
+        let world = self.world();
+        let wanted = |config: &&ConfigVersion| version.is_none_or(|version| config.entry.version == version);
+        let missing =
+            || ApiError::new(ErrorCode::NotFound, "this version is not kept", "cygnet config history");
+        world.versions.iter().rev().find(wanted).cloned().ok_or_else(missing)
+    }
+
+    async fn history(&self) -> Result<Vec<ConfigEntry>, ApiError> {
+        Ok(self.world().versions.iter().rev().map(|version| version.entry.clone()).collect())
+    }
+
+    async fn preflight(&self, _text: &str) -> Result<Vec<PeerCheck>, ApiError> {
+        Ok(self.world().peers.clone())
+    }
+
+    async fn apply(&self, change: ApplyConfig) -> Result<Applied, ApiError> {
+        let mut world = self.world();
+        world.refuse()?;
+        let version = world.versions.last().map_or(0, |last| last.entry.version) + 1;
+        let entry = ConfigEntry {
+            version,
+            author: change.author,
+            unix_ms: 1_795_372_600_000,
+            comment: change.comment,
+        };
+        world.versions.push(ConfigVersion { entry, text: change.text });
+        let node = |node: &str, age_ms| NodeApplied { node: node.into(), version: Some(version), age_ms };
+        Ok(Applied { version, changed: true, nodes: vec![node("lb1", None), node("lb2", Some(120))] })
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerView>, ApiError> {
+        Ok(self.world().servers.clone())
+    }
+
+    async fn set_server(&self, change: SetServer) -> Result<(), ApiError> {
+        let mut world = self.world();
+        world.refuse()?;
+        for server in world.servers.iter_mut().filter(|server| server.name == change.server) {
+            server.admin = change.admin;
+        }
+        Ok(())
+    }
+
+    async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {
+        let world = self.world();
+        let start: usize = query.after.and_then(|after| after.parse().ok()).unwrap_or(0);
+        let end = (start + query.limit.unwrap()).min(world.clients.len());
+        let next = (end < world.clients.len()).then(|| end.to_string());
+        Ok(Clients { clients: world.clients[start..end].to_vec(), next, total: world.clients.len() as u64 })
+    }
+
+    async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {
+        let mut world = self.world();
+        world.asked_after.push(query.after);
+        let events = world.events.iter().filter(|event| event.sequence > query.after);
+        let events = events.take(query.limit.unwrap()).cloned().collect();
+        let last = world.events.last().map_or(0, |event| event.sequence);
+        Ok(Events { node: "lb1".into(), events, last })
+    }
+}
+
+/// A fake node that serves its API on a socket in a directory of its own.
+pub(crate) struct Served {
+    pub(crate) node: Arc<FakeNode>,
+    directory: tempfile::TempDir,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Arc::new(parse_node(NODE, "node.toml").unwrap());
+        let node = Arc::new(FakeNode { config, world: Mutex::new(World::new()) });
+        let (end, ended) = oneshot::channel();
+        let (listening, is_listening) = std::sync::mpsc::sync_channel(1);
+        let socket = directory.path().join("run/cygnet.sock");
+        let router = router(Arc::clone(&node));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = bind(&socket).unwrap();
+                listening.send(()).unwrap();
+                serve(listener, router, async { ended.await.unwrap_or(()) }).await.unwrap();
+            });
+        });
+        is_listening.recv().unwrap();
+        Self { node, directory, end: Some(end), thread: Some(thread) }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/cygnet.sock")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes a file beside the socket.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Ends the API; its socket's file goes with it.
+    pub(crate) fn stop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.end.take());
+    }
+}

@@ -1,0 +1,353 @@
+//! What goes over the API, as JSON. Every answer carries `schema`; within one schema fields are added, never renamed
+//! or removed. Times of other nodes are ages in milliseconds, so that no clock needs to agree with another.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use cygnet_ha::events::Event;
+use cygnet_ha::vip::VipView;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problem;
+use crate::config::diff::Change;
+
+/// The version of the shapes in this module.
+pub const SCHEMA: u32 = 1;
+
+/// Most clients in one answer.
+pub const CLIENTS_PAGE_MAX: usize = 1000;
+/// Most events in one answer.
+pub const EVENTS_PAGE_MAX: usize = 500;
+/// Longest author of a change, in bytes.
+pub const AUTHOR_BYTES_MAX: usize = 128;
+/// Longest comment of a change, in bytes.
+pub const COMMENT_BYTES_MAX: usize = 512;
+
+/// An answer with its schema beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply<T> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The answer's own fields stand beside `schema`.
+    #[serde(flatten)]
+    pub body: T,
+}
+
+impl<T> Reply<T> {
+    /// Wraps an answer.
+    pub fn new(body: T) -> Self {
+        Self { schema: SCHEMA, body }
+    }
+}
+
+/// What kind of failure it was. Programs decide by this, people read the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Something went wrong that fits nowhere else.
+    Error,
+    /// The request itself makes no sense.
+    Usage,
+    /// The configuration has problems; they are listed.
+    Invalid,
+    /// The object is not there.
+    NotFound,
+    /// Too few voters can be reached to decide anything.
+    NoQuorum,
+    /// A precondition does not hold (another version, an unready peer, no confirmation).
+    Refused,
+    /// No answer within the time allowed; what was asked for may still happen.
+    TimedOut,
+    /// The node's API cannot be reached.
+    Unreachable,
+}
+
+/// Why something failed, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it; may be empty.
+    pub remedy: String,
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// The problems of a configuration, when that is what is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+impl ApiError {
+    /// A failure without a list of problems.
+    pub fn new(code: ErrorCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { error: error.into(), remedy: remedy.into(), code, problems: Vec::new() }
+    }
+
+    /// A configuration with problems.
+    #[must_use]
+    pub fn invalid(problems: Vec<Problem>) -> Self {
+        let error = match problems.len() {
+            1 => "the configuration has a problem".to_owned(),
+            count => format!("the configuration has {count} problems"),
+        };
+        Self { error, remedy: String::new(), code: ErrorCode::Invalid, problems }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.error)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(out, "; {}", self.remedy) }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// `GET /v1/vips`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vips {
+    /// The virtual addresses as this node sees them.
+    pub vips: Vec<VipView>,
+}
+
+/// `GET /v1/config[?version=N]`: one version of the cluster's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigVersion {
+    /// Who made it, when and why. Version 0 is the empty configuration before the first one.
+    #[serde(flatten)]
+    pub entry: ConfigEntry,
+    /// The text, as it was applied.
+    pub text: String,
+}
+
+/// One line of the configuration's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigEntry {
+    /// Counts from 1.
+    pub version: u64,
+    /// Who applied it.
+    pub author: String,
+    /// When, by the clock of the node that took it.
+    pub unix_ms: u64,
+    /// Why, in the author's words.
+    pub comment: String,
+}
+
+/// `GET /v1/config/history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigHistory {
+    /// The versions that are kept, newest first.
+    pub versions: Vec<ConfigEntry>,
+}
+
+/// `POST /v1/config/check` and `/v1/config/diff`: a text to judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigText {
+    /// The text.
+    pub text: String,
+    /// Its name in messages.
+    #[serde(default = "default_file")]
+    pub file: String,
+}
+
+fn default_file() -> String {
+    "cluster.toml".to_owned()
+}
+
+/// `POST /v1/config/check`: the text is good here; what the others say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChecked {
+    /// Whether no node that answered has an objection.
+    pub ok: bool,
+    /// What each other node says.
+    pub peers: Vec<PeerCheck>,
+}
+
+/// One other node's word on a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCheck {
+    /// The node.
+    pub node: String,
+    /// Whether it could be asked at all.
+    pub reached: bool,
+    /// Its objection; `None` when it has none or was not reached.
+    pub objection: Option<String>,
+}
+
+/// `POST /v1/config/diff`: what the text would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDiff {
+    /// The running version that it was compared with; quote it as `if_version` when applying.
+    pub version: u64,
+    /// Whether anything would change that means something (comments and layout do not).
+    pub changed: bool,
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+/// `POST /v1/config/apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyConfig {
+    /// The text.
+    pub text: String,
+    /// Its name in messages.
+    #[serde(default = "default_file")]
+    pub file: String,
+    /// Who applies it.
+    pub author: String,
+    /// Why.
+    #[serde(default)]
+    pub comment: String,
+    /// Refuse unless this version is running: nobody else has changed anything in between.
+    #[serde(default)]
+    pub if_version: Option<u64>,
+}
+
+/// The answer to a committed change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The version that is running now.
+    pub version: u64,
+    /// False when the text means what is running already, and nothing was written.
+    pub changed: bool,
+    /// Who runs it, as far as this node knows at this moment.
+    pub nodes: Vec<NodeApplied>,
+}
+
+/// How far a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeApplied {
+    /// The node.
+    pub node: String,
+    /// The version that it runs; `None` when it has not said.
+    pub version: Option<u64>,
+    /// How old its word is; `None` for this node itself.
+    pub age_ms: Option<u64>,
+}
+
+/// The operator's wish for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// It takes connections.
+    Ready,
+    /// It takes no new clients; running connections go on.
+    Drain,
+}
+
+/// `GET /v1/servers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// The servers of all services, in the order of the configuration.
+    pub servers: Vec<ServerView>,
+}
+
+/// A server as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Share of connections.
+    pub weight: u16,
+    /// Connections at once; 0: no limit.
+    pub max: u32,
+    /// The operator's wish.
+    pub admin: Admin,
+    /// It failed, and is left alone for so much longer; `None`: it is not.
+    pub blacklisted_ms: Option<u64>,
+    /// Where connections to it start from.
+    pub source: Option<IpAddr>,
+    /// Why there is no source, when there is none.
+    pub source_problem: Option<String>,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections since start.
+    pub total: u64,
+    /// Failed attempts since start.
+    pub failed: u64,
+}
+
+impl ServerView {
+    /// Whether a new client may be sent to it.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.admin == Admin::Ready && self.blacklisted_ms.is_none() && self.source_problem.is_none()
+    }
+}
+
+/// `POST /v1/servers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetServer {
+    /// The service.
+    pub service: String,
+    /// The server.
+    pub server: String,
+    /// The wish.
+    pub admin: Admin,
+    /// Whose wish.
+    pub author: String,
+}
+
+/// `GET /v1/clients`: which page of the remembered clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientsQuery {
+    /// Only those of this service.
+    pub service: Option<String>,
+    /// Where the last page ended; its `next`.
+    pub after: Option<String>,
+    /// How many, at most [`CLIENTS_PAGE_MAX`] (which is also the default).
+    pub limit: Option<usize>,
+}
+
+/// One page of remembered clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clients {
+    /// The clients.
+    pub clients: Vec<ClientView>,
+    /// `after` of the next page; `None` on the last one.
+    pub next: Option<String>,
+    /// How many are remembered in all.
+    pub total: u64,
+}
+
+/// A remembered client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// The client.
+    pub client: IpAddr,
+    /// The service.
+    pub service: String,
+    /// The server that it is sent to.
+    pub server: String,
+    /// How long ago it was last seen.
+    pub age_ms: u64,
+}
+
+/// `GET /v1/events?after=N&limit=N`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Only events with a greater sequence; 0: all that are kept.
+    #[serde(default)]
+    pub after: u64,
+    /// How many, at most [`EVENTS_PAGE_MAX`] (which is also the default).
+    pub limit: Option<usize>,
+}
+
+/// What happened on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// The node.
+    pub node: String,
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// The newest sequence that exists. Smaller than `after`: the node has started anew and counts from 1 again.
+    pub last: u64,
+}
