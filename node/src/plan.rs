@@ -29,12 +29,12 @@ pub enum Admin {
     #[default]
     Ready,
     /// Gets no new clients. Its connections go on, and clients that are remembered still come to it, as everywhere in
-    /// the field; but their memory is not prolonged, so that a drain ends one `sticky` time after it began.
+    /// the field; but new connections do not prolong their memory, so that a drain comes to its end.
     Drain,
 }
 
 /// Everything that the data path needs to know, at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// Grows with each plan of a [`Registry`].
     pub generation: u64,

@@ -167,6 +167,14 @@ impl ClientTable {
         });
     }
 
+    /// The client's connection to `server` lives on, or has just ended: as [`ClientTable::remember`], but a client that
+    /// has gone over to another server since then stays there.
+    pub fn refresh(&self, service: NameId, client: IpAddr, server: NameId, now: u32, refresh: u32) {
+        if self.lookup(service, client).is_none_or(|known| known.server == server) {
+            self.remember(service, client, server, now, refresh);
+        }
+    }
+
     /// Takes over facts from the log. A fact that is older than what is known here changes nothing. Facts with names
     /// beyond the limit on names are passed over.
     pub fn insert_remote<'a>(&self, facts: impl IntoIterator<Item = (&'a str, IpAddr, &'a str, u32)>) {

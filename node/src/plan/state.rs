@@ -55,6 +55,8 @@ pub struct ServerState {
     connections: AtomicU32,
     /// Nanoseconds of [`Time`]; 0: not blacklisted.
     blacklisted_until: AtomicU64,
+    /// For the log lines about this server.
+    pub reports: Limiter,
     shards: Box<[ServerShard]>,
 }
 
@@ -63,6 +65,7 @@ impl ServerState {
         Arc::new(Self {
             connections: AtomicU32::new(0),
             blacklisted_until: AtomicU64::new(0),
+            reports: Limiter::default(),
             shards: (0..shards.max(1)).map(|_| ServerShard::default()).collect(),
         })
     }
@@ -176,8 +179,6 @@ pub struct ServiceState {
     turn: AtomicU64,
     /// For the log lines about refused clients.
     pub refusals: Limiter,
-    /// For the log lines about servers that fail.
-    pub failures: Limiter,
     shards: Box<[ServiceShard]>,
 }
 
@@ -186,7 +187,6 @@ impl ServiceState {
         Arc::new(Self {
             turn: AtomicU64::new(0),
             refusals: Limiter::default(),
-            failures: Limiter::default(),
             shards: (0..shards.max(1)).map(|_| ServiceShard::default()).collect(),
         })
     }

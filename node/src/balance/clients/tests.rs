@@ -64,6 +64,18 @@ fn a_refresh_is_written_down_only_when_the_entry_has_aged() {
 }
 
 #[test]
+fn an_old_connection_does_not_bring_its_client_back() {
+    let table = ClientTable::new(64);
+    let (web, s1, s2) = (table.name("web"), table.name("s1"), table.name("s2"));
+    table.remember(web, client(1), s1, 100, 10);
+    table.refresh(web, client(1), s1, 150, 10);
+    assert_eq!(table.lookup(web, client(1)), Some(Remembered { server: s1, seen: 150 }));
+    table.remember(web, client(1), s2, 160, 10);
+    table.refresh(web, client(1), s1, 200, 10);
+    assert_eq!(table.lookup(web, client(1)), Some(Remembered { server: s2, seen: 160 }));
+}
+
+#[test]
 fn the_first_claim_wins_until_it_is_too_old() {
     let table = ClientTable::new(64);
     let (web, s1, s2) = (table.name("web"), table.name("s1"), table.name("s2"));

@@ -1,0 +1,208 @@
+//! From a client to a connected server: choose, connect, and on failure choose again.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cygnet_ha::events::Severity;
+use cygnet_ha::time::Time;
+use cygnet_netlink::socket;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::worker::Worker;
+use crate::balance::{NameId, NoServer, Pick, Tried, pick};
+use crate::plan::{Admin, Lease, ServerPlan, ServicePlan, Sticky};
+
+/// Not more than one log line about the same server, or about refused clients of the same service, in this time.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connected server.
+pub(super) struct Upstream {
+    pub(super) stream: TcpStream,
+    /// Its place is kept as long as the connection lives.
+    pub(super) lease: Lease,
+    /// Its position in the service.
+    pub(super) server: usize,
+}
+
+/// Why a connect failed.
+enum Failure {
+    /// The server refused, did not answer, or cannot be reached.
+    Server(io::Error),
+    /// This node could not even ask: no descriptors, no ports, no source address. Not the server's fault.
+    Local(io::Error),
+}
+
+/// Connects the client to a server; `None` when there is none, which has then been counted and logged.
+pub(super) async fn dial(service: &ServicePlan, client: IpAddr, worker: &Worker) -> Option<Upstream> {
+    let mut tried = Tried::default();
+    let remembered = worker.remembered(service, client);
+    loop {
+        let now = worker.clock.now();
+        let mut chosen = match pick(service, remembered, &tried, now) {
+            Ok(chosen) => chosen,
+            Err(why) => {
+                report_refusal(service, worker, now, &why);
+                return None;
+            }
+        };
+        if let (Some(sticky), None, true) = (service.sticky, remembered, tried.is_empty()) {
+            chosen = claim(service, sticky, client, chosen, worker, now);
+        }
+        let Pick { server: position, lease, .. } = chosen;
+        let server = &service.servers[position];
+        match connect(server, service.connect_timeout).await {
+            Ok(stream) => {
+                server.state.shard(worker.index).connected.add(1);
+                if server.state.exonerate() {
+                    report_return(service, server, worker);
+                }
+                if !tried.is_empty() {
+                    service.state.shard(worker.index).failovers.add(1);
+                }
+                worker.remember(service, client, position);
+                return Some(Upstream { stream, lease, server: position });
+            }
+            Err(failure) => {
+                server.state.shard(worker.index).failed.add(1);
+                report_failure(service, server, worker, &failure);
+                tried.add(position);
+            }
+        }
+    }
+}
+
+/// A client that opens several connections at once must not be bound to several servers: the first claim wins, and
+/// the others follow it if its server still takes them.
+fn claim(
+    service: &ServicePlan,
+    sticky: Sticky,
+    client: IpAddr,
+    chosen: Pick,
+    worker: &Worker,
+    now: Time,
+) -> Pick {
+    let own = service.servers[chosen.server].id;
+    if service.id.is_none() || own.is_none() {
+        return chosen;
+    }
+    let winner = worker.clients.claim(service.id, client, own, worker.clock.unix(), sticky.keep);
+    if winner == own {
+        return chosen;
+    }
+    let follow = service.position(winner).and_then(|position| {
+        pick(service, Some(position), &Tried::default(), now).ok().filter(|other| other.server == position)
+    });
+    follow.unwrap_or(chosen)
+}
+
+async fn connect(server: &ServerPlan, limit: Duration) -> Result<TcpStream, Failure> {
+    // `pick` chooses none without; a connection from just any address may be one from a virtual one.
+    let source = match &server.source {
+        Ok(source) => *source,
+        Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
+    };
+    let socket = socket::connect(server.address, Some(source)).map_err(classify)?;
+    let stream = TcpStream::from_std(socket).map_err(Failure::Local)?;
+    match timeout(limit, poll_fn(|cx| stream.poll_write_ready(cx))).await {
+        Err(_) => {
+            let what = format!("no answer within {limit:?}");
+            return Err(Failure::Server(io::Error::new(io::ErrorKind::TimedOut, what)));
+        }
+        Ok(ready) => ready.map_err(Failure::Local)?,
+    }
+    match stream.take_error() {
+        Ok(None) => Ok(stream),
+        Ok(Some(error)) | Err(error) => Err(classify(error)),
+    }
+}
+
+/// Errors by which the kernel says that it is this node that cannot.
+fn classify(error: io::Error) -> Failure {
+    let is_local = is_exhaustion(&error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::AddrInUse
+                | io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied
+        );
+    if is_local { Failure::Local(error) } else { Failure::Server(error) }
+}
+
+/// Descriptors or memory are used up: ENFILE, EMFILE, ENOMEM, ENOBUFS.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24 | 12 | 105))
+}
+
+fn subject(service: &ServicePlan) -> String {
+    format!("service {}", service.name)
+}
+
+fn more(held_back: u64) -> String {
+    if held_back == 0 { String::new() } else { format!(" (and {held_back} more)") }
+}
+
+fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoServer) {
+    service.state.shard(worker.index).refused.add(1);
+    if let Some(held_back) = service.state.refusals.pass(now, REPORT_INTERVAL) {
+        let what = format!("refused a client{}: no server is left", more(held_back));
+        worker.events.record(Severity::Alert, &subject(service), what, why.to_string());
+    }
+}
+
+fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, failure: &Failure) {
+    let now = worker.clock.now();
+    let (news, what, error) = match failure {
+        Failure::Server(error) => {
+            let rest = service.blacklist;
+            let what = format!("server {} ({}) is left alone for {rest:?}", server.name, server.address);
+            (server.state.blacklist(now, rest), what, error)
+        }
+        Failure::Local(error) => {
+            (true, format!("no connection to server {} could be started", server.name), error)
+        }
+    };
+    if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
+        let what = format!("{what}{}", more(held_back));
+        worker.events.record(Severity::Warning, &subject(service), what, error.to_string());
+    }
+}
+
+fn report_return(service: &ServicePlan, server: &ServerPlan, worker: &Worker) {
+    let what = format!("server {} ({}) answers again", server.name, server.address);
+    worker.events.record(Severity::Info, &subject(service), what, "");
+}
+
+/// The worker's view of the client table.
+impl Worker {
+    fn remembered(&self, service: &ServicePlan, client: IpAddr) -> Option<usize> {
+        let sticky = service.sticky?;
+        let known = self.clients.lookup(service.id, client)?;
+        known.is_fresh(self.clock.unix(), sticky.keep).then(|| service.position(known.server))?
+    }
+
+    /// The client has a new connection to that server.
+    fn remember(&self, service: &ServicePlan, client: IpAddr, server: usize) {
+        if let Some((sticky, server)) = to_be_remembered(service, server) {
+            self.clients.remember(service.id, client, server, self.clock.unix(), sticky.refresh);
+        }
+    }
+
+    /// The client still has a connection to that server; it may have gone over to another one since.
+    pub(super) fn refresh(&self, service: &ServicePlan, client: IpAddr, server: usize) {
+        if let Some((sticky, server)) = to_be_remembered(service, server) {
+            self.clients.refresh(service.id, client, server, self.clock.unix(), sticky.refresh);
+        }
+    }
+}
+
+/// How, and under which name, clients of this server are remembered; `None` if they are not: see [`Admin::Drain`], and
+/// a name beyond the limit stands for nobody.
+fn to_be_remembered(service: &ServicePlan, server: usize) -> Option<(Sticky, NameId)> {
+    let (sticky, server) = (service.sticky?, service.servers.get(server)?);
+    let may = server.admin == Admin::Ready && !service.id.is_none() && !server.id.is_none();
+    may.then_some((sticky, server.id))
+}

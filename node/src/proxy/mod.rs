@@ -1,0 +1,28 @@
+//! Moving bytes: listeners, connections to servers, and the relay between them.
+//!
+//! Each worker is a thread with its own single-threaded runtime and its own listening sockets (SO_REUSEPORT); the
+//! kernel spreads the clients over them. Workers share the current plan (one number to compare per client), the
+//! counters and the client table, and wait for nothing else. The life of a connection:
+//!
+//! ```text
+//! accept (accept.rs) -> a server and a connection to it (dial.rs, with balance) -> relay (relay.rs, half.rs) -> close
+//! ```
+//!
+//! All time-outs but that of connecting are kept by a coarse clock per worker (silence.rs): no timer is touched when
+//! bytes move.
+
+mod accept;
+mod dial;
+mod half;
+mod local;
+mod relay;
+mod silence;
+mod stats;
+mod worker;
+mod workers;
+
+pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
+pub use workers::{ListenError, Settings, StopReport, Workers};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! All workers: starting them, giving them plans, looking at them, stopping them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cygnet_ha::events::EventLog;
+use cygnet_netlink::socket;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::Semaphore;
+
+use super::accept::{AcceptLoop, Plans, Tap};
+use super::stats::{self, Stats};
+use super::worker::{Clock, Counted, Worker};
+use crate::balance::ClientTable;
+use crate::plan::{Limiter, Plan, ServicePlan};
+
+/// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
+/// `net.core.somaxconn`, which is 4096 by default.
+const BACKLOG: i32 = 4096;
+/// Descriptors that are not for connections: listeners, the log, the API, the store.
+const DESCRIPTORS_RESERVED: usize = 256;
+/// Connections at most, when the limit on descriptors does not say less. At two sockets and some 3 KiB of our own memory
+/// each, the kernel's memory is the limit long before.
+const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// How the workers are to be.
+#[derive(Clone)]
+pub struct Settings {
+    /// Threads, 1..=1024.
+    pub workers: usize,
+    /// Clients at once over all workers; further ones wait in the kernel's queue. `None`: half of what the process may
+    /// open (see `ulimit -n`), for a client takes two descriptors.
+    pub connections_max: Option<usize>,
+    /// Where events go.
+    pub events: EventLog,
+}
+
+/// An address on which a service cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("service {service} cannot listen on {address}: {error}")]
+pub struct ListenError {
+    /// The service.
+    pub service: Arc<str>,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+/// What a stop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopReport {
+    /// Connections that had not ended at the deadline and were cut.
+    pub cut: usize,
+}
+
+/// The running workers. Dropping them cuts all connections; [`Workers::stop`] is the gentle way.
+pub struct Workers {
+    clock: Clock,
+    plans: Arc<Plans>,
+    threads: Vec<Thread>,
+    /// One change at a time. The taps of a listening address, one per worker.
+    listeners: Mutex<BTreeMap<SocketAddr, Vec<Arc<Tap>>>>,
+}
+
+struct Thread {
+    worker: Arc<Worker>,
+    runtime: Handle,
+    join: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads. They serve nothing before the first [`Workers::apply`].
+    pub fn start(settings: Settings, clients: &Arc<ClientTable>) -> io::Result<Self> {
+        let clock = Clock::start();
+        let places = settings.connections_max.unwrap_or_else(connections_by_descriptors);
+        let places = Arc::new(Semaphore::new(places.clamp(1, CONNECTIONS_MAX)));
+        let threads = (0..settings.workers.clamp(1, 1024))
+            .map(|index| {
+                let (clients, events) = (Arc::clone(clients), settings.events.clone());
+                spawn(Arc::new(Worker::new(index, clock, clients, events, Arc::clone(&places))))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self {
+            clock,
+            plans: Arc::new(Plans::new(Arc::new(Plan::default()))),
+            threads,
+            listeners: Mutex::default(),
+        })
+    }
+
+    /// Makes `plan` the current one: for all clients accepted from now on. Listeners that both plans have stay open;
+    /// those that only the old one had take in who is in their queue and close. Running connections go on as they are.
+    ///
+    /// When some addresses cannot be listened on, the plan is in force without them; applying it again tries again.
+    pub fn apply(&self, plan: &Arc<Plan>) -> Result<(), Vec<ListenError>> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut opened, mut errors) = (Vec::new(), Vec::new());
+        for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains_key(address)) {
+            match self.open(address) {
+                Ok(sockets) => opened.push((address, service, sockets)),
+                Err(error) => {
+                    errors.push(ListenError { service: Arc::clone(&service.name), address, error });
+                }
+            }
+        }
+        self.plans.set(Arc::clone(plan));
+        listeners.retain(|address, taps| {
+            let keep = plan.service_at(*address).is_some();
+            if !keep {
+                taps.iter().for_each(|tap| tap.close());
+            }
+            keep
+        });
+        for (address, service, sockets) in opened {
+            listeners.insert(address, self.begin(address, service, plan.generation, sockets));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The plan in force.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plans.current()
+    }
+
+    /// The addresses that are listened on.
+    #[must_use]
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// The figures at this moment. Locks nothing that a connection needs.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let workers = self.threads.iter().map(|thread| &*thread.worker);
+        stats::collect(&self.plans.current(), workers, self.clock.now())
+    }
+
+    /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
+    /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
+    /// Blocks for that time; call it from a thread that may.
+    #[must_use]
+    pub fn stop(mut self, deadline: Duration) -> StopReport {
+        self.end(deadline)
+    }
+
+    fn end(&mut self, deadline: Duration) -> StopReport {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *listeners).into_values().flatten().for_each(|tap| tap.close());
+        drop(listeners);
+        let deadline = self.clock.now() + deadline;
+        self.threads.iter().for_each(|thread| thread.worker.stop_at(deadline));
+        for thread in &mut self.threads {
+            if let Some(join) = thread.join.take() {
+                // A worker that has panicked has no connections any more.
+                let _ = join.join();
+            }
+        }
+        let cut = |thread: &Thread| thread.worker.figures.cut.load(std::sync::atomic::Ordering::Relaxed);
+        StopReport { cut: self.threads.iter().map(cut).sum() }
+    }
+
+    pub(super) fn open(&self, address: SocketAddr) -> io::Result<Vec<std::net::TcpListener>> {
+        self.threads.iter().map(|_| socket::listen(address, BACKLOG)).collect()
+    }
+
+    fn begin(
+        &self,
+        address: SocketAddr,
+        service: &Arc<ServicePlan>,
+        generation: u64,
+        sockets: Vec<std::net::TcpListener>,
+    ) -> Vec<Arc<Tap>> {
+        let begin_one = |(thread, socket): (&Thread, std::net::TcpListener)| {
+            let tap = Arc::new(Tap::default());
+            let accept_loop = AcceptLoop {
+                address,
+                worker: Arc::clone(&thread.worker),
+                plans: Arc::clone(&self.plans),
+                tap: Arc::clone(&tap),
+                service: Arc::clone(service),
+                generation,
+                crowded: Limiter::default(),
+                failing: Limiter::default(),
+            };
+            let counted = Counted::new(&thread.worker, |figures| &figures.listeners);
+            thread.runtime.spawn(accept_loop.run(socket, counted));
+            tap
+        };
+        self.threads.iter().zip(sockets).map(begin_one).collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+fn spawn(worker: Arc<Worker>) -> io::Result<Thread> {
+    let (sender, receiver) = sync_channel(1);
+    let inner = Arc::clone(&worker);
+    let join = std::thread::Builder::new().name(format!("worker-{}", worker.index)).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                return;
+            }
+        };
+        let _ = sender.send(Ok(runtime.handle().clone()));
+        runtime.block_on(inner.run());
+    })?;
+    let runtime = receiver.recv().map_err(io::Error::other)??;
+    Ok(Thread { worker, runtime, join: Some(join) })
+}
+
+/// Half of the descriptors that this process may open.
+fn connections_by_descriptors() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(CONNECTIONS_MAX, |soft| soft.saturating_sub(DESCRIPTORS_RESERVED) / 2)
+}
