@@ -60,6 +60,7 @@ pub fn lab_with(rights: Rights, body: impl FnOnce() -> Result<()>) -> Result<()>
         return Ok(());
     }
     let name = test_name()?;
+    let _turn = turn()?;
     let args = ["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"];
     let output = isolated(rights, &args)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn_held()?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -191,6 +192,16 @@ fn show_logs() {
         }
     }
     std::io::stderr().flush().unwrap_or_default();
+}
+
+/// One lab at a time: two that measure at once on a small machine measure each other. Ends with the returned file.
+fn turn() -> Result<std::fs::File> {
+    let program = std::env::current_exe()?;
+    let folder = program.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned);
+    let path = folder.unwrap_or_else(std::env::temp_dir).join("cygnet-lab.lock");
+    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    file.lock()?;
+    Ok(file)
 }
 
 fn test_name() -> Result<String> {

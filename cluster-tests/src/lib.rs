@@ -17,4 +17,5 @@ pub mod pair;
 pub mod peers;
 pub mod probe;
 pub mod process;
+pub mod scenario;
 pub mod wait;
