@@ -1,12 +1,12 @@
 //! Isolation: a scenario (or a command) runs again inside namespaces of its own.
 //!
 //! ```text
-//!   cargo test / nextest          unshare (mount, net, pid, [user])          the same test, pid 1
+//!   cargo test / nextest          unshare (mount, net, pid, [user])          the same test      
 //!   test thread: lab(body) ─────────► --kill-child ───────────────────────► lab(body): runs body
 //!          │ holds a pipe  ─────────────────────────────────────────────────► end of file: abort
 //! ```
-//! The inner process is the first of its process namespace: when it ends, for whatever reason, the kernel ends all
-//! that it started. Its end is tied to the outer process by the pipe on its standard input.
+//! The inner process is the only child of the first one of its process namespace: when it ends, for whatever reason, the
+//! kernel ends all that it started. Its end is tied to the outer process by the pipe on its standard input.
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -23,6 +23,9 @@ const INSIDE: &str = "CYGNET_LAB_INSIDE";
 pub const ROOTLESS: &str = "CYGNET_LAB_ROOTLESS";
 /// Where the lab's files live inside: a file system in memory that goes with the lab.
 pub const FILES: &str = "/run/lab";
+/// The first process inside: it reaps orphans, as the first process of a real host does (keepalived takes a dead child
+/// that nobody has reaped for a living one), and ends with our program.
+const INIT: &str = "exec 3<&0; \"$@\" <&3 3<&- & wait $!";
 /// Lines of the inner test runner that would only be confusing in the output of the outer one.
 const FRAME: [&str; 4] = ["running 1 test", "test result:", "test ", "ok"];
 /// How many lines of each log are shown when a scenario fails.
@@ -60,6 +63,7 @@ pub fn lab_with(rights: Rights, body: impl FnOnce() -> Result<()>) -> Result<()>
         return Ok(());
     }
     let name = test_name()?;
+    let _turn = turn()?;
     let args = ["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"];
     let output = isolated(rights, &args)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn_held()?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -107,7 +111,10 @@ pub(crate) fn isolated(rights: Rights, args: &[&str]) -> Result<Command> {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.args(["sh", "-c", INIT, "init"]);
     command.arg(std::env::current_exe()?).args(args).env(INSIDE, "1").stdin(Stdio::piped());
+    // An error of a scenario says what was missing; where in the lab it was made is noise.
+    command.env("RUST_LIB_BACKTRACE", "0");
     Ok(command)
 }
 
@@ -191,6 +198,16 @@ fn show_logs() {
         }
     }
     std::io::stderr().flush().unwrap_or_default();
+}
+
+/// One lab at a time: two that measure at once on a small machine measure each other. Ends with the returned file.
+fn turn() -> Result<std::fs::File> {
+    let program = std::env::current_exe()?;
+    let folder = program.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned);
+    let path = folder.unwrap_or_else(std::env::temp_dir).join("cygnet-lab.lock");
+    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    file.lock()?;
+    Ok(file)
 }
 
 fn test_name() -> Result<String> {

@@ -17,6 +17,7 @@ pub mod pair;
 pub mod peers;
 pub mod probe;
 pub mod process;
+pub mod scenario;
 pub mod wait;
 
 pub mod bench;

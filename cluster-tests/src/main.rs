@@ -36,6 +36,16 @@ enum Command {
         #[arg(long)]
         source: Option<IpAddr>,
     },
+    /// One stream, only listened to.
+    #[command(hide = true)]
+    Hold {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        every_ms: u64,
+    },
     /// Many clients with an address each.
     #[command(hide = true)]
     Clients(ClientsArguments),
@@ -91,6 +101,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Probe(arguments) => runtime()?.block_on(probe_run(&arguments)),
         Command::Backend { name, listen } => runtime()?.block_on(backend::serve(&name, listen)),
         Command::Ask { target, source } => runtime()?.block_on(ask(target, source)),
+        Command::Hold { target, name, every_ms } => {
+            runtime()?.block_on(probe::hold(target, &name, Duration::from_millis(every_ms)))
+        }
         Command::Clients(arguments) => runtime()?.block_on(clients_run(&arguments)),
     }
 }

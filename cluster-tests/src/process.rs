@@ -16,6 +16,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where our part of the log begins.
+    from: usize,
 }
 
 /// The command that runs `program` in the network namespace of `node`. It keeps its pid through `nsenter`.
@@ -48,13 +50,14 @@ impl Process {
     pub fn start(name: &str, mut command: Command) -> Result<Self> {
         let log = Path::new(enter::FILES).join("logs").join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
+        let from = usize::try_from(file.metadata()?.len())?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {name} ({:?})", command.get_program()))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, from })
     }
 
     /// Its process id inside the lab.
@@ -63,10 +66,11 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has written since the first start under this name.
+    /// What it has written; an earlier process of the same name left out.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(self.from..).unwrap_or_default()).into_owned()
     }
 
     /// Sends it a signal.

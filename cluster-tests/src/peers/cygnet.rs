@@ -1,6 +1,8 @@
 //! Cygnet itself, seen from outside: its program, its two files, its commands.
 
+use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub struct NodeSettings {
     pub source: String,
     /// The members of the cluster; `w1` is a witness.
     pub members: Vec<String>,
+    /// What else stands at the end of the file.
+    pub more: String,
 }
 
 impl NodeSettings {
@@ -65,6 +69,7 @@ impl NodeSettings {
             priority: if name == BALANCERS[0] { 150 } else { 100 },
             source: "auto".to_owned(),
             members: members.iter().map(|member| (*member).to_owned()).collect(),
+            more: String::new(),
         }
     }
 
@@ -89,6 +94,7 @@ impl NodeSettings {
                 text.push_str("witness = true\n");
             }
         }
+        text.push_str(&self.more);
         text
     }
 }
@@ -160,6 +166,53 @@ pub struct VipFacts {
     pub rivals: Vec<IpAddr>,
     /// Whether the address is on the node.
     pub address_present: bool,
+}
+
+impl VipFacts {
+    /// The first virtual address in the answer to `vip`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn first_of(shown: &Value) -> Result<Self> {
+        let first = shown.get("vips").and_then(|vips| vips.get(0)).with_context(|| shown.to_string())?;
+        serde_json::from_value(first.clone()).with_context(|| shown.to_string())
+    }
+}
+
+/// A node's status (the fields that scenarios look at).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StatusFacts {
+    /// `OK`, `DEGRADED` or `DOWN`.
+    pub verdict: String,
+    /// The first line.
+    pub summary: String,
+    /// The configuration.
+    pub config: ConfigFacts,
+    /// The voters.
+    pub quorum: QuorumFacts,
+    /// The soft state.
+    pub soft: SoftFacts,
+}
+
+/// The configuration of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ConfigFacts {
+    /// The version that traffic runs with.
+    pub running: u64,
+}
+
+/// The voters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct QuorumFacts {
+    /// Whether enough of them can be reached.
+    pub reached: bool,
+}
+
+/// The soft state.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SoftFacts {
+    /// Clients remembered.
+    pub clients: u64,
 }
 
 /// A running Cygnet node. Dropping it kills it.
@@ -247,10 +300,44 @@ impl Cygnet {
     /// # Errors
     /// If the node does not answer or does not know it.
     pub fn vip(&self) -> Result<VipFacts> {
-        let shown = self.json(&["vip"])?;
-        let list = shown.as_array().or_else(|| shown.get("vips").and_then(Value::as_array));
-        let first = list.and_then(|vips| vips.first()).with_context(|| shown.to_string())?;
-        serde_json::from_value(first.clone()).with_context(|| shown.to_string())
+        VipFacts::first_of(&self.json(&["vip"])?)
+    }
+
+    /// The state of the node and of the others as it knows them.
+    ///
+    /// # Errors
+    /// If the node does not answer.
+    pub fn status(&self) -> Result<StatusFacts> {
+        let shown = self.json(&["status"])?;
+        serde_json::from_value(shown.clone()).with_context(|| shown.to_string())
+    }
+
+    /// Waits until the node's status is as `condition` wants it.
+    ///
+    /// # Errors
+    /// If that has not come within `limit`.
+    pub fn wait_status(
+        &self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&StatusFacts) -> bool,
+    ) -> Result<StatusFacts> {
+        let mut last = None;
+        let outcome = wait::until(limit, what, || {
+            // A node that starts does not answer yet.
+            let Ok(facts) = self.status() else { return Ok(None) };
+            last = Some(facts.clone());
+            Ok(condition(&facts).then_some(facts))
+        });
+        outcome.with_context(|| format!("{} says {last:?}", self.name))
+    }
+
+    /// Asks the API without the program in between: for what is looked at many times a second.
+    ///
+    /// # Errors
+    /// If the node does not answer with JSON.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        get(&self.name, path)
     }
 
     /// Waits until the node sees the virtual address as `condition` wants it.
@@ -298,6 +385,21 @@ impl Cygnet {
         ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
+}
+
+/// Asks the API of `node` for `path` over its socket.
+///
+/// # Errors
+/// If the node does not answer with JSON.
+pub fn get(node: &str, path: &str) -> Result<Value> {
+    let mut socket = UnixStream::connect(api(node))?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| answer.clone())?;
+    ensure!(head.contains(" 200 "), "{answer}");
+    Ok(serde_json::from_str(body)?)
 }
 
 /// Runs a command of `cygnet` in `node` against the daemon there.

@@ -1,5 +1,6 @@
 //! keepalived with HAProxy: what most of today's users have.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,6 +23,12 @@ pub struct Settings {
     pub interval: Duration,
     /// This node's priority.
     pub priority: u8,
+    /// The interface.
+    pub interface: &'static str,
+    /// The virtual router identifier.
+    pub id: u8,
+    /// The virtual address.
+    pub address: IpAddr,
     /// The prefix length with which it adds the address. keepalived's users write 24 as often as 32.
     pub prefix: u8,
 }
@@ -30,7 +37,15 @@ impl Settings {
     /// VRRPv3 every 100 ms, address as /32.
     #[must_use]
     pub fn new(priority: u8) -> Self {
-        Self { version: 3, interval: Duration::from_millis(100), priority, prefix: 32 }
+        Self {
+            version: 3,
+            interval: Duration::from_millis(100),
+            priority,
+            interface: FRONT,
+            id: VRID,
+            address: VIP,
+            prefix: 32,
+        }
     }
 }
 
@@ -103,11 +118,11 @@ fn config_name(node: &str) -> String {
 }
 
 fn config(node: &str, settings: &Settings) -> String {
-    let Settings { version, interval, priority, prefix } = settings;
+    let Settings { version, interval, priority, interface, id, address, prefix } = settings;
     format!(
         "global_defs {{\n    router_id {node}\n    vrrp_version {version}\n}}\n\
-         vrrp_instance www {{\n    state BACKUP\n    interface {FRONT}\n    virtual_router_id {VRID}\n    \
-         priority {priority}\n    advert_int {}\n    virtual_ipaddress {{\n        {VIP}/{prefix}\n    }}\n}}\n",
+         vrrp_instance www {{\n    state BACKUP\n    interface {interface}\n    virtual_router_id {id}\n    \
+         priority {priority}\n    advert_int {}\n    virtual_ipaddress {{\n        {address}/{prefix}\n    }}\n}}\n",
         interval.as_secs_f64()
     )
 }

@@ -6,6 +6,7 @@
 //! shorter; how late it was stands beside it.
 
 mod handle;
+mod hold;
 mod record;
 mod request;
 mod run;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use handle::{Probe, ask};
+pub use hold::{Held, hold};
 pub use record::{Quantiles, quantiles};
 pub use request::{Answer, Failure, request};
 pub use run::run;

@@ -1,0 +1,136 @@
+//! Clients and their servers: the same server before and after a failover, and 100,000 clients that reach the peer
+//! while no connection waits for it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use cygnet_lab::clients::{Crowd, CrowdReport};
+use cygnet_lab::enter;
+use cygnet_lab::figures::figure;
+use cygnet_lab::pair::{BACK, CLIENT, SERVICE};
+use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT};
+use cygnet_lab::probe::{self, Probe, Report};
+use cygnet_lab::scenario::CygnetPair;
+
+/// How many clients are to be replicated.
+const CLIENTS: u32 = 100_000;
+/// And how soon after the last one has come.
+const REPLICATION_LIMIT: Duration = Duration::from_secs(5);
+/// Clients of the run without memory, against which the latency is compared.
+const COMPARED: u32 = 20_000;
+/// A connection that waited for the log, even once, would wait for a round trip and two disks: p99 may grow by the
+/// noise of a small machine, not by that.
+const P99_SLACK_US: u64 = 20_000;
+
+fn remembering() -> ClusterSettings {
+    ClusterSettings { sticky: Some("30m"), ..ClusterSettings::default() }
+}
+
+/// The peer knows `count` clients at least.
+fn known_to_peer(all: &CygnetPair, count: u64, limit: Duration) -> Result<Duration> {
+    let start = Instant::now();
+    let what = format!("the peer to know {count} clients");
+    all.node("lb2")?.wait_status(limit, &what, |status| status.soft.clients >= count)?;
+    Ok(start.elapsed())
+}
+
+#[test]
+fn a_client_comes_to_the_same_server_after_a_failover() -> Result<()> {
+    enter::lab(|| {
+        let mut all = CygnetPair::start(&remembering())?;
+        let crowd = Crowd { list: true, ..Crowd::new(SERVICE, 200) };
+        let before = crowd.run_in(CLIENT)?;
+        ensure!(
+            before.succeeded == 200 && before.servers.len() == 2,
+            "{:?} {:?}",
+            before.failed,
+            before.servers
+        );
+        known_to_peer(&all, 200, LIMIT)?;
+        all.node_mut("lb1")?.kill()?;
+        all.holder_is("lb2")?;
+        let after = crowd.run_in(CLIENT)?;
+        ensure!(after.succeeded == 200, "{:?}", after.failed);
+        let moved =
+            before.list.iter().filter(|(client, server)| after.list.get(client) != Some(*server)).count();
+        figure("sticky, failover", &format!("{moved} of 200 clients came to another server"));
+        ensure!(moved == 0, "{moved} clients came to another server");
+        Ok(())
+    })
+}
+
+/// The crowd, with a prober beside it.
+fn probed(crowd: &Crowd) -> Result<(CrowdReport, Report)> {
+    let settings = probe::Settings { sessions: 0, ..probe::Settings::new(SERVICE) };
+    let probe = Probe::start_warm(CLIENT, &settings)?;
+    let crowd = crowd.run_in(CLIENT)?;
+    Ok((crowd, probe.finish()?))
+}
+
+fn print(what: &str, crowd: &CrowdReport, report: &Report) {
+    let (many, one) = (&crowd.latency_us, &report.latency_us);
+    let value = format!(
+        "{} clients in {} ms, failed {:?}, latency µs p50 {} p99 {} max {}; prober p50 {} p99 {} max {}, failed {:?}",
+        crowd.succeeded,
+        crowd.took_ms,
+        crowd.failed,
+        many.p50,
+        many.p99,
+        many.max,
+        one.p50,
+        one.p99,
+        one.max,
+        report.failed
+    );
+    figure(what, &value);
+}
+
+#[test]
+fn a_hundred_thousand_clients_reach_the_peer_and_no_connection_waits() -> Result<()> {
+    enter::lab(|| {
+        let all = CygnetPair::start(&ClusterSettings::default())?;
+        let (crowd, without) = probed(&Crowd::new(SERVICE, COMPARED))?;
+        print("sticky, clients without memory", &crowd, &without);
+        ensure!(
+            crowd.failed.is_empty() && without.failures() == 0,
+            "{:?} {:?}",
+            crowd.failed,
+            without.failed
+        );
+
+        all.node("lb1")?.apply(&remembering().text())?;
+        let (crowd, with) = probed(&Crowd::new(SERVICE, CLIENTS))?;
+        let lag = known_to_peer(&all, u64::from(CLIENTS), REPLICATION_LIMIT);
+        print("sticky, clients with memory", &crowd, &with);
+        ensure!(crowd.succeeded == u64::from(CLIENTS), "{:?}", crowd.failed);
+        let lag = lag?;
+        figure("sticky, 100,000 clients at the peer", &format!("{} ms after the last one", lag.as_millis()));
+        ensure!(with.failures() == 0, "{:?}", with.failed);
+        let limit = without.latency_us.p99.max(1000) * 2 + P99_SLACK_US;
+        ensure!(
+            with.latency_us.p99 <= limit,
+            "p99 {} µs, without memory {}",
+            with.latency_us.p99,
+            without.latency_us.p99
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn clients_that_came_without_a_quorum_reach_the_peer_when_it_is_back() -> Result<()> {
+    enter::lab(|| {
+        let all = CygnetPair::start(&remembering())?;
+        all.pair.lab.partition(BACK, "lb1", "lb2")?;
+        all.node("lb1")?.wait_status(LIMIT, "the quorum to be lost", |status| !status.quorum.reached)?;
+        let crowd = Crowd::new(SERVICE, COMPARED).run_in(CLIENT)?;
+        ensure!(crowd.succeeded == u64::from(COMPARED), "{:?}", crowd.failed);
+        ensure!(all.node("lb2")?.status()?.soft.clients == 0, "the peer knows them already: no partition");
+        all.pair.lab.heal_partitions()?;
+        all.node("lb1")?.wait_status(LIMIT, "the quorum to be back", |status| status.quorum.reached)?;
+        let lag = known_to_peer(&all, u64::from(COMPARED), REPLICATION_LIMIT)?;
+        let value = format!("{COMPARED} clients at the peer {} ms after the quorum", lag.as_millis());
+        figure("sticky, quorum comes back", &value);
+        Ok(())
+    })
+}
