@@ -26,7 +26,7 @@ else
     say "== dependencies: skipped, cargo-deny is not installed"
 fi
 if have shellcheck; then
-    step scripts shellcheck -x -P scripts scripts/*.sh vagrant/provision/*.sh .ci/run
+    step scripts shellcheck -x -P scripts -P vagrant/provision scripts/*.sh vagrant/provision/*.sh .ci/run
 else
     say "== scripts: skipped, shellcheck is not installed"
 fi

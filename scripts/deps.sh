@@ -3,7 +3,9 @@
 #
 #   scripts/deps.sh            what building, the demo and the tests need
 #   scripts/deps.sh run        what a node needs to run (no compiler)
-#   scripts/deps.sh bench      what the benchmarks need: the peers, wrk, strace
+#   scripts/deps.sh bench      the same, and what the benchmarks need: nginx, wrk, strace
+#   scripts/deps.sh vagrant    what `make vagrant-check` needs
+#   scripts/deps.sh server     a machine of vagrant/: a web server; client: the like
 #   scripts/deps.sh --check .. says what is missing and exits 1, installs nothing
 #
 # It starts no service: haproxy, nginx and keepalived come as Debian packages which would start a daemon (and start it
@@ -36,19 +38,26 @@ want_build() {
     want libssl-dev pkg-config --exists openssl
     want protobuf-compiler have protoc
     want util-linux have unshare
-    # The tests let the real daemon hold the address, and watch it.
+    # The tests let the real daemons hold the address, and serve beside us.
     want keepalived have keepalived
+    want haproxy have haproxy
+    want ucarp have ucarp
+    want pen have pen
 }
 
 want_bench() {
-    want haproxy have haproxy
+    want_build
     want nginx-light have nginx
     want libnginx-mod-stream test -e "$STREAM"
-    want pen have pen
-    want ucarp have ucarp
     want wrk have wrk
     want strace have strace
     want tcpdump have tcpdump
+}
+
+want_vagrant() {
+    want vagrant have vagrant
+    want debootstrap have debootstrap
+    want util-linux have unshare
 }
 
 # The units of the packages which were asked for just now: nobody wanted these daemons to run.
@@ -89,8 +98,11 @@ install_missing() {
     forbid_starting
     # A mirror of something else that is down must not stop us: the install below says if a package is out of reach.
     as_root apt-get update -qq </dev/null || warn "deps: apt-get update had errors, going on"
+    log=$(mktemp)
     # shellcheck disable=SC2086 # one word a package
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing </dev/null >"$log" 2>&1 ||
+        { tail -n 30 "$log" >&2; rm -f "$log"; die "apt-get install failed: see above"; }
+    rm -f "$log"
     if have systemctl; then
         for unit in $(units_of "$missing"); do
             as_root systemctl disable --quiet "$unit" 2>/dev/null || true
@@ -120,15 +132,15 @@ level=${1:-build}
 case $level in
     run) want_run ;;
     build) want_build ;;
-    bench)
-        want_build
-        want_bench
-        ;;
-    *) die "unknown level '$level': run, build or bench" ;;
+    bench) want_bench ;;
+    vagrant) want_vagrant ;;
+    server) want nginx-light have nginx ;;
+    client) want curl have curl ;;
+    *) die "unknown level '$level': see the head of this script" ;;
 esac
 
 if [ -n "$missing" ]; then
     if [ -n "$only_check" ]; then die "missing:$missing"; fi
     install_missing
 fi
-if [ "$level" != run ]; then check_rust; fi
+case $level in build | bench) check_rust ;; esac

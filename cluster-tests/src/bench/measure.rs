@@ -56,6 +56,11 @@ impl Measured {
         self.proxy_ns as f64 / 1e3 / self.done.operations as f64
     }
 
+    /// CPU microseconds of proxy, servers and wrk per operation.
+    pub(super) fn with_ends_us(&self) -> f64 {
+        (self.proxy_ns + self.around_ns) as f64 / 1e3 / self.done.operations as f64
+    }
+
     /// The part of the machine's work, 0 to 1, that was none of ours: other programs and kernel threads.
     pub(super) fn foreign(&self) -> f64 {
         let ours = self.proxy_ns + self.around_ns;
