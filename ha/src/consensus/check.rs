@@ -48,13 +48,12 @@ pub(super) fn check(receiver: Receiver, from: u64, message: &Message) -> Result<
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVote
         | MessageType::MsgRequestPreVoteResponse
-        | MessageType::MsgTransferLeader
         | MessageType::MsgTimeoutNow => {
-            // A transfer is asked for without a term, everything else with one.
-            if (message.term == 0) != (kind == MessageType::MsgTransferLeader) {
-                return reject("a term where none belongs, or none where one does");
+            if message.term == 0 {
+                reject("no term")
+            } else {
+                Ok(kind)
             }
-            Ok(kind)
         }
         _ => reject("a type that nodes do not send each other"),
     }

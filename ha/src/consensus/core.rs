@@ -213,9 +213,11 @@ impl<S: LogStore> Core<S> {
         self.node.propose(context, data).map_err(|_| NotProposed::Busy)
     }
 
-    /// Asks that node `to` leads.
+    /// Hands leadership to `to`; leader only.
     pub fn transfer_leader(&mut self, to: u64) {
-        self.node.transfer_leader(to);
+        if self.is_leader() {
+            self.node.transfer_leader(to);
+        }
     }
 
     /// Messages to `peer` were lost.

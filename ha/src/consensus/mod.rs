@@ -2,6 +2,8 @@
 
 mod check;
 pub mod core;
+pub mod frame;
 pub mod limits;
 mod logger;
+pub mod soft;
 pub mod store;
