@@ -33,6 +33,11 @@ impl MemoryStore {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner).fault = Some(fault);
     }
 
+    /// The next write succeeds after all.
+    pub fn heal(&self) {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).fault = None;
+    }
+
     /// What is on the disk.
     #[must_use]
     pub fn stored(&self) -> Option<Stored> {

@@ -105,6 +105,22 @@ impl Mirror {
         self.truncated
     }
 
+    /// Where to cut the log so that at most `entries` entries and `bytes` bytes up to `index` stay, and how many
+    /// bytes these are.
+    #[must_use]
+    pub fn tail(&self, index: u64, entries: u64, bytes: u64) -> (Position, u64) {
+        let count = usize::try_from(index.saturating_sub(self.truncated.index)).unwrap_or(usize::MAX);
+        let mut size = 0;
+        for (kept, entry) in self.entries.iter().take(count).rev().enumerate() {
+            let larger = size + entry.data.len() as u64;
+            if kept as u64 == entries || larger > bytes {
+                return (Position { index: entry.index, term: entry.term }, size);
+            }
+            size = larger;
+        }
+        (self.truncated, size)
+    }
+
     /// Index of the last entry.
     #[must_use]
     pub fn last(&self) -> u64 {

@@ -1,0 +1,555 @@
+//! Raft as a pure step machine: ticks, messages and proposals in; messages and applied entries out.
+//!
+//! ```text
+//!   tick, step, propose ──> RawNode ──> advance: write to the store (durable) ──> messages out
+//!                                          └──> committed entries ──> State::apply ──> outcomes out
+//! ```
+//! Nothing leaves before what it promises is durable. After an error the core must not be used again: the node goes
+//! on with the state that it has.
+
+#[cfg(test)]
+mod tests;
+
+use prost::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
+
+use super::check::{Receiver, Rejected, check};
+use super::limits::{
+    APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS,
+    SNAPSHOT_BYTES, SNAPSHOT_ENTRIES, TAIL_BYTES, TAIL_ENTRIES, UNCOMMITTED_BYTES,
+};
+use super::logger::logger;
+use super::store::mirror::Mirror;
+use super::store::{Batch, LogStore, Position, StoreError, Stored};
+use crate::state::{ApplyError, Origin, Outcome, SnapshotError, State};
+
+/// Marks an entry as soft in its context: its commit need not be durable at once.
+const SOFT: &[u8] = b"s";
+
+/// A node without traffic does not want to lead; it still wins where only it has the last entry.
+const WITNESS_PRIORITY: i64 = -1;
+
+/// The first voters start from a snapshot at this position, so that nobody ever sees term 0 (a node that refuses a
+/// pre-vote at term 0 ends the process in raft 0.7) and a late joiner gets the voters with a snapshot.
+const BOOTSTRAP: Position = Position { index: 1, term: 1 };
+
+/// What the core must know of its cluster.
+#[derive(Clone, Debug)]
+pub struct CoreSettings {
+    /// This node.
+    pub id: u64,
+    /// All voters, this node included.
+    pub voters: Vec<u64>,
+    /// Those of them that carry no traffic.
+    pub witnesses: Vec<u64>,
+    /// Snapshot after so many entries; [`SNAPSHOT_ENTRIES`] but in tests.
+    pub snapshot_entries: u64,
+    /// Entries that stay behind a snapshot; [`TAIL_ENTRIES`] but in tests.
+    pub tail_entries: u64,
+    /// Draws the election timeouts from this number instead of the system's randomness, so that a simulation
+    /// can be repeated.
+    pub seed: Option<u64>,
+}
+
+/// The core cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry that this version does not understand.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The snapshot on disk or from the leader.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Raft refuses.
+    #[error("raft: {0}")]
+    Raft(#[from] raft::Error),
+    /// The configured members are not those of the log.
+    #[error("the log was begun with the members {stored:?}, and {configured:?} are configured")]
+    Members {
+        /// By the log.
+        stored: Vec<u64>,
+        /// By the configuration.
+        configured: Vec<u64>,
+    },
+}
+
+/// Why a proposal was not taken. It has no effect; try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotProposed {
+    /// Only the leader proposes.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// Leadership is on the move, or too much waits for a quorum.
+    #[error("the leader is busy")]
+    Busy,
+}
+
+/// An entry that was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppliedEntry {
+    /// Its index.
+    pub index: u64,
+    /// Who proposed it.
+    pub origin: Option<Origin>,
+    /// What it did.
+    pub outcome: Outcome,
+}
+
+/// What is to be done after [`Core::advance`].
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be sent; losing them is harmless.
+    pub messages: Vec<Message>,
+    /// In the order of the log.
+    pub applied: Vec<AppliedEntry>,
+    /// The state was replaced by the leader's snapshot, before `applied`.
+    pub restored: bool,
+}
+
+/// This node's part in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RaftRole {
+    /// Proposes.
+    Leader,
+    /// Follows, or looks for a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+}
+
+/// The step machine.
+pub struct Core<S> {
+    settings: CoreSettings,
+    node: RawNode<Mirror>,
+    store: S,
+    state: State,
+    log_bytes: u64,
+    snapshot_bytes: u64,
+    commit_unsaved: bool,
+    ticks: u64,
+}
+
+impl<S: LogStore> Core<S> {
+    /// Opens the log, or begins it.
+    ///
+    /// # Errors
+    /// The store's, or other members than those of the log.
+    pub fn open(settings: CoreSettings, mut store: S) -> Result<Self, CoreError> {
+        let stored = match store.load()? {
+            Some(stored) => stored,
+            None => bootstrap(&settings, &mut store)?,
+        };
+        let snapshot = stored.snapshot.get_metadata();
+        let mut known = snapshot.get_conf_state().voters.clone();
+        let mut configured = settings.voters.clone();
+        known.sort_unstable();
+        configured.sort_unstable();
+        if known != configured {
+            return Err(CoreError::Members { stored: known, configured });
+        }
+        let mut state = State::restore(&stored.snapshot.data)?;
+        state.skip_to(snapshot.index);
+        let config = raft_config(&settings, snapshot.index);
+        let snapshot_bytes = stored.snapshot.data.len() as u64;
+        let log_bytes = stored.entries.iter().map(|entry| entry.data.len() as u64).sum();
+        let node = RawNode::new(&config, Mirror::new(stored), &logger())?;
+        Ok(Self { settings, node, store, state, log_bytes, snapshot_bytes, commit_unsaved: false, ticks: 0 })
+    }
+
+    /// One [`super::limits::TICK`] has passed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn tick(&mut self) -> Result<(), CoreError> {
+        self.ticks += 1;
+        if let Some(seed) = self.settings.seed {
+            let epoch = self.ticks / (2 * ELECTION_TICKS as u64);
+            let drawn = mix(mix(seed ^ self.settings.id) ^ epoch) % ELECTION_TICKS as u64;
+            self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + drawn as usize);
+        }
+        self.node.tick();
+        if self.ticks.is_multiple_of(ELECTION_TICKS as u64) {
+            self.hand_over();
+        }
+        if self.ticks.is_multiple_of(COMMIT_SAVE_TICKS) {
+            self.save_commit()?;
+        }
+        Ok(())
+    }
+
+    /// A message from node `from`.
+    ///
+    /// # Errors
+    /// The message makes no sense and was dropped.
+    pub fn step(&mut self, from: u64, mut message: Message) -> Result<(), Rejected> {
+        let log = &self.node.raft.raft_log;
+        let receiver = Receiver { id: self.settings.id, term: self.node.raft.term, last: log.last_index() };
+        let kind = check(receiver, from, &message)?;
+        if !self.settings.voters.contains(&from) {
+            return Err(Rejected("the sender is no member".to_owned()));
+        }
+        if kind == MessageType::MsgHeartbeat && message.commit > receiver.last {
+            // The leader believes that we have entries which our disk has lost. It will learn better from our next
+            // connection; until then nothing may be committed on its word.
+            message.commit = log.committed;
+        }
+        self.node.step(message).map_err(|error| Rejected(error.to_string()))
+    }
+
+    /// Proposes an entry; leader only. Whether it is committed shows in a later [`Output`].
+    ///
+    /// # Errors
+    /// Not the leader, or busy; the entry was not taken.
+    pub fn propose(&mut self, data: Vec<u8>, soft: bool) -> Result<(), NotProposed> {
+        if !self.is_leader() {
+            return Err(NotProposed::NotLeader);
+        }
+        let context = if soft { SOFT.to_vec() } else { Vec::new() };
+        self.node.propose(context, data).map_err(|_| NotProposed::Busy)
+    }
+
+    /// Hands leadership to `to`; leader only.
+    pub fn transfer_leader(&mut self, to: u64) {
+        if self.is_leader() {
+            self.node.transfer_leader(to);
+        }
+    }
+
+    /// Messages to `peer` were lost.
+    pub fn report_unreachable(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
+    }
+
+    /// A snapshot was sent to `peer`, or was lost.
+    pub fn report_snapshot(&mut self, peer: u64, sent: bool) {
+        let status = if sent { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(peer, status);
+    }
+
+    /// `peer` has connected and says where its log ends. If that is before what it had acknowledged, its disk was
+    /// lost: it is served from the beginning.
+    pub fn peer_connected(&mut self, peer: u64, last: u64) {
+        if !self.is_leader() {
+            return;
+        }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(peer)
+            && progress.matched > last
+        {
+            progress.matched = 0;
+            progress.become_probe();
+            progress.next_idx = last + 1;
+        }
+    }
+
+    /// Does what is due: writes, applies, and returns what is to be sent.
+    ///
+    /// # Errors
+    /// The store failed or an entry cannot be applied; the core must not be used any more.
+    pub fn advance(&mut self) -> Result<Output, CoreError> {
+        let mut output = Output::default();
+        while self.node.has_ready() {
+            self.advance_once(&mut output)?;
+        }
+        if self.node.store().take_snapshot_wanted() {
+            self.compact()?;
+        }
+        self.compact_if_due()?;
+        Ok(output)
+    }
+
+    fn advance_once(&mut self, output: &mut Output) -> Result<(), CoreError> {
+        let mut ready = self.node.ready();
+        output.messages.append(&mut ready.take_messages());
+        if !ready.snapshot().is_empty() {
+            self.state = State::restore(&ready.snapshot().data)?;
+            output.restored = true;
+        }
+        let committed = ready.take_committed_entries();
+        let hard = committed.iter().any(is_hard);
+        self.write_ready(&ready, hard)?;
+        output.messages.append(&mut ready.take_persisted_messages());
+        self.apply(committed, output)?;
+
+        let mut light = self.node.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.node.mut_store().set_commit(commit);
+            self.commit_unsaved = true;
+        }
+        output.messages.append(&mut light.take_messages());
+        let committed = light.take_committed_entries();
+        if committed.iter().any(is_hard) {
+            self.save_commit()?;
+        }
+        self.apply(committed, output)?;
+        self.node.advance_apply();
+        Ok(())
+    }
+
+    /// One transaction for all that a Ready wants durable. A commit index alone can wait, unless it commits
+    /// something that an operator is told about.
+    fn write_ready(&mut self, ready: &raft::Ready, hard: bool) -> Result<(), CoreError> {
+        if let Some(state) = ready.hs()
+            && !ready.must_sync()
+            && !hard
+        {
+            self.node.mut_store().set_commit(state.commit);
+            self.commit_unsaved = true;
+            return Ok(());
+        }
+        if ready.hs().is_none() && !ready.must_sync() {
+            return Ok(());
+        }
+        // The commit index in the image may be newer than the one on disk, never older than this one.
+        let current = self.node.store().hard_state().clone();
+        let hard_state = ready.hs().cloned().unwrap_or(current);
+        let mut batch = Batch { entries: ready.entries(), hard_state: Some(&hard_state), ..Batch::default() };
+        if !ready.snapshot().is_empty() {
+            let meta = ready.snapshot().get_metadata();
+            batch.snapshot = Some(ready.snapshot());
+            batch.truncate = Some(Position { index: meta.index, term: meta.term });
+            batch.clear_log = true;
+            batch.conf_state = Some(meta.get_conf_state());
+            self.log_bytes = 0;
+            self.snapshot_bytes = ready.snapshot().data.len() as u64;
+        }
+        self.log_bytes += ready.entries().iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+        self.store.write(&batch)?;
+        self.node.mut_store().apply(&batch);
+        self.commit_unsaved = false;
+        Ok(())
+    }
+
+    /// Makes the commit index durable.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn save_commit(&mut self) -> Result<(), CoreError> {
+        if self.commit_unsaved {
+            let hard_state = self.node.store().hard_state().clone();
+            self.store.write(&Batch { hard_state: Some(&hard_state), ..Batch::default() })?;
+            self.commit_unsaved = false;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>, output: &mut Output) -> Result<(), CoreError> {
+        for entry in entries {
+            let index = entry.index;
+            match entry.get_entry_type() {
+                EntryType::EntryNormal if entry.data.is_empty() => self.state.skip_to(index),
+                EntryType::EntryNormal => {
+                    let (origin, outcome) = self.state.apply_bytes(index, &entry.data)?;
+                    output.applied.push(AppliedEntry { index, origin, outcome });
+                }
+                EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                    self.apply_members(&entry)?;
+                    self.state.skip_to(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// This version proposes no changes of membership, but follows those of a newer one.
+    fn apply_members(&mut self, entry: &Entry) -> Result<(), CoreError> {
+        let garbled = |error: prost::DecodeError| {
+            raft::Error::ConfChangeError(format!("entry {}: {error}", entry.index))
+        };
+        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
+            self.node.apply_conf_change(&ConfChange::decode(entry.data.as_slice()).map_err(garbled)?)?
+        } else {
+            self.node.apply_conf_change(&ConfChangeV2::decode(entry.data.as_slice()).map_err(garbled)?)?
+        };
+        self.node.mut_store().apply(&Batch { conf_state: Some(&conf_state), ..Batch::default() });
+        Ok(())
+    }
+
+    fn compact_if_due(&mut self) -> Result<(), CoreError> {
+        let entries = self.state.index().saturating_sub(self.node.store().snapshot_index());
+        let bytes_due = self.log_bytes >= SNAPSHOT_BYTES.max(self.snapshot_bytes);
+        if entries > 0 && (entries >= self.settings.snapshot_entries || bytes_due) {
+            self.compact()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes a snapshot of the state and cuts the log, but for a tail.
+    fn compact(&mut self) -> Result<(), CoreError> {
+        let mirror = self.node.store();
+        let index = self.state.index();
+        let Some(term) = mirror.term_of(index).filter(|_| index > mirror.snapshot_index()) else {
+            return Ok(());
+        };
+        let mut snapshot = Snapshot { data: self.state.snapshot(), ..Snapshot::default() };
+        snapshot.mut_metadata().index = index;
+        snapshot.mut_metadata().term = term;
+        snapshot.mut_metadata().set_conf_state(mirror.conf_state().clone());
+        let (cut, tail_bytes) = mirror.tail(index, self.settings.tail_entries, TAIL_BYTES);
+        let hard_state = mirror.hard_state().clone();
+        let conf_state = mirror.conf_state().clone();
+        let batch = Batch {
+            snapshot: Some(&snapshot),
+            truncate: Some(cut),
+            hard_state: Some(&hard_state),
+            conf_state: Some(&conf_state),
+            ..Batch::default()
+        };
+        self.store.write(&batch)?;
+        self.node.mut_store().apply(&batch);
+        self.commit_unsaved = false;
+        self.snapshot_bytes = snapshot.data.len() as u64;
+        self.log_bytes = tail_bytes;
+        Ok(())
+    }
+
+    /// A witness that leads hands over to a node with traffic that has all entries.
+    fn hand_over(&mut self) {
+        if !self.is_leader() || !self.settings.witnesses.contains(&self.settings.id) {
+            return;
+        }
+        let last = self.node.raft.raft_log.last_index();
+        let successor = self.settings.voters.iter().copied().find(|id| {
+            let caught_up = |progress: &raft::Progress| {
+                progress.matched == last
+                    && progress.state == ProgressState::Replicate
+                    && progress.recent_active
+            };
+            !self.settings.witnesses.contains(id) && self.node.raft.prs().get(*id).is_some_and(caught_up)
+        });
+        if let Some(successor) = successor {
+            self.node.transfer_leader(successor);
+        }
+    }
+
+    /// The replicated state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether this node leads.
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The leader, as far as this node knows one.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|&id| id != 0)
+    }
+
+    /// This node's part.
+    pub fn role(&self) -> RaftRole {
+        match self.node.raft.state {
+            StateRole::Leader => RaftRole::Leader,
+            StateRole::Follower => RaftRole::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => RaftRole::Candidate,
+        }
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// The commit index.
+    pub fn commit(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// The last entry that is on our disk.
+    pub fn last(&self) -> u64 {
+        self.node.store().last()
+    }
+
+    /// Where our log begins.
+    pub fn truncated(&self) -> Position {
+        self.node.store().truncated()
+    }
+
+    /// The last entry that `peer` is known to have; leader only.
+    pub fn matched(&self, peer: u64) -> Option<u64> {
+        if !self.is_leader() {
+            return None;
+        }
+        self.node.raft.prs().get(peer).map(|progress| progress.matched)
+    }
+
+    /// The voters now.
+    pub fn voters(&self) -> &[u64] {
+        &self.node.store().conf_state().voters
+    }
+}
+
+impl CoreSettings {
+    /// Settings with the usual limits.
+    #[must_use]
+    pub fn new(id: u64, voters: Vec<u64>, witnesses: Vec<u64>) -> Self {
+        Self {
+            id,
+            voters,
+            witnesses,
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            tail_entries: TAIL_ENTRIES,
+            seed: None,
+        }
+    }
+}
+
+/// The finalizer of splitmix64.
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+fn is_hard(entry: &Entry) -> bool {
+    !entry.data.is_empty() && entry.context != SOFT
+}
+
+fn raft_config(settings: &CoreSettings, applied: u64) -> Config {
+    Config {
+        id: settings.id,
+        applied,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        max_size_per_msg: APPEND_BYTES,
+        max_inflight_msgs: APPENDS_IN_FLIGHT,
+        max_uncommitted_size: UNCOMMITTED_BYTES,
+        max_committed_size_per_ready: APPLY_BYTES,
+        check_quorum: true,
+        pre_vote: true,
+        priority: if settings.witnesses.contains(&settings.id) { WITNESS_PRIORITY } else { 0 },
+        ..Config::default()
+    }
+}
+
+/// Begins the log. Every first voter writes the same.
+fn bootstrap<S: LogStore>(settings: &CoreSettings, store: &mut S) -> Result<Stored, CoreError> {
+    let mut voters = settings.voters.clone();
+    voters.sort_unstable();
+    let conf_state = ConfState::from((voters, Vec::new()));
+    let mut state = State::default();
+    state.skip_to(BOOTSTRAP.index);
+    let mut snapshot = Snapshot { data: state.snapshot(), ..Snapshot::default() };
+    snapshot.mut_metadata().index = BOOTSTRAP.index;
+    snapshot.mut_metadata().term = BOOTSTRAP.term;
+    snapshot.mut_metadata().set_conf_state(conf_state.clone());
+    let hard_state = raft::eraftpb::HardState { term: BOOTSTRAP.term, vote: 0, commit: BOOTSTRAP.index };
+    let batch = Batch {
+        snapshot: Some(&snapshot),
+        truncate: Some(BOOTSTRAP),
+        hard_state: Some(&hard_state),
+        conf_state: Some(&conf_state),
+        ..Batch::default()
+    };
+    store.write(&batch)?;
+    let mut stored = Stored::default();
+    stored.apply(&batch);
+    Ok(stored)
+}

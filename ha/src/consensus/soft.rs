@@ -1,0 +1,154 @@
+//! Client facts on their way into the log: coalesced by client, bounded, first in first out.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::ClientFact;
+
+/// How many clients wait at most: as many as the table holds. Beyond that the one that waited longest is dropped,
+/// for the table would forget it next.
+pub const SOFT_MAX: usize = crate::state::CLIENTS_MAX;
+
+type Key = (Arc<str>, IpAddr);
+
+/// Facts that wait.
+#[derive(Debug)]
+pub struct SoftQueue {
+    limit: usize,
+    facts: HashMap<Key, (Arc<str>, u32)>,
+    order: VecDeque<Key>,
+    figures: SoftFigures,
+}
+
+/// What became of the facts of this node, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoftFigures {
+    /// Offered by the workers.
+    pub offered: u64,
+    /// Replaced by a newer fact on the same client before they were sent.
+    pub coalesced: u64,
+    /// Dropped because the queue was full.
+    pub dropped: u64,
+    /// Seen in the log.
+    pub replicated: u64,
+    /// Waiting now, those in flight included.
+    pub waiting: u64,
+}
+
+impl SoftQueue {
+    /// An empty queue for `limit` clients.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, facts: HashMap::new(), order: VecDeque::new(), figures: SoftFigures::default() }
+    }
+
+    /// Takes a fact in. Never waits; if the queue is full, the oldest goes.
+    pub fn offer(&mut self, fact: ClientFact) {
+        self.figures.offered += 1;
+        if !self.insert(fact) {
+            self.figures.coalesced += 1;
+        }
+    }
+
+    /// Facts that were taken and not replicated come back; what is newer by now stays.
+    pub fn give_back(&mut self, facts: Vec<ClientFact>) {
+        for fact in facts {
+            if !self.insert(fact) {
+                self.figures.coalesced += 1;
+            }
+        }
+    }
+
+    /// At most `count` facts, those that waited longest first.
+    pub fn take(&mut self, count: usize) -> Vec<ClientFact> {
+        let mut taken = Vec::with_capacity(count.min(self.order.len()));
+        while taken.len() < count {
+            let Some(key) = self.order.pop_front() else { break };
+            if let Some((server, seen)) = self.facts.remove(&key) {
+                taken.push(ClientFact { service: key.0, client: key.1, server, seen });
+            }
+        }
+        taken
+    }
+
+    /// Facts of ours were seen in the log.
+    pub fn replicated(&mut self, count: usize) {
+        self.figures.replicated += count as u64;
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn figures(&self) -> SoftFigures {
+        SoftFigures { waiting: self.order.len() as u64, ..self.figures }
+    }
+
+    /// False if the client was known, and one of the two facts is gone.
+    fn insert(&mut self, fact: ClientFact) -> bool {
+        let key = (fact.service, fact.client);
+        if let Some(known) = self.facts.get_mut(&key) {
+            if known.1 <= fact.seen {
+                *known = (fact.server, fact.seen);
+            }
+            return false;
+        }
+        while self.order.len() >= self.limit {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.facts.remove(&oldest);
+            self.figures.dropped += 1;
+        }
+        self.order.push_back(key.clone());
+        self.facts.insert(key, (fact.server, fact.seen));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(client: u8, server: &str, seen: u32) -> ClientFact {
+        ClientFact { service: "web".into(), client: [10, 0, 0, client].into(), server: server.into(), seen }
+    }
+
+    #[test]
+    fn facts_on_the_same_client_become_one_and_the_newer_wins() {
+        let mut queue = SoftQueue::new(10);
+        queue.offer(fact(1, "s1", 5));
+        queue.offer(fact(1, "s2", 7));
+        queue.offer(fact(1, "s3", 6));
+        assert_eq!(queue.take(9), vec![fact(1, "s2", 7)]);
+        assert_eq!(queue.figures().coalesced, 2);
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_and_counts_it() {
+        let mut queue = SoftQueue::new(2);
+        for client in 1..=4 {
+            queue.offer(fact(client, "s1", 1));
+        }
+        assert_eq!(queue.figures().dropped, 2);
+        assert_eq!(queue.take(1), vec![fact(3, "s1", 1)]);
+        assert_eq!(queue.take(9), vec![fact(4, "s1", 1)]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_comes_back_does_not_overwrite_what_is_newer() {
+        let mut queue = SoftQueue::new(10);
+        queue.offer(fact(1, "s1", 5));
+        queue.offer(fact(2, "s1", 5));
+        let taken = queue.take(9);
+        queue.offer(fact(1, "s2", 9));
+        queue.give_back(taken);
+        assert_eq!(queue.take(9), vec![fact(1, "s2", 9), fact(2, "s1", 5)]);
+    }
+}
