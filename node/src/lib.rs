@@ -1,9 +1,8 @@
 //! The program `cygnet` as a library: configuration, balancing, moving bytes, control, command line.
 
 pub mod balance;
-pub mod config;
-pub mod plan;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod plan;
 pub mod proxy;
