@@ -10,10 +10,10 @@ pub mod announce;
 pub mod capture;
 pub mod guard;
 pub mod kernel;
+pub mod pcap;
 pub mod socket;
 pub mod source;
 mod sys;
 #[cfg(test)]
 mod testns;
-pub mod pcap;
 pub mod wire;
