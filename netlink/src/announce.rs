@@ -8,10 +8,7 @@ use std::net::Ipv4Addr;
 use socket2::{Domain, Socket, Type};
 
 use crate::sys;
-use crate::wire::Mac;
-
-/// An Ethernet header (14 bytes) and an ARP packet for IPv4 (28 bytes).
-const FRAME_LEN: usize = 14 + 28;
+use crate::wire::{Mac, arp};
 
 /// Sends gratuitous ARP on one interface; receives nothing.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Announcer {
     /// Errors: the interface is down (`ENETDOWN`), gone (`ENXIO`: open anew), or its queue is full (`WouldBlock`,
     /// `ENOBUFS`).
     pub fn announce(&self, mac: Mac, address: Ipv4Addr) -> io::Result<()> {
-        let frame = gratuitous_request(mac, address);
+        let frame = arp::gratuitous_request(mac, address);
         let sent = self.socket.send(&frame)?;
         if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -50,24 +47,6 @@ impl Announcer {
 /// Ethernet, and the loopback, which has an Ethernet header too and hears nobody.
 fn has_arp(hardware: u16) -> bool {
     matches!(hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)
-}
-
-/// Opcode request, sender and target are both `address`: what every host accepts as news, also those that ignore
-/// unasked replies.
-fn gratuitous_request(mac: Mac, address: Ipv4Addr) -> [u8; FRAME_LEN] {
-    let [a, b, c, d, e, f] = mac.0;
-    let [w, x, y, z] = address.octets();
-    #[rustfmt::skip]
-    let frame = [
-        // Ethernet: to all, from us, ARP.
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff,  a, b, c, d, e, f,  0x08, 0x06,
-        // Ethernet and IPv4, addresses of 6 and 4 bytes, request.
-        0, 1,  0x08, 0x00,  6, 4,  0, 1,
-        // Sender, then target; whose MAC it is, a request does not know.
-        a, b, c, d, e, f,  w, x, y, z,
-        0, 0, 0, 0, 0, 0,  w, x, y, z,
-    ];
-    frame
 }
 
 #[cfg(test)]

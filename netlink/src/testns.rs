@@ -62,8 +62,23 @@ pub(crate) fn veth(a: &str, b: &str) {
     let path = "/proc/sys/net/ipv6/conf/default/accept_dad";
     std::fs::write(path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
     ip(&format!("link add {a} type veth peer name {b}"));
-    ip(&format!("link set {a} up"));
-    ip(&format!("link set {b} up"));
+    for end in [a, b] {
+        ip(&format!("link set {end} up"));
+    }
+    settle(&[a, b]);
+}
+
+/// Waits until these interfaces, just switched on, carry frames, and their IPv6 addresses are usable: the kernel gets
+/// there by itself, but a moment after `ip` has returned.
+pub(crate) fn settle(interfaces: &[&str]) {
+    let start = std::time::Instant::now();
+    for interface in interfaces {
+        let show = |flag| ip(&format!("-6 address show dev {interface} {flag}"));
+        while !show("scope link").contains("fe80::") || !show("tentative").is_empty() {
+            assert!(start.elapsed() < DEADLINE, "{interface} does not come up");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
 }
 
 /// A packet socket that sends whole frames through an interface and, with a protocol other than 0, receives them.

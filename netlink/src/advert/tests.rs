@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use super::AdvertSocket;
 use crate::capture::{Capture, FRAME_MAX};
-use crate::testns::{DEADLINE, in_namespace, ip, runtime, veth};
+use crate::testns::{DEADLINE, in_namespace, ip, runtime, settle, veth};
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
@@ -52,6 +52,7 @@ fn a_socket_that_cannot_be_is_refused_and_a_dead_link_is_an_error() {
         ip("link set eth0 down");
         socket.send(&[0x31]).expect_err("the link is down");
         ip("link set eth0 up");
+        settle(&["eth0"]);
         socket.send(&[0x31]).expect("the same socket works again");
         ip("link delete eth0");
         socket.send(&[0x31]).expect_err("the link is gone");

@@ -1,7 +1,7 @@
 use std::io::Read;
 use std::net::Ipv4Addr;
 
-use super::{Announcer, gratuitous_request, has_arp};
+use super::{Announcer, has_arp};
 use crate::testns::{frames, in_namespace, ip, veth};
 use crate::wire::Mac;
 
@@ -13,11 +13,6 @@ const BYTES: [u8; 42] = [
     2, 0, 0, 0, 0, 0xaa, 192, 0, 2, 100, // sender
     0, 0, 0, 0, 0, 0, 192, 0, 2, 100, // target
 ];
-
-#[test]
-fn a_gratuitous_request_has_these_bytes() {
-    assert_eq!(gratuitous_request(MAC, VIRTUAL), BYTES);
-}
 
 #[test]
 fn an_announcement_arrives_at_the_other_end() {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use super::{Capture, FRAME_MAX};
-use crate::testns::{DEADLINE, frames, in_namespace, ip, runtime, veth};
+use crate::testns::{DEADLINE, frames, in_namespace, ip, runtime, settle, veth};
 use crate::wire::Mac;
 
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
@@ -106,6 +106,7 @@ fn a_capture_outlives_a_link_that_goes_down_and_up() {
             let silent = tokio::time::timeout(Duration::from_millis(20), capture.next(&mut buffer)).await;
             assert!(silent.is_err(), "the error is told once");
             ip("link set eth0 up");
+            settle(&["eth0", "eth1"]);
             send(&frames("eth1", 0), &frame(&[0x08, 0x00], &v4(112, 99)));
             assert_eq!(marks(&capture).await, [99]);
         });

@@ -52,7 +52,7 @@ impl Guard {
     /// Starts `program` with `args`, which must end in [`run`] (`/proc/self/exe guard`). Returns at once; what is told to
     /// the guard before it is up waits in the pipe.
     ///
-    /// Errors: the program cannot be started.
+    /// Errors: the program cannot be started, or ends at once.
     pub fn spawn(program: &Path, args: &[&str]) -> io::Result<Self> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let (child, pipe) = start(program, &args)?;
@@ -136,11 +136,23 @@ fn start(program: &Path, args: &[String]) -> io::Result<(Child, ChildStdin)> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = sys::start_in_own_session(&mut command).spawn()?;
-    let pipe = child.stdin.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+    match introduce(&mut child) {
+        Ok(pipe) => Ok((child, pipe)),
+        Err(error) => {
+            // Of no use, but not to be left behind.
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// Tells a new guard who we are.
+fn introduce(child: &mut Child) -> io::Result<ChildStdin> {
+    let mut pipe = child.stdin.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
     sys::set_nonblocking(&pipe)?;
-    let mut pipe = pipe;
     pipe.write_all(lines::parent(std::process::id()).as_bytes())?;
-    Ok((child, pipe))
+    Ok(pipe)
 }
 
 #[cfg(test)]

@@ -26,6 +26,14 @@ fn until_done<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
+/// An IPv6 address takes part a moment after the kernel has accepted it.
+fn not_yet(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENETUNREACH | libc::EADDRNOTAVAIL) => io::ErrorKind::WouldBlock.into(),
+        _ => error,
+    }
+}
+
 fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     until_done(|| listener.accept())
 }
@@ -43,7 +51,7 @@ fn an_absent_address_can_be_listened_to_and_serves_once_it_arrives() {
                     Kernel::connect().expect("a kernel").add_address(index, absent).await.expect("added")
                 );
             });
-            let mut client = connect(at(address), None).expect("started");
+            let mut client = until_done(|| connect(at(address), None).map_err(not_yet));
             let (mut server, _) = accept(&listener);
             until_done(|| client.write_all(b"ping"));
             let mut buffer = [0; 4];
@@ -95,7 +103,8 @@ fn a_connection_starts_from_the_source_that_it_is_given() {
         for (target, source) in [("127.0.0.1:0", "10.9.0.1"), ("[fd00::2]:0", "fd00::1")] {
             let listener = listen(at(target), 128).expect("a listener");
             let source = source.parse().expect("an address");
-            let client = connect(listener.local_addr().expect("bound"), Some(source)).expect("started");
+            let target = listener.local_addr().expect("bound");
+            let client = until_done(|| connect(target, Some(source)).map_err(not_yet));
             let (_, peer) = accept(&listener);
             assert_eq!(peer.ip(), source);
             assert!(client.nodelay().expect("the option"));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::ip as addr;
 use crate::kernel::Kernel;
 use crate::source::{NoSource, choose};
-use crate::testns::{in_namespace, ip, runtime, veth};
+use crate::testns::{in_namespace, ip, runtime, settle, veth};
 
 struct Case {
     name: &'static str,
@@ -154,6 +154,7 @@ fn run(case: &Case) {
     if case.default_route {
         ip("route add default via 10.9.0.254");
     }
+    settle(&["eth0"]);
     assert_eq!(kernels_choice(case.target), case.kernel.map(addr), "the kernel: {}", case.name);
 
     let snapshot = runtime().block_on(async { Kernel::connect().expect("a kernel").snapshot().await });
@@ -196,6 +197,7 @@ fn an_address_that_we_add_ourselves_never_becomes_the_kernels_choice() {
             ip("address add 10.9.0.1/24 dev eth0");
             ip("address add fd00::1/64 dev eth0");
         });
+        settle(&["eth0"]);
         assert_eq!(kernels_choice("10.9.0.50"), Some(addr(OWN)));
         assert_eq!(kernels_choice("fd00::50"), Some(addr(OWN6)));
     });
