@@ -70,8 +70,8 @@ struct ApplyArgs {
     #[arg(long)]
     dry_run: bool,
     /// Why, for the history
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    comment: String,
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
 }
 
 pub(super) fn run(args: &ConfigArgs, session: &mut Session<'_>) -> Outcome {
@@ -130,7 +130,7 @@ fn check(paths: &[PathBuf], session: &mut Session<'_>) -> Outcome {
             }),
             FileKind::Cluster => config::parse_cluster(&read.text, &read.file).map(|cluster| {
                 let (vips, services) = (cluster.vips.len(), cluster.services.len());
-                let summary = format!("cluster with {vips} virtual addresses and {services} services");
+                let summary = format!("cluster file, virtual addresses: {vips}, services: {services}");
                 files.push(CheckedFile { file: read.file.clone(), summary });
                 clusters.push((read, cluster));
             }),
@@ -190,6 +190,10 @@ fn print_difference(difference: &ConfigDiff, session: &mut Session<'_>) -> Resul
         session.screen.line(&format!("no difference from v{}", difference.version))?;
         return Ok(());
     }
+    if difference.changes.is_empty() {
+        session.screen.line(&format!("only comments or layout differ from v{}", difference.version))?;
+        return Ok(());
+    }
     session.screen.line(&format!("changes to v{}:", difference.version))?;
     for change in &difference.changes {
         session.screen.line(&format!("  {change}"))?;
@@ -225,7 +229,7 @@ fn apply(args: &ApplyArgs, session: &mut Session<'_>) -> Outcome {
         text: text.text,
         file: text.file,
         author: session.author.to_owned(),
-        comment: args.comment.clone(),
+        comment: args.comment.clone().unwrap_or_default(),
         // What was shown and confirmed is what is applied: a change by somebody else in between is refused.
         if_version: Some(difference.version),
     };

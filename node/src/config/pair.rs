@@ -25,7 +25,7 @@ fn problem(
 }
 
 /// Checks what a node file and a cluster file say about each other. The problems carry no line, since the models do
-/// not know where they came from; `file` is [`NODE_FILE`] or [`CLUSTER_FILE`]. [`super::locate`] finds the lines again.
+/// not know where they came from; `file` is [`NODE_FILE`] or [`CLUSTER_FILE`]. [`super::locate()`] finds the lines again.
 #[must_use]
 pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     let virtual_addresses: BTreeMap<IpAddr, &Vip> =

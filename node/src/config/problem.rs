@@ -67,12 +67,17 @@ impl<'t> Report<'t> {
 
     /// Notes a fault at a byte range of the text. Beyond [`PROBLEMS_MAX`] nothing is kept.
     pub(super) fn add(&mut self, at: &Range<usize>, key: impl Into<String>, fault: Fault) {
-        if self.problems.len() < PROBLEMS_MAX {
+        if !self.is_full() {
             let (line, column) = position(self.text, at.start);
             let Fault { what, remedy } = fault;
             let key = key.into();
             self.problems.push(Problem { file: self.file.to_owned(), line, column, key, what, remedy });
         }
+    }
+
+    /// Whether further problems would not be kept: looking for their remedies is in vain.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
     }
 
     pub(super) fn is_clean(&self) -> bool {

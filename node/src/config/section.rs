@@ -84,7 +84,7 @@ impl<'d> Section<'d> {
     /// Refuses every key that is not among `known`.
     pub(super) fn refuse_unknown(&self, report: &mut Report<'_>, known: &[&str]) {
         for (key, _) in self.table {
-            if known.contains(&key.get_ref().as_ref()) {
+            if known.contains(&key.get_ref().as_ref()) || report.is_full() {
                 continue;
             }
             let remedy = match did_you_mean(key.get_ref(), known) {

@@ -1,4 +1,4 @@
-//! The API: JSON over HTTP on a Unix socket. [`router`] asks a [`NodeApi`]; [`bind`] and [`serve`] own the socket.
+//! The API: JSON over HTTP on a Unix socket. [`router()`] asks a [`NodeApi`]; [`bind`] and [`serve`] own the socket.
 //!
 //! Whoever may open the socket may change the cluster: its mode is the access control.
 

@@ -137,7 +137,7 @@ async fn config_diff<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Config
     answer(async {
         let ConfigText { text, file } = body(request)?;
         let new = check_here(api.as_ref(), &text, &file)?;
-        difference(api.as_ref(), &new).await
+        difference(api.as_ref(), &new, &text).await
     })
     .await
 }
@@ -147,11 +147,10 @@ fn check_here<A: NodeApi>(api: &A, text: &str, file: &str) -> Answer<ClusterConf
     config::parse_cluster_for(&api.node_config(), text, file).map_err(ApiError::invalid)
 }
 
-async fn difference<A: NodeApi>(api: &A, new: &ClusterConfig) -> Answer<ConfigDiff> {
+async fn difference<A: NodeApi>(api: &A, new: &ClusterConfig, new_text: &str) -> Answer<ConfigDiff> {
     let ConfigVersion { entry, text } = api.config(None).await?;
     let running = config::parse_cluster(&text, "the running configuration").map_err(ApiError::invalid)?;
-    let changes = diff(&running, new);
-    Ok(ConfigDiff { version: entry.version, changed: !changes.is_empty(), changes })
+    Ok(ConfigDiff { version: entry.version, changed: text != new_text, changes: diff(&running, new) })
 }
 
 async fn config_apply<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ApplyConfig>) -> Response {
@@ -162,7 +161,7 @@ async fn apply<A: NodeApi>(api: &A, change: ApplyConfig) -> Answer<Applied> {
     short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
     short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
     let new = check_here(api, &change.text, &change.file)?;
-    let difference = difference(api, &new).await?;
+    let difference = difference(api, &new, &change.text).await?;
     if let Some(expected) = change.if_version.filter(|expected| *expected != difference.version) {
         let error = format!("version {} is running, not {expected}", difference.version);
         return Err(ApiError::new(

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,14 +70,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         let what = format!("{} exists and is not a socket", path.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
-    match BlockingStream::connect(path) {
+    // Without blocking: a process that hangs with a full queue is alive all the same.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(_) => {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(error.kind(), format!("cannot use {}: {error}", path.display())))
+        }
+        _ => {
             let what = format!("another process listens on {}", path.display());
             Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
-        Err(error) => Err(io::Error::new(error.kind(), format!("cannot use {}: {error}", path.display()))),
     }
 }
 

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use cygnet_ha::vip::{Mode, Role, VipView};
 use serde::{Deserialize, Serialize};
 
+/// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
+pub const REPORT_BYTES_MAX: usize = 16 * 1024;
+
 /// Whether service is given, and would survive one more failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -157,6 +160,27 @@ pub struct NodeReport {
     pub roles: BTreeMap<String, Role>,
 }
 
+impl NodeReport {
+    /// For the way to the other nodes. A report that would be longer than [`REPORT_BYTES_MAX`] goes without its
+    /// roles, and says so: rather less than everything than nothing.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let whole = serde_json::to_vec(self).unwrap_or_default();
+        if whole.len() <= REPORT_BYTES_MAX {
+            return whole;
+        }
+        let ready_reason = "too many virtual addresses for a report of their roles".to_owned();
+        let short = Self { ready_reason, roles: BTreeMap::new(), ..*self };
+        serde_json::to_vec(&short).unwrap_or_default()
+    }
+
+    /// Reads another node's report; `None` if it is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > REPORT_BYTES_MAX { None } else { serde_json::from_slice(bytes).ok() }
+    }
+}
+
 /// A service on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceFacts {
@@ -223,6 +247,9 @@ fn node_reasons(facts: &Facts, found: &mut Vec<Reason>) {
     if !facts.ready && !this_is_witness {
         let what = format!("{} is not ready to hold addresses: {}", facts.node, facts.ready_reason);
         degraded(found, what, "cygnet events");
+    }
+    if facts.config.committed == 0 {
+        degraded(found, "no configuration was ever applied".to_owned(), "cygnet config apply FILE");
     }
     if let Some(problem) = &facts.config.problem {
         let what = format!("config v{} does not run here: {problem}", facts.config.committed);

@@ -179,9 +179,9 @@ pub struct PeerCheck {
 pub struct ConfigDiff {
     /// The running version that it was compared with; quote it as `if_version` when applying.
     pub version: u64,
-    /// Whether anything would change that means something (comments and layout do not).
+    /// Whether the text differs at all, be it in comments only.
     pub changed: bool,
-    /// The changes.
+    /// What differs in meaning; empty when only comments or layout do.
     pub changes: Vec<Change>,
 }
 
@@ -209,7 +209,7 @@ pub struct ApplyConfig {
 pub struct Applied {
     /// The version that is running now.
     pub version: u64,
-    /// False when the text means what is running already, and nothing was written.
+    /// False when this very text is running already, and nothing was written.
     pub changed: bool,
     /// Who runs it, as far as this node knows at this moment.
     pub nodes: Vec<NodeApplied>,

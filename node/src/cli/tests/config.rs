@@ -16,7 +16,7 @@ fn good_files_are_good() {
     let (node, cluster) = (served.file("n.toml", NODE), served.file("c.toml", CLUSTER));
     let ran = run(&served, &["config", "check", &node, &cluster]);
     let expected = format!(
-        "{node}: ok, node lb1 of cluster demo\n{cluster}: ok, cluster with 1 virtual addresses and 1 services\n"
+        "{node}: ok, node lb1 of cluster demo\n{cluster}: ok, cluster file, virtual addresses: 1, services: 1\n"
     );
     assert_eq!((ran.exit, ran.out), (Exit::Ok, expected));
     let json: Value =
@@ -67,8 +67,7 @@ fn a_file_that_is_no_configuration_is_not_read_whole() {
 #[test]
 fn a_difference_is_shown_and_is_exit_code_3() {
     let served = Served::start();
-    let (same, other) =
-        (served.file("s.toml", &format!("# same\n{CLUSTER}")), served.file("o.toml", &changed()));
+    let (same, other) = (served.file("s.toml", CLUSTER), served.file("o.toml", &changed()));
     let ran = run(&served, &["config", "diff", &same]);
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, "no difference from v41\n"));
     let ran = run(&served, &["config", "diff", &other]);
@@ -80,6 +79,16 @@ fn a_difference_is_shown_and_is_exit_code_3() {
     let ran = run(&served, &["config", "diff", &wrong]);
     assert_eq!(ran.exit, Exit::Error);
     assert!(ran.err.contains(&format!("{wrong}:1:1: service[#1].name: missing")), "{}", ran.err);
+}
+
+#[test]
+fn a_new_comment_is_no_change_of_meaning_but_is_kept() {
+    let served = Served::start();
+    let file = served.file("c.toml", &format!("# why it is so\n{CLUSTER}"));
+    let ran = run(&served, &["config", "diff", &file]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Differs, "only comments or layout differ from v41\n"));
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes"]).exit, Exit::Ok);
+    assert!(run(&served, &["config", "show"]).out.starts_with("# why it is so\n[[vip]]"));
 }
 
 #[test]

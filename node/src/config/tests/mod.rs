@@ -1,6 +1,7 @@
 //! Good files, wrong files with the exact words, pairs, differences, and arbitrary text.
 
 mod good;
+mod page;
 mod pair;
 mod properties;
 mod wrong_cluster;

@@ -159,6 +159,15 @@ proptest! {
     }
 
     #[test]
+    fn any_key_is_looked_up_in_any_text(text in nearly_a_configuration(), key in "[a-z.\\[\\]ü]{0,30}") {
+        let _ = file_kind(&text);
+        let (file, what) = ("f".to_owned(), String::new());
+        let mut problem = Problem { file, line: 0, column: 0, key, remedy: what.clone(), what };
+        locate(&mut problem, "f", "g", &text);
+        prop_assert!(problem.line <= text.lines().count() + 1);
+    }
+
+    #[test]
     fn a_printed_model_reads_back_equal(config in a_config()) {
         let read = parse_cluster(&emit(&config), "c").map_err(|problems| TestCaseError::fail(printed(&problems)))?;
         prop_assert_eq!(&read, &config);
@@ -168,5 +177,33 @@ proptest! {
     #[test]
     fn different_models_have_a_difference(one in a_config(), other in a_config()) {
         prop_assert_eq!(diff(&one, &other).is_empty(), one == other);
+    }
+}
+
+#[test]
+fn a_text_that_nests_without_end_is_refused_and_not_a_crash() {
+    let fill = |piece: &str, end: &str| piece.repeat((TEXT_BYTES_MAX - 16) / piece.len()) + end;
+    let texts = [
+        fill("a.", "a = 1"),
+        format!("[{}]", fill("a.", "a")),
+        format!("[[{}]]", fill("a.", "a")),
+        format!("a = {}", fill("[", "")),
+        format!("a = {}", fill("{a=", "")),
+        format!("a = {{ {} }}", fill("a.", "a = 1")),
+        fill("a=1\n", ""),
+        fill("[a]\n", ""),
+        fill("[[vip]]\n", ""),
+        fill("\"", ""),
+        (0..20_000).map(|n| format!("k{n}={n}\n")).collect(),
+    ];
+    for text in texts {
+        assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
+        let start = std::time::Instant::now();
+        let shown: String = text.chars().take(20).collect();
+        for problems in [parse_node(&text, "n").unwrap_err(), parse_cluster(&text, "c").unwrap_err()] {
+            assert!(!problems.is_empty() && problems.len() <= PROBLEMS_MAX, "{shown}");
+        }
+        let _ = file_kind(&text);
+        assert!(start.elapsed() < Duration::from_secs(10), "{shown} took {:?}", start.elapsed());
     }
 }

@@ -1,12 +1,13 @@
 //! The JSON of each answer, word for word: programs depend on it. Adding a field changes these texts; renaming or
 //! removing one needs another schema.
 
+use cygnet_ha::vip::Role;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fake::{facts, vip};
 use crate::config::diff::{Change, ChangeKind, FieldChange};
-use crate::control::status::{NodeReport, Status};
+use crate::control::status::{NodeReport, REPORT_BYTES_MAX, Status};
 use crate::control::types::{
     Admin, ApiError, Applied, Clients, ConfigDiff, ConfigEntry, ConfigVersion, ErrorCode, NodeApplied, Reply,
     ServerView, Servers, SetServer,
@@ -142,5 +143,18 @@ fn the_answers_about_servers_and_clients_keep_their_shape() {
 #[test]
 fn a_report_of_an_older_or_newer_node_is_read_as_far_as_it_goes() {
     let newer = json!({"ready": true, "ready_reason": "", "config_version": 1, "roles": {}, "mood": "good"});
-    assert!(serde_json::from_value::<NodeReport>(newer).is_ok());
+    assert!(NodeReport::decode(newer.to_string().as_bytes()).is_some());
+    assert_eq!(NodeReport::decode(b"{}"), None);
+    assert_eq!(NodeReport::decode(&[b' '; REPORT_BYTES_MAX + 1]), None);
+}
+
+#[test]
+fn a_report_stays_within_its_limit() {
+    let mut report = NodeReport { ready: true, config_version: 7, ..NodeReport::default() };
+    report.roles.insert("www".into(), Role::Active);
+    assert_eq!(NodeReport::decode(&report.encode()), Some(report.clone()));
+    report.roles.extend((0..255).map(|n| (format!("{n:0>63}"), Role::Standby)));
+    let short = NodeReport::decode(&report.encode()).unwrap();
+    assert_eq!((short.ready, short.config_version, short.roles.len()), (true, 7, 0));
+    assert_eq!(short.ready_reason, "too many virtual addresses for a report of their roles");
 }

@@ -48,6 +48,28 @@ fn the_socket_of_a_living_process_is_left_alone() {
 }
 
 #[test]
+fn a_process_that_hangs_with_a_full_queue_counts_as_living() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.sock");
+    let hung = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    hung.bind(&address).unwrap();
+    hung.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&address) {
+            Ok(()) => waiting.push(socket),
+            Err(error) => break assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+    let _runtime = runtime();
+    let _guard = _runtime.enter();
+    assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("c.sock");

@@ -83,6 +83,19 @@ fn a_configuration_that_does_not_run_here_degrades() {
 }
 
 #[test]
+fn a_node_without_a_configuration_says_what_comes_next() {
+    let (verdict, summary, reasons) = judged(|facts| {
+        (facts.config.running, facts.config.committed) = (0, 0);
+        facts.vips.clear();
+        facts.services.clear();
+        facts.members[1].report.as_mut().unwrap().roles.clear();
+    });
+    assert_eq!(verdict, Verdict::Degraded);
+    assert!(summary.contains("config=v0"), "{summary}");
+    assert_eq!(reasons, ["no configuration was ever applied"]);
+}
+
+#[test]
 fn two_holders_are_down() {
     let (verdict, _, reasons) =
         judged(|facts| facts.vips[0].rivals = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()]);

@@ -1,0 +1,75 @@
+use super::*;
+
+/// The manual page of the two files.
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/cygnet-config.5.md")).unwrap()
+}
+
+#[test]
+fn the_examples_of_the_manual_page_are_a_good_pair() {
+    let page = page();
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 2);
+    assert_eq!((file_kind(examples[0]), file_kind(examples[1])), (FileKind::Node, FileKind::Cluster));
+    let node = parse_node(examples[0], "node.toml").unwrap();
+    let cluster = parse_cluster(examples[1], "cluster.toml").unwrap();
+    assert_eq!(check_pair(&node, &cluster), []);
+}
+
+#[test]
+fn the_manual_page_names_every_key_and_the_limits() {
+    let page = page();
+    let keys = [
+        "name",
+        "state_dir",
+        "api",
+        "workers",
+        "source",
+        "interface",
+        "priority",
+        "id",
+        "address",
+        "witness",
+        "protocol",
+        "mode",
+        "interval",
+        "preempt",
+        "password",
+        "listen",
+        "algorithm",
+        "sticky",
+        "connect_timeout",
+        "blacklist",
+        "idle_timeout",
+        "weight",
+        "max",
+    ];
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
+    }
+    let limits = [
+        format!("at most {} KiB", TEXT_BYTES_MAX / 1024),
+        format!("1 to {NAME_BYTES_MAX} letters"),
+        format!("At most {SOCKET_PATH_BYTES_MAX} bytes"),
+        format!("1 to {WORKERS_MAX}."),
+        format!("at most {MEMBERS_MAX}."),
+        format!("at most {VIPS_MAX}:"),
+        format!("at most {SERVICES_MAX}:"),
+        format!("at most {LISTENS_MAX} addresses"),
+        format!("1 to {SERVERS_MAX} a service"),
+        format!("1 to {WEIGHT_MAX}."),
+        format!("up to {CONNECTIONS_MAX};"),
+        format!("at most {PASSWORD_BYTES_MAX} bytes"),
+        format!("| `{DEFAULT_PRIORITY}` |"),
+        format!("`\"{DEFAULT_STATE_DIR}\"`"),
+        format!("`\"{DEFAULT_API}\"`"),
+        format!("| `\"{}\"` | A server", humantime::format_duration(DEFAULT_CONNECT_TIMEOUT)),
+        format!("| `\"{}\"` | How long", humantime::format_duration(DEFAULT_BLACKLIST)),
+        format!("| `\"{}\"` | A connection", humantime::format_duration(DEFAULT_IDLE_TIMEOUT)),
+        format!("| `\"{}\"` | Between", humantime::format_duration(DEFAULT_INTERVAL)),
+    ];
+    for limit in limits {
+        assert!(page.contains(&limit), "{limit} is missing");
+    }
+}
