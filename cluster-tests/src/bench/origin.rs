@@ -115,10 +115,9 @@ fn configuration(folder: &Path) -> String {
 pid {folder}/origin.pid;
 user root;
 worker_processes 1;
-worker_rlimit_nofile 65536;
 error_log stderr error;
 events {{
-    worker_connections 16384;
+    worker_connections 8192;
     multi_accept on;
 }}
 http {{
