@@ -9,9 +9,11 @@
 pub mod backend;
 pub mod clients;
 pub mod command;
+pub mod demo;
 pub mod enter;
 pub mod faults;
 pub mod figures;
+pub mod lasting;
 pub mod net;
 pub mod pair;
 pub mod peers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use cygnet_lab::{backend, clients, probe};
+use cygnet_lab::{backend, clients, demo, lasting, probe};
 
 #[derive(Parser)]
 #[command(name = "cygnet-lab", about = "A pair of balancers in network namespaces", version)]
@@ -17,6 +17,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Builds a pair that lasts until `down`.
+    Up,
+    /// Shows a pair serve, die, take over and move its address, in less than a minute.
+    Demo,
+    /// Opens a shell (or runs a command) in a node of the pair: lb1, lb2, client, watch, backend1, backend2.
+    Shell {
+        /// The node.
+        node: String,
+        /// The command; a shell if there is none.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Ends the pair.
+    Down,
+    /// Keeps the pair of `up`.
+    #[command(hide = true)]
+    Keep,
     /// Measures what a client sees (runs in the client's node).
     #[command(hide = true)]
     Probe(ProbeArguments),
@@ -88,7 +105,7 @@ struct ClientsArguments {
 
 fn main() -> ExitCode {
     match dispatch(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("cygnet-lab: {error:#}");
             ExitCode::FAILURE
@@ -96,8 +113,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<()> {
-    match command {
+fn dispatch(command: Command) -> Result<ExitCode> {
+    let outcome = match command {
+        Command::Up => demo::check_tools().and_then(|()| lasting::up()),
+        Command::Demo => demo::check_tools().and_then(|()| demo::run()),
+        Command::Shell { node, command } => {
+            let status = lasting::shell(&node, &command)?;
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+        Command::Down => lasting::down(),
+        Command::Keep => lasting::keep(),
         Command::Probe(arguments) => runtime()?.block_on(probe_run(&arguments)),
         Command::Backend { name, listen } => runtime()?.block_on(backend::serve(&name, listen)),
         Command::Ask { target, source } => runtime()?.block_on(ask(target, source)),
@@ -105,7 +131,8 @@ fn dispatch(command: Command) -> Result<()> {
             runtime()?.block_on(probe::hold(target, &name, Duration::from_millis(every_ms)))
         }
         Command::Clients(arguments) => runtime()?.block_on(clients_run(&arguments)),
-    }
+    };
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use cygnet_lab::command::Signal;
 use cygnet_lab::enter;
 use cygnet_lab::figures::{figure, median_and_max, runs};
-use cygnet_lab::pair::FRONT;
+use cygnet_lab::pair::{FRONT, VIP};
 use cygnet_lab::peers::cygnet::ClusterSettings;
 use cygnet_lab::probe::Report;
 use cygnet_lab::scenario::{CygnetPair, print_report};
@@ -43,6 +43,13 @@ impl Gaps {
         );
         Ok(())
     }
+}
+
+/// The fault has had its effect, though lb1 may not know yet.
+fn taken_by_lb2(all: &CygnetPair) -> Result<()> {
+    let holders = all.pair.lab.holders(VIP)?;
+    ensure!(holders.iter().any(|node| node == "lb2"), "lb2 did not take over: {holders:?}");
+    Ok(())
 }
 
 #[test]
@@ -91,6 +98,7 @@ fn a_holder_that_is_cut_off_in_silence_is_replaced_and_the_heal_leaves_one() -> 
         let mut gaps = Gaps::new("holder's port cut, then healed");
         for _ in 0..runs() {
             let report = all.measure(&mut [&mut |all| all.pair.lab.cut_port("lb1", FRONT), &mut |all| {
+                taken_by_lb2(all)?;
                 all.pair.lab.heal_port("lb1", FRONT)
             }])?;
             gaps.add(&report);
@@ -107,6 +115,7 @@ fn a_frozen_holder_is_replaced_and_yields_or_takes_back_when_it_goes_on() -> Res
         let mut gaps = Gaps::new("holder frozen, then continued");
         for _ in 0..runs() {
             let report = all.measure(&mut [&mut |all| all.signal("lb1", Signal::Stop), &mut |all| {
+                taken_by_lb2(all)?;
                 all.signal("lb1", Signal::Continue)
             }])?;
             gaps.add(&report);

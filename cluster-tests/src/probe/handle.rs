@@ -95,13 +95,18 @@ impl Probe {
     /// # Errors
     /// If that has not come within `limit`.
     pub fn settled(&self, since_ms: u64, quiet: Duration, limit: Duration) -> Result<()> {
-        let quiet = u64::try_from(quiet.as_millis())?;
         let outcome = wait::until(limit, "the service to work again", || {
-            let tick = self.tick();
-            let bad_until = tick.last_failure_ms.max(since_ms);
-            Ok((tick.last_success_ms >= bad_until + quiet).then_some(()))
+            Ok(self.has_settled(since_ms, quiet).then_some(()))
         });
         outcome.with_context(|| format!("{:?}", self.tick()))
+    }
+
+    /// Whether the service has worked for `quiet` without a failure since `since_ms`.
+    #[must_use]
+    pub fn has_settled(&self, since_ms: u64, quiet: Duration) -> bool {
+        let tick = self.tick();
+        let bad_until = u128::from(tick.last_failure_ms.max(since_ms));
+        u128::from(tick.last_success_ms) >= bad_until + quiet.as_millis()
     }
 
     /// Ends it and gives its report.
