@@ -3,6 +3,8 @@
 //!
 //! Settings go in, [`VipView`]s come out; both are plain data.
 
+pub mod watch;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
