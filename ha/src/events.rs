@@ -59,8 +59,7 @@ impl EventLog {
             Severity::Warning => tracing::warn!(subject, why, "{what}"),
             Severity::Alert => tracing::error!(subject, why, "{what}"),
         }
-        let unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.next += 1;
         let event = Event { sequence: ring.next, unix_ms, severity, subject: subject.to_owned(), what, why };
