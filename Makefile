@@ -46,10 +46,11 @@ bench-quick: bench-deps release ## system calls per request and per connection, 
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)
 	@scripts/bars.sh
 
-vagrant-check: ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
+vagrant-check: release ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
 	@scripts/vagrant-check.sh
 
 man: deps ## the manual pages, in target/man
+	mkdir -p $(TARGET)/man
 	cargo run --locked -p cygnet -- man $(TARGET)/man
 
 install: ## after `make release`: the program and the systemd unit, below $(DESTDIR)$(PREFIX)

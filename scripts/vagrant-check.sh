@@ -78,7 +78,7 @@ provision() {
 # shellcheck disable=SC2016 # expanded in the chroot
 BALANCER='cygnet --version
 test "$(stat -c %G /etc/cygnet/node.toml)" = cygnet
-cygnet config check --node /etc/cygnet/node.toml /etc/cygnet/cluster.toml
+cygnet config check /etc/cygnet/node.toml /etc/cygnet/cluster.toml
 systemctl is-enabled cygnet.service
 systemd-analyze verify --man=no cygnet.service
 grep -q "^ExecStart=/usr/local/bin/cygnet run " /usr/lib/systemd/system/cygnet.service

@@ -15,7 +15,7 @@ PREFIX=/usr/local "$REPOSITORY/scripts/install.sh"
 
 install -D -m 0640 -g cygnet "$pair/$name/node.toml" /etc/cygnet/node.toml
 install -D -m 0640 -g cygnet "$pair/cluster.toml" /etc/cygnet/cluster.toml
-cygnet config check --node /etc/cygnet/node.toml /etc/cygnet/cluster.toml
+cygnet config check /etc/cygnet/node.toml /etc/cygnet/cluster.toml
 enable_unit cygnet.service
 
 # Two voters: the first node to be made cannot agree with anybody yet, the second applies the configuration for both.
