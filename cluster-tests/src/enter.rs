@@ -205,7 +205,9 @@ fn turn() -> Result<std::fs::File> {
     let program = std::env::current_exe()?;
     let folder = program.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned);
     let path = folder.unwrap_or_else(std::env::temp_dir).join("cygnet-lab.lock");
-    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    // Another user's is as good to wait at.
+    let file = std::fs::File::create(&path).or_else(|_| std::fs::File::open(&path));
+    let file = file.with_context(|| path.display().to_string())?;
     file.lock()?;
     Ok(file)
 }
