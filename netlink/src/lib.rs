@@ -1,7 +1,19 @@
 //! The kernel's edge: bytes and system calls, no policy.
 //!
-//! [`wire`] turns packets into types and back; the other rooms open sockets, watch and change addresses,
-//! and choose source addresses. Nothing here decides who is active: that is `cygnet-ha`.
+//! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
+//! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
+//! chooses, and [`socket`] opens connections. Nothing here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
+pub mod advert;
+pub mod announce;
+pub mod capture;
+pub mod guard;
+pub mod kernel;
+pub mod pcap;
+pub mod socket;
+pub mod source;
+mod sys;
+#[cfg(test)]
+mod testns;
 pub mod wire;

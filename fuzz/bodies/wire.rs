@@ -1,0 +1,65 @@
+//! What a fuzz target does with its input. The same functions run under proptest in `netlink/tests/any_bytes.rs`, so
+//! that they are exercised where no nightly compiler is at hand.
+
+use cygnet_netlink::pcap;
+use cygnet_netlink::wire::{Message, arp, carp, ip, parse_advertisement, vrrp};
+
+/// Any bytes as an IP packet with an advertisement. What is accepted must survive being written and read again.
+pub fn advertisement(bytes: &[u8]) {
+    let Ok(packet) = ip::parse(bytes) else { return };
+    let Ok(message) = parse_advertisement(&packet) else { return };
+    let payload = match &message {
+        Message::Vrrp(advertisement) => advertisement.emit(packet.source, packet.destination),
+        Message::Carp(advertisement) => advertisement.emit().to_vec(),
+    };
+    let again = parse_advertisement(&ip::Packet { payload: &payload, ..packet });
+    // Version 2 with an interval of 0 seconds is written as 1 second.
+    let interval_changes = matches!(&message, Message::Vrrp(advertisement)
+        if advertisement.version == vrrp::Version::V2 && advertisement.interval_cs == 0);
+    if !interval_changes {
+        assert_eq!(again, Ok(message));
+    }
+}
+
+/// Any bytes as an ARP packet.
+pub fn arp(bytes: &[u8]) {
+    if let Ok(packet) = arp::Packet::parse(bytes) {
+        assert_eq!(packet.emit(), bytes[..28]);
+    }
+}
+
+/// Any bytes as a CARP payload.
+pub fn carp(bytes: &[u8]) {
+    let _ = carp::looks_like(bytes);
+    if let Ok(advertisement) = carp::Advertisement::parse(bytes) {
+        assert_eq!(advertisement.emit(), bytes[..carp::LENGTH]);
+    }
+}
+
+/// Any bytes as an IP packet. What is accepted must survive being written and read again.
+pub fn ip(bytes: &[u8]) {
+    let Ok(packet) = ip::parse(bytes) else { return };
+    let mut buffer = vec![0xa5; packet.buffer_len()];
+    if let Ok(written) = packet.emit(0, &mut buffer) {
+        assert_eq!(ip::parse(written), Ok(packet));
+    }
+}
+
+/// Any bytes as a capture: reading ends.
+pub fn pcap(bytes: &[u8]) {
+    if let Ok(reader) = pcap::Reader::new(bytes) {
+        assert!(reader.count() <= bytes.len());
+    }
+}
+
+/// Any bytes as a VRRP payload, over IPv4 and IPv6. Authentication is left to `advertisement`.
+pub fn vrrp(bytes: &[u8]) {
+    let v4 = ([192, 0, 2, 1].into(), [224, 0, 0, 18].into());
+    let v6 = ([0xfe; 16].into(), [0xff; 16].into());
+    for (source, destination) in [v4, v6] {
+        if let Ok(advertisement) = vrrp::Advertisement::parse(bytes, source, destination) {
+            assert!(!advertisement.addresses.is_empty());
+            assert!(advertisement.addresses.iter().all(|address| address.is_ipv4() == source.is_ipv4()));
+        }
+    }
+}

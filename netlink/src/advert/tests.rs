@@ -1,0 +1,60 @@
+use std::net::Ipv4Addr;
+
+use super::AdvertSocket;
+use crate::capture::{Capture, FRAME_MAX};
+use crate::testns::{DEADLINE, in_namespace, ip, runtime, settle, veth};
+
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+
+#[test]
+fn an_advertisement_arrives_with_ttl_255_and_the_chosen_source() {
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        ip("address add 10.9.0.100/24 dev eth0");
+        ip("address add 10.9.0.1/24 dev eth0");
+        let payload = [0x31, 51, 150, 1, 0, 100, 0xab, 0xcd, 10, 9, 0, 100];
+        runtime().block_on(async {
+            let own = Capture::open("eth0").expect("a capture");
+            let other = Capture::open("eth1").expect("a capture");
+            AdvertSocket::open("eth0", OWN).expect("a socket").send(&payload).expect("sent");
+            let mut buffer = [0xa5; FRAME_MAX];
+            let seen = tokio::time::timeout(DEADLINE, other.next(&mut buffer)).await;
+            let seen = seen.expect("in time").expect("a frame").bytes;
+            let (header, message) = seen.split_at(20);
+            assert_eq!(header[0], 0x45, "IPv4 without options");
+            assert_eq!(header[1], 0xc0, "type of service");
+            assert_eq!(usize::from(u16::from_be_bytes([header[2], header[3]])), seen.len(), "total length");
+            assert_eq!(header[8], 255, "TTL");
+            assert_eq!(header[9], 112, "protocol");
+            assert_eq!(header[12..16], OWN.octets(), "source");
+            assert_eq!(header[16..20], [224, 0, 0, 18], "destination");
+            assert_eq!(message, payload);
+
+            let mut buffer = [0xa5; FRAME_MAX];
+            let looped = std::time::Duration::from_millis(20);
+            let looped = tokio::time::timeout(looped, own.next(&mut buffer)).await;
+            assert!(looped.is_err(), "the sender hears itself");
+        });
+    });
+}
+
+#[test]
+fn a_socket_that_cannot_be_is_refused_and_a_dead_link_is_an_error() {
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        let absent = AdvertSocket::open("eth0", OWN).expect_err("an address of nobody");
+        assert_eq!(absent.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+        ip("address add 10.9.0.1/24 dev eth0");
+        let missing = AdvertSocket::open("nowhere", OWN).expect_err("no interface");
+        assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
+        let socket = AdvertSocket::open("eth0", OWN).expect("a socket");
+        socket.send(&[0x31]).expect("sent");
+        ip("link set eth0 down");
+        socket.send(&[0x31]).expect_err("the link is down");
+        ip("link set eth0 up");
+        settle(&["eth0"]);
+        socket.send(&[0x31]).expect("the same socket works again");
+        ip("link delete eth0");
+        socket.send(&[0x31]).expect_err("the link is gone");
+    });
+}

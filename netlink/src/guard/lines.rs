@@ -1,0 +1,94 @@
+//! What the node tells the guard. Pure: bytes in, what is held out.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::HELD_MAX;
+
+/// Bytes of the longest line: `release`, a 32-bit number, an IPv6 address, and room to spare.
+const LINE_MAX: usize = 80;
+
+pub(super) const BYE: &str = "bye\n";
+
+pub(super) fn parent(pid: u32) -> String {
+    format!("parent {pid}\n")
+}
+
+pub(super) fn hold(interface: u32, address: IpAddr) -> String {
+    format!("hold {interface} {address}\n")
+}
+
+pub(super) fn release(interface: u32, address: IpAddr) -> String {
+    format!("release {interface} {address}\n")
+}
+
+pub(super) fn lease(time: Duration) -> String {
+    format!("lease {}\n", time.as_millis())
+}
+
+/// What the node has said so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The node's process.
+    pub(super) parent: Option<u32>,
+    /// Interfaces and addresses to remove when it dies. At most [`HELD_MAX`].
+    pub(super) held: BTreeSet<(u32, IpAddr)>,
+    /// How long the last lease is good from when it was heard.
+    pub(super) lease: Option<Duration>,
+    /// Counts the leases, so that a new one is noticed.
+    pub(super) leases: u64,
+    /// It ends in good order.
+    pub(super) bye: bool,
+    /// The line that has not ended yet. At most [`LINE_MAX`] bytes; a longer one is given up.
+    line: Vec<u8>,
+    too_long: bool,
+}
+
+impl Told {
+    /// Takes in what was read, in whatever pieces. A line that makes no sense is skipped: nobody would hear a complaint,
+    /// and the other lines still count.
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    if !std::mem::take(&mut self.too_long) {
+                        let _ = std::str::from_utf8(&line).ok().and_then(|line| self.line(line));
+                    }
+                }
+                _ if self.line.len() < LINE_MAX => self.line.push(byte),
+                _ => self.too_long = true,
+            }
+        }
+    }
+
+    /// `None` if it makes no sense.
+    fn line(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        match words.next()? {
+            "parent" => self.parent = Some(number(&mut words)?),
+            "hold" => {
+                let entry = (number(&mut words)?, words.next()?.parse().ok()?);
+                if self.held.len() < HELD_MAX {
+                    self.held.insert(entry);
+                }
+            }
+            "release" => {
+                self.held.remove(&(number(&mut words)?, words.next()?.parse().ok()?));
+            }
+            "lease" => {
+                let time = Duration::from_millis(number(&mut words)?.into());
+                self.lease = Some(time).filter(|time| !time.is_zero());
+                self.leases = self.leases.wrapping_add(1);
+            }
+            "bye" => self.bye = true,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn number<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<u32> {
+    words.next()?.parse().ok()
+}

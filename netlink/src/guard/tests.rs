@@ -1,0 +1,334 @@
+mod told;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Guard, HELD_MAX, lines, run};
+use crate::kernel::Kernel;
+use crate::testns::{DEADLINE, in_namespace, ip, run as program, runtime, veth};
+
+/// Tells a process of the tests below what to be.
+const ROLE: &str = "CYGNET_TEST_GUARD_ROLE";
+const HELD: &str = "10.9.0.100";
+const HELD6: &str = "fd00::100";
+/// How long a dead node's address may stay.
+const GONE_WITHIN: Duration = Duration::from_millis(100);
+const LEASE: Duration = Duration::from_millis(500);
+
+/// The words that make this test binary run one of the two helpers.
+fn helper(name: &str) -> [String; 4] {
+    [format!("guard::tests::{name}"), "--exact".into(), "--ignored".into(), "--nocapture".into()]
+}
+
+fn spawn_guard() -> Guard {
+    let words = helper("helper_the_guard_itself");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Guard::spawn(Path::new("/proc/self/exe"), &words).expect("a guard")
+}
+
+#[test]
+#[ignore = "the guard of the other tests, no test by itself"]
+fn helper_the_guard_itself() {
+    if std::env::var_os(ROLE).is_some() {
+        run().expect("a guard's life");
+    }
+}
+
+/// Adds both addresses under a guard, says so on its standard output, and then does as its role says.
+#[test]
+#[ignore = "the node of the other tests, no test by itself"]
+fn helper_a_node() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let index = crate::sys::interface_index("eth0").expect("eth0");
+    let mut guard = spawn_guard();
+    runtime().block_on(async {
+        let kernel = Kernel::connect().expect("a kernel");
+        for address in [HELD, HELD6].map(addr) {
+            guard.hold(index, address).expect("told");
+            kernel.add_address(index, address).await.expect("added");
+        }
+    });
+    if role == "respawn" {
+        program("kill", &format!("-KILL {}", guard.pid()));
+        wait_until("the loss is noticed", || !guard.alive());
+        guard.respawn().expect("another guard");
+    }
+    if role == "lease" {
+        guard.lease(LEASE).expect("told");
+    }
+    println!("\nready {}", guard.pid());
+    match role.as_str() {
+        "bye" => guard.bye().expect("good-bye"),
+        "drop" => drop(guard),
+        "lease" => loop {
+            std::thread::sleep(LEASE / 25);
+            guard.lease(LEASE).expect("told");
+        },
+        _ => loop {
+            std::thread::park();
+        },
+    }
+    // Until the test closes our input; the guard is alone responsible for what happens meanwhile.
+    let _ = io::stdin().read_line(&mut String::new());
+}
+
+struct Node {
+    process: Child,
+    guard: u32,
+}
+
+/// Starts the node of a test in a process group of its own, and waits until it holds its addresses.
+fn node(role: &str) -> Node {
+    veth("eth0", "eth1");
+    ip("address add 10.9.0.1/24 dev eth0");
+    let mut process = Command::new("/proc/self/exe")
+        .args(helper("helper_a_node"))
+        .env(ROLE, role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("a node");
+    let output = BufReader::new(process.stdout.take().expect("its output"));
+    let mut lines = output.lines().map(|line| line.expect("text"));
+    let guard = lines.find_map(|line| line.strip_prefix("ready ").map(|pid| pid.parse().expect("a number")));
+    Node { process, guard: guard.expect("a node that is ready") }
+}
+
+fn addr(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn is_held() -> bool {
+    let shown = ip("-oneline address show dev eth0");
+    [" 10.9.0.100/32 ", " fd00::100/128 "].iter().any(|address| shown.contains(address))
+}
+
+fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The addresses go, what the operator configured stays, and so ends the guard. Returns how long the addresses stayed.
+fn expect_cleaned(guard: u32) -> Duration {
+    let start = Instant::now();
+    wait_until("the dead node's addresses are gone", || !is_held());
+    let stayed = start.elapsed();
+    assert!(ip("address show dev eth0").contains("10.9.0.1/24"), "the operator's address stays");
+    wait_until("the guard is gone", || !runs(guard));
+    stayed
+}
+
+/// Of a few attempts one must be in time: a busy machine may be slow once, a slow guard always is.
+#[test]
+fn a_dead_nodes_addresses_are_gone_within_a_tenth_of_a_second() {
+    in_namespace(|| {
+        let stayed = (0..5).map(|_| {
+            let mut node = node("hold");
+            assert!(is_held());
+            node.process.kill().expect("kill -9");
+            let stayed = expect_cleaned(node.guard);
+            node.process.wait().expect("reaped");
+            ip("link delete eth0");
+            stayed
+        });
+        let stayed: Vec<Duration> = stayed.collect();
+        println!("the addresses stayed for {stayed:?}");
+        assert!(stayed.iter().any(|time| *time < GONE_WITHIN), "{stayed:?}");
+    });
+}
+
+#[test]
+fn a_node_killed_with_9_leaves_no_address_behind() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        ip("address add 10.9.0.100/24 dev eth0");
+        assert!(is_held() && runs(node.guard));
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        assert!(ip("address show dev eth0").contains("10.9.0.100/24"), "the operator's /24 of it stays");
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn the_guard_survives_a_kill_of_the_nodes_whole_group() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        assert!(is_held() && runs(node.guard));
+        program("kill", &format!("-KILL -- -{}", node.process.id()));
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn the_nodes_death_is_noticed_also_while_somebody_keeps_the_pipe_open() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        let pipe = fs::read_link(format!("/proc/{}/fd/0", node.guard)).expect("the guard's input");
+        let files = fs::read_dir(format!("/proc/{}/fd", node.process.id())).expect("the node's files");
+        let mut files = files.map(|file| file.expect("a file").path());
+        let end = files.find(|file| fs::read_link(file).is_ok_and(|link| link == pipe)).expect("the pipe");
+        let kept = fs::File::options().write(true).open(end).expect("the pipe's other end");
+        assert!(is_held() && runs(node.guard));
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+        drop(kept);
+    });
+}
+
+#[test]
+fn polite_signals_do_not_end_the_guard() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        wait_until("it ignores them", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", node.guard)).expect("a guard");
+            let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+            // SIGHUP 1, SIGINT 2, SIGTERM 15.
+            let wanted = 1 | 1 << 1 | 1 << 14;
+            u64::from_str_radix(ignored.trim(), 16).expect("a mask") & wanted == wanted
+        });
+        for signal in ["HUP", "INT", "TERM"] {
+            program("kill", &format!("-{signal} {}", node.guard));
+        }
+        assert!(is_held() && runs(node.guard));
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn after_a_good_bye_the_guard_touches_nothing() {
+    in_namespace(|| {
+        let mut node = node("bye");
+        wait_until("the guard is gone", || !runs(node.guard));
+        assert!(is_held());
+        node.process.kill().expect("kill -9");
+        node.process.wait().expect("reaped");
+        assert!(is_held());
+    });
+}
+
+#[test]
+fn a_dropped_handle_counts_as_a_death() {
+    in_namespace(|| {
+        let mut node = node("drop");
+        expect_cleaned(node.guard);
+        node.process.kill().expect("kill -9");
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn a_dead_guard_is_noticed_and_its_successor_knows_what_is_held() {
+    in_namespace(|| {
+        let mut node = node("respawn");
+        assert!(is_held(), "the guard's own death removes nothing");
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn a_frozen_node_loses_its_addresses_when_its_lease_ends() {
+    in_namespace(|| {
+        let mut node = node("lease");
+        let start = Instant::now();
+        while start.elapsed() < LEASE * 2 {
+            assert!(is_held(), "a renewed lease is good");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        program("kill", &format!("-STOP {}", node.process.id()));
+        wait_until("the frozen node's addresses are gone", || !is_held());
+        assert!(runs(node.guard));
+        program("kill", &format!("-CONT {}", node.process.id()));
+        ip("address add 10.9.0.100/32 dev eth0");
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+    });
+}
+
+/// Runs a guard whose input we keep open, as a child that the node left behind would.
+fn guard_with_open_input() -> Child {
+    let guard = Command::new("/proc/self/exe")
+        .args(helper("helper_the_guard_itself"))
+        .env(ROLE, "guard")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn();
+    guard.expect("a guard")
+}
+
+#[test]
+fn a_node_that_died_before_the_guard_looked_is_dead() {
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        ip("address add 10.9.0.100/32 dev eth0");
+        let index = crate::sys::interface_index("eth0").expect("eth0");
+        let mut guard = guard_with_open_input();
+        let mut input = guard.stdin.take().expect("its input");
+        // Process 1 is alive, but not the guard's parent: the number was used again.
+        write!(input, "{}{}", lines::parent(1), lines::hold(index, addr(HELD))).expect("written");
+        wait_until("the address is gone", || !is_held());
+        assert!(guard.wait().expect("its end").success());
+        drop(input);
+    });
+}
+
+#[test]
+fn a_full_pipe_is_an_error_and_not_a_wait() {
+    in_namespace(|| {
+        let words = helper("helper_the_guard_itself");
+        let script = format!("{ROLE}=guard exec /proc/{}/exe {}", std::process::id(), words.join(" "));
+        let mut guard = Guard::spawn(Path::new("/bin/sh"), &["-c", &script]).expect("a guard");
+        program("kill", &format!("-STOP {}", guard.pid()));
+        let full = (0..10_000).find_map(|_| guard.hold(1, addr(HELD)).err());
+        assert_eq!(full.expect("the pipe ends somewhere").kind(), ErrorKind::WouldBlock);
+        assert!(guard.alive(), "stopped is not gone");
+        let stopped = guard.pid();
+        guard.respawn().expect("another guard");
+        assert!(!runs(stopped) && guard.alive());
+        guard.hold(1, addr(HELD)).expect("told");
+        guard.bye().expect("good-bye");
+    });
+}
+
+#[test]
+fn a_guard_that_cannot_start_or_is_gone_is_an_error() {
+    Guard::spawn(Path::new("/nonexistent"), &[]).expect_err("no program");
+    let mut guard = Guard::spawn(Path::new("/bin/sh"), &["-c", "read parent"]).expect("started");
+    wait_until("its end is noticed", || !guard.alive());
+    assert_eq!(guard.hold(1, addr(HELD)).expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
+    guard.respawn().expect("started again");
+}
+
+#[test]
+fn a_guard_holds_a_bounded_number_of_addresses() {
+    let mut guard = Guard::spawn(Path::new("/bin/cat"), &[]).expect("a reader");
+    for index in 0..HELD_MAX {
+        guard.hold(u32::try_from(index).expect("small"), addr(HELD6)).expect("told");
+    }
+    let over = guard.hold(u32::MAX, addr(HELD6)).expect_err("one too many");
+    assert_eq!(over.kind(), ErrorKind::QuotaExceeded);
+    guard.hold(0, addr(HELD6)).expect("one that is held already");
+    guard.release(0, addr(HELD6)).expect("told");
+    guard.hold(u32::MAX, addr(HELD6)).expect("there is room again");
+    guard.respawn().expect("an empty pipe takes them all");
+}

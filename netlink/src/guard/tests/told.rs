@@ -1,0 +1,90 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::guard::HELD_MAX;
+use crate::guard::lines::{self, BYE, Told};
+
+fn told(text: &str) -> Told {
+    let mut told = Told::default();
+    told.hear(text.as_bytes());
+    told
+}
+
+fn entry(interface: u32, address: &str) -> (u32, IpAddr) {
+    (interface, address.parse().expect("an address"))
+}
+
+#[test]
+fn lines_are_understood_as_they_are_written() {
+    let (interface, address) = entry(u32::MAX, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe");
+    let (other, v4) = entry(3, "192.0.2.100");
+    let text = lines::parent(4711)
+        + &lines::hold(interface, address)
+        + &lines::hold(other, v4)
+        + &lines::release(interface, address)
+        + &lines::lease(Duration::from_millis(150));
+    let heard = told(&text);
+    assert_eq!(heard.parent, Some(4711));
+    assert_eq!(heard.held, BTreeSet::from([(other, v4)]));
+    assert_eq!((heard.lease, heard.leases), (Some(Duration::from_millis(150)), 1));
+    assert!(!heard.bye && told(BYE).bye);
+    assert_eq!(told(&lines::lease(Duration::ZERO)).lease, None, "no limit");
+}
+
+#[test]
+fn a_line_that_makes_no_sense_is_skipped_and_the_next_one_counts() {
+    let long = "hold 1 10.0.0.1".to_owned() + &" ".repeat(500);
+    for nonsense in
+        ["", "hold", "hold 1", "hold x 10.0.0.1", "hold 1 10.0.0.256", "hold -1 ::1", "adieu", &long]
+    {
+        let heard = told(&format!("{nonsense}\nhold 2 10.0.0.2\n"));
+        assert_eq!(heard, told("hold 2 10.0.0.2\n"), "{nonsense:?}");
+    }
+}
+
+#[test]
+fn a_line_counts_only_when_it_has_ended() {
+    assert!(!told("bye").bye);
+    assert!(told("hold 1 10.0.0.1").held.is_empty(), "10.0.0.1 could become 10.0.0.17");
+}
+
+#[test]
+fn what_is_held_is_bounded() {
+    let many: String = (0..2000).map(|i| lines::hold(i, entry(0, "::1").1)).collect();
+    assert_eq!(told(&many).held.len(), HELD_MAX);
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let held = (0..4_u32, prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]));
+    prop_oneof![
+        held.clone().prop_map(|(interface, address)| format!("hold {interface} {address}\n")),
+        held.prop_map(|(interface, address)| format!("release {interface} {address}\n")),
+        (0..3_u32).prop_map(|time| format!("lease {time}\n")),
+        "[a-z0-9 .:]{0,100}\n",
+        Just(BYE.to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let mut heard = Told::default();
+        heard.hear(&bytes);
+        prop_assert!(heard.held.len() <= HELD_MAX);
+    }
+
+    #[test]
+    fn the_pieces_in_which_lines_arrive_do_not_matter(
+        lines in prop::collection::vec(line(), 0..20), size in 1..50_usize
+    ) {
+        let text = lines.concat();
+        let mut pieces = Told::default();
+        text.as_bytes().chunks(size).for_each(|piece| pieces.hear(piece));
+        prop_assert_eq!(pieces, told(&text));
+    }
+}
