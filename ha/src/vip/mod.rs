@@ -5,6 +5,7 @@
 
 pub mod holder;
 pub mod speaker;
+pub mod watch;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,0 +1,108 @@
+//! A watcher under a hail of packets: most of them well-formed, since random bytes would not get past the checksums. Runs as
+//! a fuzz target, and under proptest in `ha/tests/watch_any_bytes.rs`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cygnet_ha::time::Time;
+use cygnet_ha::vip::Protocol;
+use cygnet_ha::vip::watch::{SENDERS_KEPT, STRANGERS_KEPT, WatchSettings, Watcher};
+use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
+use cygnet_netlink::wire::{Mac, carp, ip};
+
+const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+const GROUP: [u8; 4] = [224, 0, 0, 18];
+/// One packet of the story: kind, delay, source, MAC, priority, interval, number, counter.
+const STEP: usize = 8;
+
+fn settings(protocol: Protocol, id: u8) -> WatchSettings {
+    let password = (protocol == Protocol::Carp).then(|| "secret".to_owned());
+    WatchSettings { protocol, id, addresses: vec![VIP], interval: Duration::from_secs(1), password }
+}
+
+fn packet(step: &[u8; STEP]) -> Vec<u8> {
+    let [kind, _, source, _, priority, interval, number, counter] = *step;
+    let (source, destination) = (IpAddr::from([192, 0, 2, source]), IpAddr::from(GROUP));
+    let vrid = if number < 200 { 51 } else { number };
+    let checksum = if kind & 8 == 0 { ChecksumForm::Message } else { ChecksumForm::PseudoHeader };
+    let version = if kind & 1 == 0 { Version::V2 } else { Version::V3 };
+    let payload = match kind & 3 {
+        0 | 1 => {
+            let interval_cs = if version == Version::V2 { 100 } else { u16::from(interval) << (kind >> 4) };
+            let address = if vrid == 51 { VIP } else { IpAddr::from([10, 0, counter, number]) };
+            Advertisement {
+                version,
+                vrid,
+                priority,
+                interval_cs,
+                addresses: vec![address],
+                auth: Auth::None,
+                checksum,
+            }
+            .emit(source, destination)
+        }
+        2 => {
+            let (advbase, demote) = (interval, kind >> 6);
+            let mut advertisement = carp::Advertisement {
+                vhid: vrid,
+                advskew: priority,
+                authlen: carp::AUTHLEN,
+                demote,
+                advbase,
+                counter: u64::from(counter),
+                hmac: [0; 20],
+            };
+            let _ = advertisement.sign("secret", &[VIP]);
+            advertisement.emit().to_vec()
+        }
+        _ => step.to_vec(),
+    };
+    let packet = ip::Packet { source, destination, hop_limit: 255, protocol: 112, payload: &payload };
+    let mut buffer = vec![0; packet.buffer_len()];
+    let _ = packet.emit(0, &mut buffer);
+    buffer
+}
+
+/// Plays `bytes` as a story and checks what must hold at every moment.
+pub fn watch(bytes: &[u8]) {
+    let routers =
+        vec![settings(Protocol::Vrrp2, 51), settings(Protocol::Vrrp3, 51), settings(Protocol::Carp, 51)];
+    let count = routers.len();
+    let own = vec![IpAddr::from([192, 0, 2, 9])];
+    let mut watcher = Watcher::new(own.clone(), routers);
+    let mut now = Time::ZERO;
+    let (mut packets, mut valid) = (0, 0);
+    for step in bytes.chunks(STEP) {
+        let Ok(step) = <[u8; STEP]>::try_from(step) else {
+            let heard = watcher.packet(now, Mac::default(), step);
+            assert!(heard.valid.is_none());
+            return;
+        };
+        now = now + Duration::from_millis(u64::from(step[1]) * 10);
+        for event in watcher.timeout(now) {
+            assert!(!event.to_string().is_empty());
+        }
+        // A timer that is due after it has just fired would make the driver spin.
+        assert!(watcher.poll_timeout().is_none_or(|due| due > now));
+        let heard = watcher.packet(now, Mac([2, 0, 0, 0, 0, step[3] % 4]), &packet(&step));
+        assert!(heard.valid.is_some() != heard.discarded.is_some());
+        assert!(watcher.poll_timeout().is_none_or(|due| due > now));
+        packets += 1;
+        valid += u64::from(heard.valid.is_some());
+        for event in &heard.events {
+            assert!(!event.to_string().is_empty());
+            let _ = event.severity();
+        }
+        for index in 0..count {
+            let view = watcher.router(index);
+            assert!(view.rivals.len() < SENDERS_KEPT);
+            assert!(view.holder.is_some() || view.rivals.is_empty(), "a claim without a holder");
+            assert!(view.holder.is_none_or(|holder| !view.rivals.contains(&holder.source)));
+            assert!(view.holder.is_none_or(|holder| !own.contains(&holder.source)));
+        }
+        assert!(watcher.strangers().len() <= STRANGERS_KEPT);
+    }
+    assert_eq!(watcher.discarded().values().sum::<u64>() + valid, packets);
+    let heard: u64 = (0..count).map(|index| watcher.router(index).valid).sum();
+    assert_eq!(heard, valid);
+}

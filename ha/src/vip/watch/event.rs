@@ -1,0 +1,277 @@
+//! What the watcher reports.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Reason;
+use crate::events::Severity;
+use crate::vip::Protocol;
+
+/// Why the holder changed from one node to another without a moment of nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A better advertisement, the old holder did not resign (RFC 9568 section 6.4.3).
+    Preempted,
+    /// The old holder resigned while another was speaking.
+    Resigned,
+    /// The old holder had fallen silent.
+    TimedOut,
+}
+
+/// Something to be known, about a virtual router (by its index in the settings) or about the segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// Somebody holds the address, nobody did before.
+    Appeared {
+        /// Index of the virtual router.
+        router: usize,
+        /// The source of the advertisements.
+        holder: IpAddr,
+        /// Priority (VRRP) or advskew (CARP).
+        priority: u8,
+        /// Since the last advertisement of the former holder; `None` if there was none.
+        gap: Option<Duration>,
+    },
+    /// Another node holds the address.
+    Changed {
+        /// Index of the virtual router.
+        router: usize,
+        /// The former holder.
+        from: IpAddr,
+        /// The present holder.
+        to: IpAddr,
+        /// Priority (VRRP) or advskew (CARP) of the present holder.
+        priority: u8,
+        /// How it came.
+        change: Change,
+    },
+    /// The holder resigned; nobody holds the address now.
+    Resigned {
+        /// Index of the virtual router.
+        router: usize,
+        /// Who resigned.
+        holder: IpAddr,
+    },
+    /// The holder fell silent without a resignation (crash or cut); nobody holds the address now.
+    TimedOut {
+        /// Index of the virtual router.
+        router: usize,
+        /// Who fell silent.
+        holder: IpAddr,
+        /// For how long.
+        silent: Duration,
+    },
+    /// Two claim the address at the same time.
+    SecondHolder {
+        /// Index of the virtual router.
+        router: usize,
+        /// The preferred one.
+        holder: IpAddr,
+        /// The other one.
+        rival: IpAddr,
+    },
+    /// A second holder fell silent or resigned.
+    SecondHolderGone {
+        /// Index of the virtual router.
+        router: usize,
+        /// Who.
+        rival: IpAddr,
+    },
+    /// The holder advertises another priority (VRRP) or advskew (CARP).
+    PriorityChanged {
+        /// Index of the virtual router.
+        router: usize,
+        /// The holder.
+        holder: IpAddr,
+        /// Before.
+        from: u8,
+        /// Now.
+        to: u8,
+    },
+    /// The address goes to and fro.
+    Flapping {
+        /// Index of the virtual router.
+        router: usize,
+        /// So many changes of the holder ...
+        changes: usize,
+        /// ... in this time.
+        window: Duration,
+    },
+    /// Nothing valid was heard since the start.
+    NothingHeard {
+        /// Index of the virtual router.
+        router: usize,
+    },
+    /// Something is wrong on the segment.
+    Anomaly {
+        /// Index of the virtual router, if it is about one.
+        router: Option<usize>,
+        /// The source address of the packet, if it could be read.
+        source: Option<IpAddr>,
+        /// What is wrong.
+        anomaly: Anomaly,
+        /// So many of the same kind were not reported since the last report.
+        suppressed: u64,
+    },
+}
+
+/// What is wrong on the segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anomaly {
+    /// A packet was discarded.
+    Discarded(Reason),
+    /// Advertisements of a virtual router that is not configured here.
+    UnknownRouter {
+        /// Its protocol.
+        protocol: Protocol,
+        /// VRID or vhid.
+        id: u8,
+    },
+    /// VRRP and CARP with the same number: keepalived does not survive it undisturbed, and virtual MACs collide.
+    SharedNumber {
+        /// VRID and vhid.
+        id: u8,
+    },
+    /// Senders of one virtual router use different checksum forms and may not accept each other (RFC 9568 5.2.8).
+    MixedChecksums,
+    /// The sender's MAC changed, its content did not.
+    OtherMac,
+    /// An unknown virtual router claims an address that this node has for itself.
+    OwnAddressClaimed(IpAddr),
+    /// A stream of packets that had to be discarded.
+    JunkRate {
+        /// So many ...
+        packets: usize,
+        /// ... in this time.
+        window: Duration,
+    },
+}
+
+impl Anomaly {
+    /// A short stable word, the key of rate limiting.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Discarded(reason) => reason.name(),
+            Self::UnknownRouter { .. } => "unknown-id",
+            Self::SharedNumber { .. } => "shared-number",
+            Self::MixedChecksums => "mixed-checksums",
+            Self::OtherMac => "other-mac",
+            Self::OwnAddressClaimed(_) => "own-address-claimed",
+            Self::JunkRate { .. } => "junk-rate",
+        }
+    }
+}
+
+impl WatchEvent {
+    /// The virtual router it is about, by its index in the settings.
+    #[must_use]
+    pub const fn router(&self) -> Option<usize> {
+        match self {
+            Self::Appeared { router, .. }
+            | Self::Changed { router, .. }
+            | Self::Resigned { router, .. }
+            | Self::TimedOut { router, .. }
+            | Self::SecondHolder { router, .. }
+            | Self::SecondHolderGone { router, .. }
+            | Self::PriorityChanged { router, .. }
+            | Self::Flapping { router, .. }
+            | Self::NothingHeard { router } => Some(*router),
+            Self::Anomaly { router, .. } => *router,
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Appeared { .. }
+            | Self::SecondHolderGone { .. }
+            | Self::PriorityChanged { .. }
+            | Self::Resigned { .. }
+            | Self::Changed { change: Change::Preempted | Change::Resigned, .. }
+            | Self::Anomaly { anomaly: Anomaly::UnknownRouter { .. } | Anomaly::OtherMac, .. } => {
+                Severity::Info
+            }
+            Self::TimedOut { .. } | Self::SecondHolder { .. } => Severity::Alert,
+            Self::Anomaly { anomaly: Anomaly::Discarded(Reason::OwnSource | Reason::Spoof), .. } => {
+                Severity::Alert
+            }
+            Self::Changed { change: Change::TimedOut, .. }
+            | Self::Flapping { .. }
+            | Self::NothingHeard { .. }
+            | Self::Anomaly { .. } => Severity::Warning,
+        }
+    }
+}
+
+impl fmt::Display for WatchEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Appeared { holder, priority, gap: Some(gap), .. } => {
+                write!(f, "{holder} ({priority}) holds the address, {} ms after the last word of its predecessor", gap.as_millis())
+            }
+            Self::Appeared { holder, priority, gap: None, .. } => write!(f, "{holder} ({priority}) holds the address"),
+            Self::Changed { from, to, priority, change, .. } => {
+                let how = match change {
+                    Change::Preempted => "by preference, without resignation",
+                    Change::Resigned => "which resigned",
+                    Change::TimedOut => "which fell silent",
+                };
+                write!(f, "{to} ({priority}) holds the address instead of {from}, {how}")
+            }
+            Self::Resigned { holder, .. } => write!(f, "{holder} resigned; nobody holds the address"),
+            Self::TimedOut { holder, silent, .. } => {
+                let ms = silent.as_millis();
+                write!(f, "{holder} is silent for {ms} ms (crash or cut, no resignation); nobody holds the address")
+            }
+            Self::SecondHolder { holder, rival, .. } => write!(f, "two holders: {holder}, and {rival} as well"),
+            Self::SecondHolderGone { rival, .. } => write!(f, "{rival} no longer claims the address"),
+            Self::PriorityChanged { holder, from, to, .. } => write!(f, "{holder} changed its priority from {from} to {to}"),
+            Self::Flapping { changes, window, .. } => {
+                write!(f, "the address moved {changes} times in {} s", window.as_secs())
+            }
+            Self::NothingHeard { .. } => f.write_str(
+                "no valid advertisement heard: no holder, or advertisements sent to single peers (unicast), which cannot be observed here",
+            ),
+            Self::Anomaly { source, anomaly, suppressed, .. } => {
+                anomaly.fmt(f)?;
+                if let Some(source) = source {
+                    write!(f, ", from {source}")?;
+                }
+                if *suppressed > 0 {
+                    write!(f, " ({suppressed} more not reported)")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discarded(reason) => write!(f, "discarded: {reason}"),
+            Self::UnknownRouter { protocol, id } => {
+                let protocol = match protocol {
+                    Protocol::Vrrp2 => "VRRPv2",
+                    Protocol::Vrrp3 => "VRRPv3",
+                    Protocol::Carp => "CARP",
+                };
+                write!(f, "a virtual router that is not configured here: {protocol} {id}")
+            }
+            Self::SharedNumber { id } => write!(f, "VRRP and CARP use the same number {id} on this segment"),
+            Self::MixedChecksums => f.write_str(
+                "the senders of this virtual router use different checksum forms and may not understand each other",
+            ),
+            Self::OtherMac => f.write_str("a sender's MAC changed"),
+            Self::OwnAddressClaimed(address) => {
+                write!(f, "an unknown virtual router claims {address}, an address of this node")
+            }
+            Self::JunkRate { packets, window } => {
+                write!(f, "{packets} packets discarded within {} s", window.as_secs())
+            }
+        }
+    }
+}
