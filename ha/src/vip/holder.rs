@@ -20,11 +20,19 @@
 //! we are not Active is removed only if it carries our mark, that is, an earlier process of ours left it; without the mark
 //! it is reported and left alone. The address with a shorter prefix is never touched.
 
+mod retry;
+mod types;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::Advertisement;
+
+pub use retry::{RETRY_FIRST, RETRY_MAX};
+pub use types::{Action, Ground, Link, Presence};
+
+use retry::Retry;
 
 use super::speaker::{self, Reason, Speaker};
 use super::{Mode, Role, VipSettings};
@@ -38,106 +46,8 @@ pub const ANNOUNCE_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration:
 /// The address is announced so often while all is quiet: bounds what a host believes wrongly, whatever the cause.
 pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
 
-/// A failed change of the address is tried again after this time, then after twice as long, ...
-pub const RETRY_FIRST: Duration = Duration::from_millis(100);
-
-/// ... and at least so often.
-pub const RETRY_MAX: Duration = Duration::from_secs(10);
-
 /// An address that somebody else removes is added again at most so often: against a daemon that fights us.
 pub const READD_SPACING: Duration = Duration::from_secs(1);
-
-/// What the driver is to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Add the address, and call [`Holder::added`] before anything else.
-    AddAddress,
-    /// Remove the address, and call [`Holder::removed`].
-    RemoveAddress,
-    /// One gratuitous ARP.
-    Announce,
-    /// Send the advert.
-    SendAdvert(Advertisement),
-    /// Tell the operator.
-    Event {
-        /// How much it matters.
-        severity: Severity,
-        /// What happened.
-        what: String,
-        /// Why.
-        why: String,
-    },
-}
-
-/// The state of the interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Link {
-    /// Not looked at yet.
-    #[default]
-    Unknown,
-    /// There is no such interface.
-    Missing,
-    /// It is there, without carrier or administratively down.
-    Down,
-    /// It works.
-    Up,
-}
-
-/// What an election needs beneath it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ground {
-    /// The interface.
-    pub link: Link,
-    /// Our own address on it, the source of adverts.
-    pub source: Option<Ipv4Addr>,
-    /// Why the sockets cannot be used; `None` if they can.
-    pub socket_error: Option<String>,
-}
-
-/// What the kernel says of the address on the interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Presence {
-    /// It is there as /32 or /128.
-    pub exact: bool,
-    /// That one carries the mark of this program.
-    pub marked: bool,
-    /// It is there with this shorter prefix.
-    pub shorter: Option<u8>,
-}
-
-impl Presence {
-    /// Whether it is there at all.
-    #[must_use]
-    pub fn any(self) -> bool {
-        self.exact || self.shorter.is_some()
-    }
-}
-
-/// A change of the address that failed and will be tried again.
-#[derive(Clone, Copy, Debug)]
-struct Retry {
-    /// `None` while the next try is under way: should it fail, the pause after it is twice as long.
-    due: Option<Time>,
-    pause: Duration,
-}
-
-impl Retry {
-    fn after(now: Time, before: Option<Self>) -> Self {
-        let pause = before.map_or(RETRY_FIRST, |retry| (retry.pause * 2).min(RETRY_MAX));
-        Self { due: Some(now + pause), pause }
-    }
-
-    /// Whether it is due; if so, the try begins.
-    fn begin(retry: &mut Option<Self>, now: Time) -> bool {
-        match retry {
-            Some(Self { due, .. }) if due.is_some_and(|due| due <= now) => {
-                *due = None;
-                true
-            }
-            _ => false,
-        }
-    }
-}
 
 /// What waits for the address to be added.
 #[derive(Clone, Debug, Default)]

@@ -1,8 +1,9 @@
-//! Virtual addresses: the election ([`speaker`]), the observer (`watch`), the role of this node (`holder`), and the
-//! driver that owns sockets and clock.
+//! Virtual addresses: the election ([`speaker`]), the observer ([`watch`]), the role of this node ([`holder`]), and the
+//! [`driver`] that owns sockets and clock.
 //!
 //! Settings go in, [`VipView`]s come out; both are plain data.
 
+pub mod driver;
 pub mod holder;
 pub mod speaker;
 pub mod watch;

@@ -31,14 +31,16 @@
 //!   resigns if it was Active, and starts with a fresh Active_Down_Timer rather than act on an old one.
 //! - Answers are at least [`ANSWER_SPACING`] apart, however many claims come in.
 
-use std::fmt;
+mod reason;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
+pub use reason::Reason;
+
 use super::Role;
-use crate::events::Severity;
 use crate::time::Time;
 
 /// Priority of the address owner (RFC 9568 section 6.1); it preempts always.
@@ -84,85 +86,6 @@ pub enum Action {
     BecomeStandby(Reason),
     /// Take no part.
     BecomeDown(Reason),
-}
-
-/// Why the role changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The election begins.
-    Started,
-    /// Priority 255 is Active at once.
-    Owner,
-    /// No advert for a whole Active_Down_Interval.
-    Silence {
-        /// Who was heard last, if anybody.
-        last: Option<Ipv4Addr>,
-        /// How long the timer ran.
-        waited: Duration,
-    },
-    /// The Active router has resigned.
-    Resigned(Ipv4Addr),
-    /// The Active router has a lower priority than we.
-    Preempts {
-        /// The Active router.
-        from: Ipv4Addr,
-        /// Its priority.
-        priority: u8,
-    },
-    /// Another router has a higher priority.
-    Higher {
-        /// The other.
-        to: Ipv4Addr,
-        /// Its priority.
-        priority: u8,
-    },
-    /// Another router has the same priority and a higher address.
-    HigherAddress(Ipv4Addr),
-    /// The process did not run for too long.
-    Stalled {
-        /// How late the timer was noticed.
-        late: Duration,
-    },
-    /// This node takes no part any more: the holder's own words.
-    Withdrawn(String),
-}
-
-impl Reason {
-    /// How much a change of role for this reason matters.
-    #[must_use]
-    pub fn severity(&self) -> Severity {
-        match self {
-            Self::Silence { last: Some(_), .. } | Self::Stalled { .. } => Severity::Warning,
-            _ => Severity::Info,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Started => write!(f, "the election begins"),
-            Self::Owner => write!(f, "this node owns the address (priority 255)"),
-            Self::Silence { last: Some(last), waited } => {
-                write!(f, "no advertisement from {last} for {} ms", waited.as_millis())
-            }
-            Self::Silence { last: None, waited } => {
-                write!(f, "nobody advertised within {} ms", waited.as_millis())
-            }
-            Self::Resigned(source) => write!(f, "{source} has resigned"),
-            Self::Preempts { from, priority } => {
-                write!(f, "{from} advertises the lower priority {priority}")
-            }
-            Self::Higher { to, priority } => write!(f, "{to} advertises the higher priority {priority}"),
-            Self::HigherAddress(source) => {
-                write!(f, "{source} advertises the same priority and has the higher address")
-            }
-            Self::Stalled { late } => {
-                write!(f, "this process did not run for {} ms", late.as_millis())
-            }
-            Self::Withdrawn(why) => f.write_str(why),
-        }
-    }
 }
 
 /// The state of RFC 9568 section 6.4 with the timer that runs in it.

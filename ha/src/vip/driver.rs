@@ -1,0 +1,228 @@
+//! The driver of the virtual addresses: one thread with its own runtime that owns sockets, clock and kernel connection,
+//! and does what the pure cores say.
+//!
+//! ```text
+//!   capture (one task an interface) --> bounded queue --+
+//!   scout (kernel snapshots) --------> one at a time ---+--> loop: watcher -> holder -> actions
+//!   handle (settings, ready, stop) --> newest wins -----+        timers           |
+//!                                                            views, known  <------+
+//! ```
+//!
+//! What was heard is dealt with before a timer acts: a thread that the scheduler kept waiting must not take an address over
+//! while the adverts of its holder lie unread in the socket.
+
+mod act;
+mod facts;
+mod guardian;
+mod port;
+mod run;
+mod scout;
+mod survey;
+mod views;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cygnet_netlink::guard::Guard;
+use tokio::sync::watch;
+
+use super::speaker::INTERVAL_CS_MAX;
+use super::{Mode, Protocol, VipSettings, VipView};
+use crate::events::{EventLog, Severity};
+
+/// Virtual addresses that one node handles; what comes after is refused with an event. VRRP has 255 identifiers on an
+/// interface; the driver looks through a list of this length for each advert.
+pub const VIPS_MAX: usize = 256;
+
+/// Names of Linux interfaces are no longer (IFNAMSIZ less the final zero), bytes.
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// What the driver needs from the start.
+pub struct DriverSettings {
+    /// The guard, started; the driver keeps it alive. Without one a killed process leaves its addresses behind.
+    pub guard: Option<Guard>,
+    /// Where events go.
+    pub events: EventLog,
+    /// Addresses of this node that the operator has named as its own (`source`): preferred as the source of adverts.
+    pub own_fixed: Vec<IpAddr>,
+}
+
+/// Whether this node can serve, and why not.
+#[derive(Clone, Debug)]
+struct Readiness {
+    ready: bool,
+    reason: String,
+}
+
+/// The door to the thread `vip`. Clones share it; when the last is dropped the thread gives up its addresses and ends.
+#[derive(Clone)]
+pub struct VipHandle {
+    inputs: Arc<Inputs>,
+    views: watch::Receiver<Arc<Vec<VipView>>>,
+    known: Arc<ArcSwap<BTreeSet<IpAddr>>>,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
+}
+
+struct Inputs {
+    settings: watch::Sender<Arc<Vec<VipSettings>>>,
+    ready: watch::Sender<Readiness>,
+    stop: watch::Sender<bool>,
+}
+
+/// The other ends.
+struct Outputs {
+    settings: watch::Receiver<Arc<Vec<VipSettings>>>,
+    ready: watch::Receiver<Readiness>,
+    stop: watch::Receiver<bool>,
+    views: watch::Sender<Arc<Vec<VipView>>>,
+    known: Arc<ArcSwap<BTreeSet<IpAddr>>>,
+}
+
+impl VipHandle {
+    /// Starts the thread. It does nothing until [`VipHandle::configure`], and holds nothing until
+    /// [`VipHandle::set_ready`].
+    ///
+    /// # Errors
+    /// No thread, no runtime, no connection to the kernel.
+    pub fn start(settings: DriverSettings) -> io::Result<Self> {
+        let (vips, vips_seen) = watch::channel(Arc::new(Vec::new()));
+        let (ready, ready_seen) = watch::channel(Readiness { ready: false, reason: "starting".to_owned() });
+        let (stop, stop_seen) = watch::channel(false);
+        let (publish, views) = watch::channel(Arc::new(Vec::new()));
+        let (alive, ended) = watch::channel(());
+        let known = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
+        let outputs = Outputs {
+            settings: vips_seen,
+            ready: ready_seen,
+            stop: stop_seen,
+            views: publish,
+            known: Arc::clone(&known),
+        };
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new().name("vip".to_owned()).spawn(move || {
+            let events = settings.events.clone();
+            let life = AssertUnwindSafe(|| live(settings, outputs, &started));
+            if std::panic::catch_unwind(life).is_err() {
+                // An address that nobody advertises, on a node that looks alive, is the worst of both: end, and let
+                // the guard take the address away.
+                let what = "the election has failed by a fault of this program, which ends itself";
+                events.record(Severity::Alert, "vip", what, "so that the address can move");
+                std::process::abort();
+            }
+            drop(alive);
+        })?;
+        start.recv().map_err(|_| io::Error::other("the thread ended while starting"))??;
+        Ok(Self { inputs: Arc::new(Inputs { settings: vips, ready, stop }), views, known, ended })
+    }
+
+    /// Replaces the set of virtual addresses. Elections whose settings are the same go on undisturbed; where only the
+    /// priority differs, it changes in the running election.
+    pub fn configure(&self, vips: Vec<VipSettings>) {
+        self.inputs.settings.send_replace(Arc::new(vips));
+    }
+
+    /// Says whether this node can serve. Until it can it does not contend, and `reason` is shown.
+    pub fn set_ready(&self, ready: bool, reason: &str) {
+        self.inputs.ready.send_replace(Readiness { ready, reason: reason.to_owned() });
+    }
+
+    /// What is known of each virtual address, refreshed on change and at least every 200 ms.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<Vec<VipView>>> {
+        self.views.clone()
+    }
+
+    /// Every address that is known to be virtual: configured, or heard in a valid advert.
+    #[must_use]
+    pub fn known_virtual(&self) -> Arc<BTreeSet<IpAddr>> {
+        self.known.load_full()
+    }
+
+    /// Resigns, removes the addresses and ends the thread; returns when that is done, or has failed for
+    /// two seconds.
+    pub async fn stop(&self) {
+        self.inputs.stop.send_replace(true);
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: this returns when the sender is gone.
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+/// The life of the thread.
+fn live(settings: DriverSettings, outputs: Outputs, started: &std::sync::mpsc::SyncSender<io::Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match run::Driver::new(settings, outputs) {
+            Ok(driver) => {
+                let _ = started.send(Ok(()));
+                driver.run().await;
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
+    });
+    // A task of the kernel connection may still wait; nobody waits for it.
+    runtime.shutdown_timeout(Duration::ZERO);
+}
+
+/// Whether the driver can do what is asked.
+///
+/// # Errors
+/// What cannot be done, and what can, in one line.
+pub fn supported(vip: &VipSettings) -> Result<(), String> {
+    if vip.id == 0 {
+        return Err("the identifier 0 is not allowed; use 1 to 255".to_owned());
+    }
+    if vip.interface.is_empty() || vip.interface.len() > INTERFACE_NAME_MAX {
+        return Err(format!("`{}` cannot be the name of an interface", vip.interface));
+    }
+    if vip.address.is_unspecified() || vip.address.is_multicast() || vip.address.is_loopback() {
+        return Err(format!("{} cannot be a virtual address", vip.address));
+    }
+    if vip.protocol == Protocol::Vrrp2 && vip.address.is_ipv6() {
+        return Err("VRRP version 2 knows no IPv6; use vrrp3".to_owned());
+    }
+    match vip.mode {
+        Mode::Watch => Ok(()),
+        Mode::Hold => supported_to_hold(vip),
+    }
+}
+
+fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
+    match vip.protocol {
+        Protocol::Vrrp3 => {}
+        Protocol::Vrrp2 => return Err("vrrp2 can only be watched; hold with vrrp3".to_owned()),
+        Protocol::Carp => return Err("CARP can only be watched; hold with vrrp3".to_owned()),
+    }
+    if vip.address.is_ipv6() {
+        return Err("an IPv6 address can only be watched; hold an IPv4 address".to_owned());
+    }
+    if vip.priority == 0 {
+        return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
+    }
+    let interval = vip.interval;
+    let centiseconds = interval.as_millis() / 10;
+    let whole = interval == Duration::from_millis(10) * u32::try_from(centiseconds).unwrap_or(0);
+    if !whole || !(1..=u128::from(INTERVAL_CS_MAX)).contains(&centiseconds) {
+        return Err(format!(
+            "the interval {interval:?} cannot be advertised; use 10 ms to 40.95 s in steps of 10 ms"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What the holders say, done.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cygnet_netlink::kernel::Kernel;
+use cygnet_netlink::wire::vrrp::Advertisement;
+
+use super::run::Driver;
+use crate::events::Severity;
+use crate::vip::holder::Action;
+
+/// The kernel answers within microseconds, unless its routing lock is taken; after this time the change has failed.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Does what a holder says, in order, and tells it how that went.
+    pub(super) async fn act(&mut self, which: usize, actions: Vec<Action>) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            self.changed = true;
+            match action {
+                Action::AddAddress => queue.extend(self.add(which).await),
+                Action::RemoveAddress => queue.extend(self.remove(which).await),
+                Action::Announce => self.announce(which),
+                Action::SendAdvert(advert) => self.send(which, &advert),
+                Action::Event { severity, what, why } => {
+                    if let Some(vip) = self.vips.get(which) {
+                        self.events.record(severity, &vip.subject, what, why);
+                    }
+                }
+            }
+        }
+        if let Some(vip) = self.vips.get(which).filter(|vip| !vip.holder.is_ours()) {
+            self.guardian.release(vip.holder.settings().address);
+        }
+    }
+
+    async fn add(&mut self, which: usize) -> Vec<Action> {
+        let Some((index, address)) = self.place(which) else {
+            return self.added(which, Err("the interface is gone".to_owned()));
+        };
+        // Before, so that there is no moment in which it would stay behind.
+        self.guardian.hold(index, address);
+        let answer = tokio::time::timeout(KERNEL_PATIENCE, self.kernel.add_address(index, address)).await;
+        let answer = self.kernel_answer(answer);
+        self.added(which, answer)
+    }
+
+    fn added(&mut self, which: usize, answer: Result<bool, String>) -> Vec<Action> {
+        let now = self.now();
+        self.vips.get_mut(which).map(|vip| vip.holder.added(now, answer)).unwrap_or_default()
+    }
+
+    async fn remove(&mut self, which: usize) -> Vec<Action> {
+        let answer = match self.place(which) {
+            // It went with the interface.
+            None => Ok(false),
+            Some((index, address)) => {
+                let answer = self.kernel.remove_address(index, address);
+                let answer = tokio::time::timeout(KERNEL_PATIENCE, answer).await;
+                self.kernel_answer(answer)
+            }
+        };
+        let now = self.now();
+        self.vips.get_mut(which).map(|vip| vip.holder.removed(now, answer)).unwrap_or_default()
+    }
+
+    /// Closes an exchange with the kernel.
+    fn kernel_answer(
+        &mut self,
+        answer: Result<io::Result<bool>, tokio::time::error::Elapsed>,
+    ) -> Result<bool, String> {
+        self.order.epoch.fetch_add(1, Ordering::AcqRel);
+        let error = match answer {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) if error.raw_os_error().is_some() => return Err(error.to_string()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the kernel did not answer".to_owned(),
+        };
+        // Not the kernel's refusal but the connection: a new one for the next try.
+        if let Ok(kernel) = Kernel::connect() {
+            self.kernel = kernel;
+        }
+        Err(error)
+    }
+
+    /// Where an address lives.
+    fn place(&self, which: usize) -> Option<(u32, IpAddr)> {
+        let settings = self.vips.get(which)?.holder.settings();
+        Some((self.ports.get(&settings.interface)?.seen.index?, settings.address))
+    }
+
+    fn announce(&mut self, which: usize) {
+        let Some(vip) = self.vips.get_mut(which) else { return };
+        let settings = vip.holder.settings();
+        let (Some(port), IpAddr::V4(address)) = (self.ports.get(&settings.interface), settings.address)
+        else {
+            return;
+        };
+        let failed = port.announce(address).err();
+        if let (Some(error), false) = (&failed, vip.announce_failed) {
+            let what = "the address could not be announced (gratuitous ARP)";
+            self.events.record(Severity::Warning, &vip.subject, what, error.to_string());
+        }
+        vip.announce_failed = failed.is_some();
+    }
+
+    fn send(&mut self, which: usize, advert: &Advertisement) {
+        let now = self.now();
+        let Some(vip) = self.vips.get_mut(which) else { return };
+        let Some(port) = self.ports.get_mut(&vip.holder.settings().interface) else { return };
+        match port.send(now, advert) {
+            Ok(true) => (vip.sent.count, vip.sent.last) = (vip.sent.count + 1, Some(now)),
+            Ok(false) => {}
+            Err(failed) => {
+                self.reground |= failed.gives_way;
+                if failed.first {
+                    let what = "an advertisement could not be sent";
+                    self.events.record(Severity::Warning, &vip.subject, what, failed.error.to_string());
+                }
+            }
+        }
+    }
+}

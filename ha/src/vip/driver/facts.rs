@@ -1,0 +1,166 @@
+//! From a picture of the kernel to what the holder asks; pure.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use cygnet_netlink::kernel::{Address, Snapshot};
+use cygnet_netlink::wire::Mac;
+
+use crate::vip::holder::{Link, Presence};
+
+/// An interface as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The kernel's number for it; `None` if it is not there.
+    pub(super) index: Option<u32>,
+    pub(super) mac: Mac,
+    pub(super) link: Link,
+    /// Our own address on it.
+    pub(super) source: Option<Ipv4Addr>,
+}
+
+/// What no advert may come from, and what it should.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    /// Every virtual address of the configuration.
+    pub(super) virtual_addresses: BTreeSet<IpAddr>,
+    /// Those of priority 255: the node's own after all.
+    pub(super) owned: BTreeSet<IpAddr>,
+    /// Named by the operator.
+    pub(super) preferred: Vec<IpAddr>,
+}
+
+/// What the snapshot says of an interface.
+pub(super) fn interface(snapshot: &Snapshot, name: &str, sources: &Sources) -> Seen {
+    match snapshot.link(name) {
+        None => Seen { index: None, mac: Mac::default(), link: Link::Missing, source: None },
+        Some(link) => Seen {
+            index: Some(link.index),
+            mac: link.mac,
+            link: if link.up { Link::Up } else { Link::Down },
+            source: source(snapshot, link.index, sources),
+        },
+    }
+}
+
+/// The primary address of VRRP (RFC 9568 section 1.7): a named one, else the first of a subnet, else the first; never a
+/// virtual one, unless we own it.
+fn source(snapshot: &Snapshot, index: u32, sources: &Sources) -> Option<Ipv4Addr> {
+    let here = |entry: &&Address| entry.interface == index && !entry.ours && entry.address.is_ipv4();
+    let is_own = |entry: &&Address| !sources.virtual_addresses.contains(&entry.address);
+    let own: Vec<&Address> = snapshot.addresses.iter().filter(here).filter(is_own).collect();
+    let owned = snapshot.addresses.iter().filter(here).find(|entry| sources.owned.contains(&entry.address));
+    let best = own
+        .iter()
+        .find(|entry| sources.preferred.contains(&entry.address))
+        .or_else(|| own.iter().find(|entry| entry.prefix < 32))
+        .or_else(|| own.first())
+        .copied()
+        .or(owned)?;
+    match best.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// What the snapshot says of a virtual address on an interface.
+pub(super) fn presence(snapshot: &Snapshot, index: Option<u32>, address: IpAddr) -> Presence {
+    let host = if address.is_ipv4() { 32 } else { 128 };
+    let mut presence = Presence::default();
+    for entry in &snapshot.addresses {
+        if Some(entry.interface) != index || entry.address != address {
+            continue;
+        }
+        if entry.prefix == host {
+            presence.exact = true;
+            presence.marked |= entry.ours;
+        } else {
+            presence.shorter = Some(entry.prefix);
+        }
+    }
+    presence
+}
+
+/// Every address of this host that is not virtual: what comes from one of them on the wire is our own, or a forgery.
+pub(super) fn own_addresses(snapshot: &Snapshot, sources: &Sources) -> Vec<IpAddr> {
+    let own = snapshot.addresses.iter().filter(|entry| !entry.ours).map(|entry| entry.address);
+    let mut own: Vec<IpAddr> = own.filter(|address| !sources.virtual_addresses.contains(address)).collect();
+    own.extend(sources.preferred.iter().filter(|address| !sources.virtual_addresses.contains(address)));
+    own.sort_unstable();
+    own.dedup();
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_netlink::kernel;
+
+    fn address(interface: u32, text: &str, prefix: u8, ours: bool) -> Address {
+        Address {
+            interface,
+            address: text.parse().expect("an address"),
+            prefix,
+            peer: None,
+            tentative: false,
+            deprecated: false,
+            temporary: false,
+            global: true,
+            ours,
+        }
+    }
+
+    fn snapshot(addresses: Vec<Address>) -> Snapshot {
+        let link = kernel::Link { index: 2, name: "eth0".into(), mac: Mac([2; 6]), up: true };
+        Snapshot { links: vec![link], addresses, ..Snapshot::default() }
+    }
+
+    fn sources(virtual_address: &str) -> Sources {
+        let virtual_addresses = [virtual_address.parse().expect("an address")].into();
+        Sources { virtual_addresses, ..Sources::default() }
+    }
+
+    fn found(snapshot: &Snapshot, sources: &Sources) -> Option<String> {
+        interface(snapshot, "eth0", sources).source.map(|source| source.to_string())
+    }
+
+    #[test]
+    fn the_source_of_adverts_is_never_virtual_and_follows_the_operator() {
+        let vip = "192.0.2.100";
+        let all = snapshot(vec![
+            address(2, vip, 24, false),
+            address(2, "192.0.2.77", 32, true),
+            address(2, "192.0.2.50", 32, false),
+            address(2, "192.0.2.1", 24, false),
+            address(2, "192.0.2.2", 24, false),
+            address(3, "192.0.2.3", 24, false),
+        ]);
+        assert_eq!(found(&all, &sources(vip)).as_deref(), Some("192.0.2.1"));
+        let preferred = vec!["192.0.2.2".parse().expect("an address")];
+        assert_eq!(found(&all, &Sources { preferred, ..sources(vip) }).as_deref(), Some("192.0.2.2"));
+        let only_virtual = snapshot(vec![address(2, vip, 24, false)]);
+        assert_eq!(found(&only_virtual, &sources(vip)), None);
+        let owned = [vip.parse().expect("an address")].into();
+        assert_eq!(found(&only_virtual, &Sources { owned, ..sources(vip) }).as_deref(), Some(vip));
+    }
+
+    #[test]
+    fn the_two_forms_of_presence_are_told_apart() {
+        let vip: IpAddr = "192.0.2.100".parse().expect("an address");
+        let all = snapshot(vec![
+            address(2, "192.0.2.100", 24, false),
+            address(2, "192.0.2.100", 32, true),
+            address(3, "192.0.2.101", 32, true),
+        ]);
+        let both = Presence { exact: true, marked: true, shorter: Some(24) };
+        assert_eq!(presence(&all, Some(2), vip), both);
+        assert_eq!(presence(&all, Some(3), vip), Presence::default());
+        assert_eq!(presence(&all, None, vip), Presence::default());
+    }
+
+    #[test]
+    fn a_missing_interface_is_missing() {
+        let seen = interface(&Snapshot::default(), "eth0", &Sources::default());
+        assert_eq!((seen.link, seen.index), (Link::Missing, None));
+    }
+}

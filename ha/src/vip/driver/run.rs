@@ -1,0 +1,312 @@
+//! The loop of the thread `vip`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_netlink::kernel::{Kernel, Snapshot};
+use cygnet_netlink::wire::Message;
+use tokio::sync::mpsc;
+
+use super::facts::Sources;
+use super::guardian::Guardian;
+use super::port::{Frame, Port};
+use super::scout::{Order, Scouted, scout};
+use super::survey::open;
+use super::views::{Sent, view};
+use super::{DriverSettings, Outputs};
+use crate::events::{EventLog, Severity};
+use crate::time::Time;
+use crate::vip::holder::Holder;
+use crate::vip::watch::WatchEvent;
+use crate::vip::{Mode, Role};
+
+/// Views are at least so fresh.
+const VIEW_REFRESH: Duration = Duration::from_millis(100);
+
+/// Frames that wait for the loop, of all interfaces together: at most 2 MB.
+const FRAMES_WAITING: usize = 1024;
+
+/// Frames that are dealt with before a timer acts; a flood must not keep the timers waiting.
+const HEAR_BURST: usize = 256;
+
+/// Turns of the runtime that are given to the capture tasks before a timer acts: one in which the sockets are found to be
+/// readable, one in which they are read.
+const YIELDS: usize = 2;
+
+/// An end waits so long for addresses that cannot be removed; after that the guard does it.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Within this time a claim of the same rival is reported once.
+const RIVAL_REPORT: Duration = Duration::from_secs(10);
+
+/// One virtual address with what the driver keeps for it.
+pub(super) struct Vip {
+    pub(super) holder: Holder,
+    /// The subject of its events.
+    pub(super) subject: String,
+    /// Its index in the watcher of its interface.
+    pub(super) router: Option<usize>,
+    pub(super) sent: Sent,
+    /// Not configured any more; kept until its address is gone.
+    pub(super) leaving: bool,
+    pub(super) rival_reported: Option<Time>,
+    pub(super) announce_failed: bool,
+}
+
+/// All of the thread's state.
+pub(super) struct Driver {
+    pub(super) origin: Instant,
+    pub(super) events: EventLog,
+    pub(super) outputs: Outputs,
+    pub(super) kernel: Kernel,
+    pub(super) order: Order,
+    pub(super) scouted: mpsc::Receiver<Scouted>,
+    pub(super) scout_failed: bool,
+    pub(super) frames: mpsc::Receiver<Frame>,
+    pub(super) frame_sender: mpsc::Sender<Frame>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) sources: Sources,
+    pub(super) ports: BTreeMap<String, Port>,
+    pub(super) vips: Vec<Vip>,
+    pub(super) guardian: Guardian,
+    pub(super) published: Time,
+    pub(super) changed: bool,
+    /// Sockets failed: the elections on the interfaces must be told.
+    pub(super) reground: bool,
+}
+
+impl Driver {
+    /// Must be called within the runtime of the thread.
+    pub(super) fn new(settings: DriverSettings, outputs: Outputs) -> io::Result<Self> {
+        let kernel = Kernel::connect()?;
+        let order = Order::default();
+        let (report, scouted) = mpsc::channel(1);
+        tokio::spawn(scout(order.clone(), report));
+        let (frame_sender, frames) = mpsc::channel(FRAMES_WAITING);
+        let guardian = Guardian::new(settings.guard, &settings.events);
+        Ok(Self {
+            origin: Instant::now(),
+            events: settings.events,
+            outputs,
+            kernel,
+            order,
+            scouted,
+            scout_failed: false,
+            frames,
+            frame_sender,
+            snapshot: None,
+            sources: Sources { preferred: settings.own_fixed, ..Sources::default() },
+            ports: BTreeMap::new(),
+            vips: Vec::new(),
+            guardian,
+            published: Time::ZERO,
+            changed: true,
+            reground: false,
+        })
+    }
+
+    /// Until the stop, or until every handle is dropped.
+    pub(super) async fn run(mut self) {
+        // What was set before the thread ran counts as a change.
+        self.outputs.settings.mark_changed();
+        self.outputs.ready.mark_changed();
+        loop {
+            let deadline =
+                tokio::time::Instant::from_std(self.origin + Duration::from_nanos(self.deadline().0));
+            tokio::select! {
+                biased;
+                _ = self.outputs.stop.changed() => break,
+                changed = self.outputs.settings.changed() => match changed {
+                    Ok(()) => self.configure().await,
+                    Err(_) => break,
+                },
+                changed = self.outputs.ready.changed() => match changed {
+                    Ok(()) => self.readiness().await,
+                    Err(_) => break,
+                },
+                Some(scouted) = self.scouted.recv() => self.look(scouted).await,
+                Some(frame) = self.frames.recv() => self.hear(frame).await,
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+            self.timers().await;
+            self.look_after_the_guard();
+            self.publish();
+        }
+        self.end().await;
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    /// When something is to be done next.
+    fn deadline(&self) -> Time {
+        let vips = self.vips.iter().filter_map(|vip| vip.holder.poll_timeout());
+        let ports = self.ports.values().filter_map(Port::poll_timeout);
+        let views =
+            if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
+        vips.chain(ports).chain(self.guardian.poll_timeout()).min().unwrap_or(views).min(views)
+    }
+
+    /// A frame off the wire: to the watcher, and what it finds valid to the election.
+    async fn hear(&mut self, frame: Frame) {
+        let now = self.now();
+        let Some(port) = self.ports.get_mut(&*frame.interface) else { return };
+        if port.generation != frame.generation {
+            return;
+        }
+        let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
+        self.tell(&frame.interface, &heard.events);
+        let Some(valid) = heard.valid else { return };
+        let (Message::Vrrp(advert), IpAddr::V4(source)) = (&valid.message, valid.source) else { return };
+        let Some(which) = self.find(&frame.interface, valid.router) else { return };
+        let Some(vip) = self.vips.get_mut(which) else { return };
+        let actions = vip.holder.advert(now, source, advert);
+        if advert.priority > 0 {
+            report_rival(now, vip, IpAddr::V4(source), &self.events);
+        }
+        self.act(which, actions).await;
+    }
+
+    /// The address that the watcher of an interface knows by this index.
+    fn find(&self, interface: &str, router: usize) -> Option<usize> {
+        let is_it = |vip: &Vip| vip.router == Some(router) && vip.holder.settings().interface == interface;
+        self.vips.iter().position(is_it)
+    }
+
+    /// What the watcher has to say.
+    fn tell(&mut self, interface: &str, events: &[WatchEvent]) {
+        for event in events {
+            let vip = event.router().and_then(|router| self.find(interface, router));
+            let vip = vip.and_then(|which| self.vips.get(which));
+            let subject = match vip {
+                Some(vip) if !matters(event, &vip.holder) => continue,
+                Some(vip) => vip.subject.clone(),
+                None => format!("interface {interface}"),
+            };
+            self.events.record(event.severity(), &subject, event.to_string(), "");
+            self.changed = true;
+        }
+    }
+
+    /// Whatever is due. Before that, whatever was heard.
+    async fn timers(&mut self) {
+        if self.deadline() > self.now() {
+            return;
+        }
+        for _ in 0..YIELDS {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..HEAR_BURST {
+            let Ok(frame) = self.frames.try_recv() else { break };
+            self.hear(frame).await;
+        }
+        let now = self.now();
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            if vip.holder.poll_timeout().is_some_and(|due| due <= now) {
+                let actions = vip.holder.timeout(now);
+                self.act(which, actions).await;
+            }
+        }
+        let names: Vec<String> = self.ports.keys().cloned().collect();
+        for name in names {
+            let Some(port) = self.ports.get_mut(&name) else { continue };
+            if port.poll_timeout().is_none_or(|due| due > now) {
+                continue;
+            }
+            let before = port.ground();
+            open(port, now, &self.frame_sender, &self.events);
+            self.reground |= port.ground() != before;
+            let events = port.watcher.timeout(now);
+            self.tell(&name, &events);
+        }
+        if self.reground {
+            self.tell_ground().await;
+        }
+        self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
+    }
+
+    /// Comes after the timers: a process that was frozen gives way before it claims to be well.
+    fn look_after_the_guard(&mut self) {
+        let held = self.vips.iter().map(|vip| &vip.holder).filter(|holder| holder.is_ours());
+        let interval = held.map(|holder| holder.settings().interval).max();
+        self.guardian.check(self.now(), interval, &self.events);
+    }
+
+    /// Shows what is the case, on change at once, else when it gets old.
+    fn publish(&mut self) {
+        let now = self.now();
+        if !self.changed && now.since(self.published) < VIEW_REFRESH {
+            return;
+        }
+        (self.changed, self.published) = (false, now);
+        let mut views = Vec::with_capacity(self.vips.len());
+        let mut known: BTreeSet<IpAddr> = BTreeSet::new();
+        for vip in self.vips.iter().filter(|vip| !vip.leaving) {
+            let port = self.ports.get(&vip.holder.settings().interface);
+            let wire =
+                port.zip(vip.router).map(|(port, router)| port.on_the_wire(router)).unwrap_or_default();
+            views.push(view(now, &vip.holder, wire, vip.sent));
+            known.insert(vip.holder.settings().address);
+        }
+        self.outputs.views.send_replace(Arc::new(views));
+        for port in self.ports.values() {
+            known.extend(port.watcher.heard_addresses());
+        }
+        if **self.outputs.known.load() != known {
+            self.outputs.known.store(Arc::new(known));
+        }
+    }
+
+    /// Resigns everywhere, and waits a little for what cannot be removed.
+    async fn end(&mut self) {
+        let until = self.now() + STOP_PATIENCE;
+        for which in 0..self.vips.len() {
+            let now = self.now();
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let actions = vip.holder.stop(now);
+            self.act(which, actions).await;
+        }
+        while self.vips.iter().any(|vip| vip.holder.is_ours()) && self.now() < until {
+            let wait = self.deadline().since(self.now()).max(Duration::from_millis(1));
+            tokio::time::sleep(wait).await;
+            self.timers().await;
+        }
+        self.guardian.end();
+        self.changed = true;
+        self.publish();
+    }
+}
+
+/// Whether what the watcher noticed is news. Where we hold elections ourselves, the holder tells of every change of role
+/// with its reason, and while we are Active the watcher hears only the others.
+fn matters(event: &WatchEvent, holder: &Holder) -> bool {
+    match holder.settings().mode {
+        Mode::Watch => true,
+        Mode::Hold => match event {
+            WatchEvent::NothingHeard { .. } => false,
+            WatchEvent::Appeared { .. }
+            | WatchEvent::Changed { .. }
+            | WatchEvent::Resigned { .. }
+            | WatchEvent::TimedOut { .. } => holder.role() == Role::Standby,
+            _ => true,
+        },
+    }
+}
+
+/// Another node claims the address although we are, and stay, Active. Not within the first interval: the one that we
+/// followed has its last word then.
+fn report_rival(now: Time, vip: &mut Vip, rival: IpAddr, events: &EventLog) {
+    let holder = &vip.holder;
+    let settled = holder.role() == Role::Active && now.since(holder.since()) > holder.settings().interval;
+    if !settled || vip.rival_reported.is_some_and(|last| now.since(last) < RIVAL_REPORT) {
+        return;
+    }
+    vip.rival_reported = Some(now);
+    let what = format!("{rival} claims {} as well", holder.settings().address);
+    events.record(Severity::Alert, &vip.subject, what, "answered with an advertisement and an announcement");
+}

@@ -1,0 +1,214 @@
+//! New settings, and what the kernel shows: who is to be on which interface.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cygnet_netlink::kernel::Snapshot;
+use tokio::sync::mpsc;
+
+use super::port::{Frame, Port};
+use super::run::{Driver, Vip};
+use super::scout::Scouted;
+use super::views::Sent;
+use super::{VIPS_MAX, facts, supported};
+use crate::events::{EventLog, Severity};
+use crate::time::Time;
+use crate::vip::holder::Holder;
+use crate::vip::speaker::PRIORITY_OWNER;
+use crate::vip::watch::WatchSettings;
+use crate::vip::{Mode, VipSettings};
+
+impl Driver {
+    /// Takes over the new set of addresses.
+    pub(super) async fn configure(&mut self) {
+        let wanted = Arc::clone(&self.outputs.settings.borrow_and_update());
+        let wanted = self.acceptable(&wanted);
+        let now = self.now();
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which).filter(|vip| !vip.leaving) else { continue };
+            match wanted.iter().find(|settings| is_same_election(settings, vip.holder.settings())) {
+                Some(settings) => {
+                    let actions = vip.holder.set_priority(now, settings.priority);
+                    self.act(which, actions).await;
+                }
+                None => {
+                    vip.leaving = true;
+                    let actions = vip.holder.stop(now);
+                    self.act(which, actions).await;
+                }
+            }
+        }
+        for settings in wanted {
+            let goes_on = |vip: &Vip| !vip.leaving && is_same_election(&settings, vip.holder.settings());
+            if self.vips.iter().any(goes_on) {
+                continue;
+            }
+            // One that could not remove this very address must not remove it from its successor, which sees the mark
+            // and deals with it.
+            self.vips.retain(|vip| !(vip.leaving && vip.holder.settings().address == settings.address));
+            self.vips.push(Vip {
+                subject: format!("vip {}", settings.name),
+                holder: Holder::new(now, settings),
+                router: None,
+                sent: Sent::default(),
+                leaving: false,
+                rival_reported: None,
+                announce_failed: false,
+            });
+        }
+        self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
+        self.changed = true;
+        self.readiness().await;
+        self.survey().await;
+        self.order.again.notify_one();
+    }
+
+    /// Leaves out, with an event, what the driver cannot do.
+    fn acceptable(&self, wanted: &[VipSettings]) -> Vec<VipSettings> {
+        let mut accepted: Vec<VipSettings> = Vec::new();
+        for settings in wanted {
+            let refused = match supported(settings) {
+                _ if accepted.len() == VIPS_MAX => Some(format!("more than {VIPS_MAX} virtual addresses")),
+                Err(why) => Some(why),
+                Ok(()) if accepted.iter().any(|other| other.name == settings.name) => {
+                    Some("there are two of this name".to_owned())
+                }
+                Ok(()) => None,
+            };
+            match refused {
+                None => accepted.push(settings.clone()),
+                Some(why) => {
+                    let subject = format!("vip {}", settings.name);
+                    self.events.record(Severity::Alert, &subject, "is left out: it cannot be handled", why);
+                }
+            }
+        }
+        accepted
+    }
+
+    /// Tells every holder whether this node can serve.
+    pub(super) async fn readiness(&mut self) {
+        let readiness = self.outputs.ready.borrow_and_update().clone();
+        let now = self.now();
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let actions = vip.holder.ready(now, readiness.ready, &readiness.reason);
+            self.act(which, actions).await;
+        }
+        self.changed = true;
+    }
+
+    /// A new picture of the kernel.
+    pub(super) async fn look(&mut self, scouted: Scouted) {
+        match scouted {
+            Scouted::Failed(error) => {
+                if !std::mem::replace(&mut self.scout_failed, true) {
+                    let what = "the kernel cannot be asked for links and addresses; it is tried again";
+                    self.events.record(Severity::Alert, "vip", what, error);
+                }
+            }
+            Scouted::Picture { epoch, snapshot } => {
+                self.scout_failed = false;
+                if epoch != self.order.epoch.load(Ordering::Acquire) {
+                    // Begun before our last change: it may lack it.
+                    self.order.again.notify_one();
+                    return;
+                }
+                self.snapshot = Some(snapshot);
+                self.survey().await;
+            }
+        }
+    }
+
+    /// Brings ports and holders in line with settings and kernel.
+    async fn survey(&mut self) {
+        let Some(snapshot) = self.snapshot.take() else { return };
+        let epoch = self.order.epoch.load(Ordering::Acquire);
+        self.survey_ports(&snapshot);
+        self.tell_ground().await;
+        let now = self.now();
+        for which in 0..self.vips.len() {
+            // A change of ours on the way makes the picture old.
+            if self.order.epoch.load(Ordering::Acquire) != epoch {
+                self.order.again.notify_one();
+                break;
+            }
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let settings = vip.holder.settings();
+            let index = self.ports.get(&settings.interface).and_then(|port| port.seen.index);
+            let presence = facts::presence(&snapshot, index, settings.address);
+            let actions = vip.holder.presence_seen(now, presence);
+            self.act(which, actions).await;
+        }
+        self.snapshot = Some(snapshot);
+        self.changed = true;
+    }
+
+    fn survey_ports(&mut self, snapshot: &Snapshot) {
+        let now = self.now();
+        let settings = || self.vips.iter().map(|vip| vip.holder.settings());
+        self.sources.virtual_addresses = settings().map(|settings| settings.address).collect();
+        let owned = settings().filter(|settings| settings.priority == PRIORITY_OWNER);
+        self.sources.owned = owned.map(|settings| settings.address).collect();
+        let own = facts::own_addresses(snapshot, &self.sources);
+        let names: BTreeSet<String> = settings().map(|settings| settings.interface.clone()).collect();
+        self.ports.retain(|name, _| names.contains(name));
+        for name in names {
+            let mut routers = Vec::new();
+            let mut speaks = false;
+            for vip in self.vips.iter_mut().filter(|vip| vip.holder.settings().interface == name) {
+                if vip.leaving {
+                    vip.router = None;
+                    continue;
+                }
+                vip.router = Some(routers.len());
+                speaks |= vip.holder.settings().mode == Mode::Hold;
+                routers.push(watch_settings(vip.holder.settings()));
+            }
+            let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
+            port.watch(own.clone(), routers, speaks);
+            port.update(facts::interface(snapshot, &port.name, &self.sources));
+            open(port, now, &self.frame_sender, &self.events);
+        }
+    }
+
+    /// Tells every holder about its interface.
+    pub(super) async fn tell_ground(&mut self) {
+        self.reground = false;
+        let now = self.now();
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
+            vip.sent.source = port.seen.source.map(IpAddr::V4);
+            let actions = vip.holder.ground(now, port.ground());
+            self.act(which, actions).await;
+        }
+    }
+}
+
+/// Opens the sockets of an interface, with an event for what newly fails.
+pub(super) fn open(port: &mut Port, now: Time, frames: &mpsc::Sender<Frame>, events: &EventLog) {
+    if let Some(error) = port.open(now, frames) {
+        let subject = format!("interface {}", port.name);
+        let what = "no socket for advertisements; it is tried again every second";
+        events.record(Severity::Alert, &subject, what, error);
+    }
+}
+
+/// Whether an election can go on under the new settings: all is the same, but perhaps the priority.
+fn is_same_election(new: &VipSettings, running: &VipSettings) -> bool {
+    let ownership = (new.priority == PRIORITY_OWNER) == (running.priority == PRIORITY_OWNER);
+    ownership && VipSettings { priority: running.priority, ..new.clone() } == *running
+}
+
+fn watch_settings(settings: &VipSettings) -> WatchSettings {
+    WatchSettings {
+        protocol: settings.protocol,
+        id: settings.id,
+        addresses: vec![settings.address],
+        interval: settings.interval,
+        password: settings.password.clone(),
+    }
+}

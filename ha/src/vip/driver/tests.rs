@@ -1,0 +1,58 @@
+//! What the configuration check is told. The driver at work is tested in `tests/vip.rs`, in network namespaces.
+
+use super::*;
+
+fn settings() -> VipSettings {
+    VipSettings {
+        name: "www".into(),
+        address: IpAddr::from([192, 0, 2, 100]),
+        interface: "eth0".into(),
+        id: 51,
+        protocol: Protocol::Vrrp3,
+        mode: Mode::Hold,
+        priority: 100,
+        interval: Duration::from_secs(1),
+        preempt: true,
+        password: None,
+    }
+}
+
+#[test]
+fn what_can_be_held_is_supported_at_both_ends_of_the_interval() {
+    for ms in [10, 50, 40_950] {
+        assert_eq!(supported(&VipSettings { interval: Duration::from_millis(ms), ..settings() }), Ok(()));
+    }
+}
+
+#[test]
+fn what_can_only_be_watched_is_refused_to_hold_and_accepted_to_watch() {
+    let v6 = IpAddr::V6("2001:db8::100".parse().expect("an address"));
+    let cases = [
+        VipSettings { protocol: Protocol::Vrrp2, ..settings() },
+        VipSettings { protocol: Protocol::Carp, ..settings() },
+        VipSettings { address: v6, ..settings() },
+    ];
+    for case in cases {
+        let why = supported(&case).expect_err("hold");
+        assert!(why.contains("watch") && !why.ends_with('.'), "{why}");
+        assert_eq!(supported(&VipSettings { mode: Mode::Watch, ..case }), Ok(()));
+    }
+}
+
+#[test]
+fn nonsense_is_refused_with_what_would_be_right() {
+    let cases = [
+        (VipSettings { id: 0, ..settings() }, "1 to 255"),
+        (VipSettings { priority: 0, ..settings() }, "1 to 254"),
+        (VipSettings { interval: Duration::ZERO, ..settings() }, "10 ms"),
+        (VipSettings { interval: Duration::from_millis(15), ..settings() }, "steps of 10 ms"),
+        (VipSettings { interval: Duration::from_millis(40_960), ..settings() }, "40.95 s"),
+        (VipSettings { interval: Duration::MAX, ..settings() }, "40.95 s"),
+        (VipSettings { interface: "a-name-of-sixteen".into(), ..settings() }, "name of an interface"),
+        (VipSettings { address: IpAddr::from([224, 0, 0, 18]), ..settings() }, "cannot be a virtual"),
+    ];
+    for (case, hint) in cases {
+        let why = supported(&case).expect_err("nonsense");
+        assert!(why.contains(hint), "{why}");
+    }
+}

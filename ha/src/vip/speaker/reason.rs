@@ -1,0 +1,86 @@
+//! Why a role changes, in words for the operator.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::events::Severity;
+
+/// Why the role changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The election begins.
+    Started,
+    /// Priority 255 is Active at once.
+    Owner,
+    /// No advert for a whole Active_Down_Interval.
+    Silence {
+        /// Who was heard last, if anybody.
+        last: Option<Ipv4Addr>,
+        /// How long the timer ran.
+        waited: Duration,
+    },
+    /// The Active router has resigned.
+    Resigned(Ipv4Addr),
+    /// The Active router has a lower priority than we.
+    Preempts {
+        /// The Active router.
+        from: Ipv4Addr,
+        /// Its priority.
+        priority: u8,
+    },
+    /// Another router has a higher priority.
+    Higher {
+        /// The other.
+        to: Ipv4Addr,
+        /// Its priority.
+        priority: u8,
+    },
+    /// Another router has the same priority and a higher address.
+    HigherAddress(Ipv4Addr),
+    /// The process did not run for too long.
+    Stalled {
+        /// How late the timer was noticed.
+        late: Duration,
+    },
+    /// This node takes no part any more: the holder's own words.
+    Withdrawn(String),
+}
+
+impl Reason {
+    /// How much a change of role for this reason matters.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Silence { last: Some(_), .. } | Self::Stalled { .. } => Severity::Warning,
+            _ => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => write!(f, "the election begins"),
+            Self::Owner => write!(f, "this node owns the address (priority 255)"),
+            Self::Silence { last: Some(last), waited } => {
+                write!(f, "no advertisement from {last} for {} ms", waited.as_millis())
+            }
+            Self::Silence { last: None, waited } => {
+                write!(f, "nobody advertised within {} ms", waited.as_millis())
+            }
+            Self::Resigned(source) => write!(f, "{source} has resigned"),
+            Self::Preempts { from, priority } => {
+                write!(f, "{from} advertises the lower priority {priority}")
+            }
+            Self::Higher { to, priority } => write!(f, "{to} advertises the higher priority {priority}"),
+            Self::HigherAddress(source) => {
+                write!(f, "{source} advertises the same priority and has the higher address")
+            }
+            Self::Stalled { late } => {
+                write!(f, "this process did not run for {} ms", late.as_millis())
+            }
+            Self::Withdrawn(why) => f.write_str(why),
+        }
+    }
+}

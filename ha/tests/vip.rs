@@ -1,0 +1,297 @@
+//! The driver at work: nodes in network namespaces on a bridge, which elect, move, die and freeze.
+//!
+//! Each test runs again inside namespaces of its own. A node is a process of this very binary (`node_process`), told what
+//! to do by lines; its guard is another (`guard_process`).
+
+#[path = "vip/lab.rs"]
+mod lab;
+#[path = "vip/node.rs"]
+mod node;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cygnet_ha::vip::Role;
+use cygnet_netlink::advert::{AdvertSocket, GROUP};
+use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
+
+use lab::{Lab, VIP, in_lab, wait};
+
+/// Not a test: the life of a node, when a test starts one.
+#[test]
+#[ignore = "a part of the other tests"]
+fn node_process() {
+    node::live();
+}
+
+/// Not a test: the guard of such a node.
+#[test]
+#[ignore = "a part of the other tests"]
+fn guard_process() {
+    if std::env::var_os(node::SETTINGS).is_some() {
+        cygnet_netlink::guard::run().expect("the guard runs");
+    }
+}
+
+#[test]
+fn the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down() {
+    in_lab("the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 100 preempt");
+        lab.start("b", "hold 100 100 preempt");
+        lab.wait_for_holder("a");
+        let view = lab.view("a");
+        assert_eq!((view.holder, view.holder_priority), (Some(lab.address("a")), Some(150)));
+        wait("b follows a", || lab.view("b").holder == Some(lab.address("a")));
+
+        // A planned stop: resigned, so b need not wait for its whole interval.
+        lab.ask();
+        let begin = Instant::now();
+        lab.end("a");
+        lab.wait_for_holder("b");
+        println!("moved {} ms after the stop began", begin.elapsed().as_millis());
+        assert!(!lab.has("a"), "removed by the end of the process");
+        wait("hosts know b", || lab.neighbour() == lab.mac("b"));
+        assert!(lab.says("b", "has resigned"), "{:?}", lab.events("b"));
+
+        // a comes back and preempts.
+        lab.start("a", "hold 150 100 preempt");
+        lab.wait_for_holder("a");
+        wait("hosts know a", || lab.neighbour() == lab.mac("a"));
+        assert!(lab.says("b", "higher priority 150"));
+
+        // Its link goes down, and comes back.
+        lab.ip("-n a link set eth0 down");
+        let begin = Instant::now();
+        lab.wait_for_holder("b");
+        println!("moved {} ms after the link went down", begin.elapsed().as_millis());
+        wait("a says why", || lab.view("a").role == Role::Down && lab.view("a").reason == "eth0 is down");
+        lab.ip("-n a link set eth0 up");
+        lab.wait_for_holder("a");
+
+        // The interface is taken away and made anew.
+        lab.ip("link del v-a");
+        lab.wait_for_holder("b");
+        wait("a says why", || lab.view("a").reason == "there is no interface eth0");
+        lab.cable("a");
+        lab.wait_for_holder("a");
+
+        // It cannot serve any more.
+        lab.tell("a", "unready no listener on 192.0.2.100:80");
+        lab.wait_for_holder("b");
+        assert_eq!(lab.view("a").reason, "not ready: no listener on 192.0.2.100:80");
+        lab.tell("a", "ready");
+        lab.wait_for_holder("a");
+        let strange = |event: &&String| event.contains("earlier process");
+        assert_eq!(lab.events("a").iter().find(strange), None, "its own doing surprised it");
+    });
+}
+
+#[test]
+fn a_deleted_address_comes_back_and_a_foreign_claim_is_answered() {
+    in_lab("a_deleted_address_comes_back_and_a_foreign_claim_is_answered", || {
+        let mut lab = Lab::new(&["a"]);
+        lab.start("a", "hold 150 100 preempt");
+        lab.wait_for_holder("a");
+
+        lab.ip("-n a addr del 192.0.2.100/32 dev eth0");
+        wait("it is added again", || lab.has("a"));
+        assert!(lab.says("a", "was removed from eth0"), "{:?}", lab.events("a"));
+
+        // A host that believes another node: the claim of a worse one heals it.
+        wait("the announcements of the take-over are out", || lab.view("a").role_age_ms > 1_500);
+        lab.ask();
+        lab.ip("neigh replace 192.0.2.100 lladdr 02:00:00:00:00:99 dev br0 nud reachable");
+        let stranger = Stranger::new();
+        stranger.claim(50);
+        wait("the holder announces", || lab.neighbour() == lab.mac("a"));
+        wait("the operator is told", || lab.says("a", "192.0.2.254 claims 192.0.2.100 as well"));
+        assert_eq!(lab.view("a").rivals, [lab.address("a"), stranger.source()]);
+        assert_eq!(lab.view("a").role, Role::Active);
+
+        // A better one gets it.
+        stranger.claim(200);
+        wait("a gives way", || lab.view("a").role == Role::Standby && !lab.has("a"));
+        lab.wait_for_holder("a");
+        wait("the stranger is forgotten", || lab.view("a").rivals.is_empty());
+    });
+}
+
+#[test]
+fn a_killed_node_leaves_no_address_and_a_frozen_one_neither() {
+    in_lab("a_killed_node_leaves_no_address_and_a_frozen_one_neither", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 50 preempt");
+        lab.start("b", "hold 100 50 preempt");
+        lab.wait_for_holder("a");
+        wait("b follows", || lab.view("b").role == Role::Standby);
+
+        let begin = Instant::now();
+        lab.signal("a", "KILL");
+        wait("the guard takes the address away", || !lab.has("a"));
+        println!("removed {} ms after the kill", begin.elapsed().as_millis());
+        lab.wait_for_holder("b");
+        println!("taken over {} ms after the kill", begin.elapsed().as_millis());
+
+        lab.start("a", "hold 150 50 preempt");
+        lab.wait_for_holder("a");
+        wait("b follows", || lab.view("b").role == Role::Standby);
+        let begin = Instant::now();
+        lab.signal("a", "STOP");
+        lab.wait_for_holder("b");
+        println!("exactly one holder {} ms after the freeze", begin.elapsed().as_millis());
+        // Longer than Active_Down_Interval (171 ms) after its timer: a shorter pause would not count.
+        lab.stays_holder("b", Duration::from_millis(500));
+        lab.signal("a", "CONT");
+        wait("a notices", || lab.says("a", "this process did not run"));
+        lab.wait_for_holder("a");
+    });
+}
+
+#[test]
+fn a_node_that_only_watches_names_the_holder_and_never_touches_the_address() {
+    in_lab("a_node_that_only_watches_names_the_holder_and_never_touches_the_address", || {
+        let mut lab = Lab::new(&["a", "w"]);
+        lab.start("w", "watch 100 100 preempt");
+        wait("w looks", || lab.view("w").role == Role::Standby);
+        lab.start("a", "hold 150 100 preempt");
+        lab.wait_for_holder("a");
+        wait("w names a", || lab.view("w").holder == Some(lab.address("a")));
+        lab.end("a");
+        wait("w knows that nobody holds it", || lab.view("w").holder.is_none());
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            assert!(!lab.has("w"), "a watcher added the address");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Another daemon adds it here, and takes it away.
+        lab.ip("-n w addr add 192.0.2.100/32 dev eth0");
+        wait("w is Active", || lab.view("w").role == Role::Active);
+        lab.end("w");
+        assert!(lab.has("w"), "a watcher removed the address");
+        assert_eq!(lab.view("w").adverts_sent, 0);
+    });
+}
+
+#[test]
+fn a_running_election_is_undisturbed_by_new_settings_and_follows_a_new_priority() {
+    in_lab("a_running_election_is_undisturbed_by_new_settings_and_follows_a_new_priority", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 100 preempt");
+        lab.start("b", "hold 100 100 preempt");
+        lab.wait_for_holder("a");
+        let age = lab.view("a").role_age_ms;
+        lab.tell("a", "configure hold 150 100 preempt");
+        wait("time passes", || lab.view("a").role_age_ms >= age + 300);
+        lab.tell("a", "configure hold 90 100 preempt");
+        lab.wait_for_holder("b");
+        assert!(lab.says("b", "lower priority 90"), "{:?}", lab.events("b"));
+        lab.tell("b", "configure");
+        lab.wait_for_holder("a");
+    });
+}
+
+#[test]
+fn a_flood_of_claims_and_junk_moves_nothing() {
+    in_lab("a_flood_of_claims_and_junk_moves_nothing", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 50 preempt");
+        lab.start("b", "hold 100 50 preempt");
+        lab.wait_for_holder("a");
+        let stranger = Stranger::new();
+        let mut sent = 0;
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            for priority in [0, 1, 50, 120] {
+                stranger.claim(priority);
+                stranger.junk(priority);
+            }
+            sent += 8;
+            if sent % 800 == 0 {
+                assert!(lab.has("a"), "{:?}", lab.events("a"));
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        let view = lab.view("a");
+        println!("{sent} packets, {} valid, {} adverts sent", view.adverts_heard, view.adverts_sent);
+        assert!(sent > 2_000);
+        assert_eq!(lab.view("a").role, Role::Active);
+        assert!(view.role_age_ms > 1_900, "it has never lost the role");
+        assert!(view.adverts_sent < 400, "answers are bounded");
+        assert!(lab.events("a").len() < 60, "so are events: {:?}", lab.events("a"));
+        lab.wait_for_holder("a");
+    });
+}
+
+#[test]
+fn with_keepalived_in_one_group_there_is_one_holder_each_way() {
+    in_lab("with_keepalived_in_one_group_there_is_one_holder_each_way", || {
+        if Command::new("keepalived").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: keepalived is not installed");
+            return;
+        }
+        let mut lab = Lab::new(&["a", "k"]);
+        lab.start("a", "hold 100 100 preempt");
+        lab.wait_for_holder("a");
+        // keepalived is better: it takes the address, and we follow it.
+        lab.keepalived("k", 150);
+        lab.wait_for_holder("k");
+        wait("a follows keepalived", || lab.view("a").holder == Some(lab.address("k")));
+        assert!(lab.says("a", "higher priority 150"), "{:?}", lab.events("a"));
+        // It resigns; it comes back worse, and follows us.
+        lab.end_keepalived();
+        lab.wait_for_holder("a");
+        assert!(lab.says("a", "has resigned"), "{:?}", lab.events("a"));
+        lab.keepalived("k", 50);
+        lab.stays_holder("a", Duration::from_secs(2));
+        lab.end("a");
+        lab.wait_for_holder("k");
+        // We come back better: keepalived gives way.
+        lab.start("a", "hold 100 100 preempt");
+        lab.wait_for_holder("a");
+        lab.stays_holder("a", Duration::from_secs(1));
+        lab.end_keepalived();
+    });
+}
+
+/// Somebody on the bridge who speaks VRRP.
+struct Stranger {
+    socket: AdvertSocket,
+}
+
+impl Stranger {
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+
+    fn new() -> Self {
+        Self { socket: AdvertSocket::open("br0", Self::SOURCE).expect("a socket") }
+    }
+
+    fn source(&self) -> IpAddr {
+        IpAddr::V4(Self::SOURCE)
+    }
+
+    fn claim(&self, priority: u8) {
+        self.socket.send(&Self::advert(priority)).expect("sent");
+    }
+
+    /// With a wrong checksum.
+    fn junk(&self, priority: u8) {
+        let mut bytes = Self::advert(priority);
+        bytes[6] ^= 0x55;
+        self.socket.send(&bytes).expect("sent");
+    }
+
+    fn advert(priority: u8) -> Vec<u8> {
+        let advert = Advertisement {
+            version: Version::V3,
+            vrid: 51,
+            priority,
+            interval_cs: 10,
+            addresses: vec![VIP],
+            auth: Auth::None,
+            checksum: ChecksumForm::Message,
+        };
+        advert.emit(IpAddr::V4(Self::SOURCE), IpAddr::V4(GROUP))
+    }
+}

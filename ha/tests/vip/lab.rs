@@ -1,0 +1,306 @@
+//! A bridge in a network namespace of the test's own, and nodes around it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cygnet_ha::vip::VipView;
+
+use crate::node::SETTINGS;
+
+/// The virtual address of all tests.
+pub(crate) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+
+/// Set in the inner process.
+const INSIDE: &str = "CYGNET_TEST_LAB";
+
+/// No condition takes longer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `body` in fresh network and mount namespaces, by running this binary again for this test alone. Skips, loudly, only
+/// where neither root nor user namespaces are to be had.
+pub(crate) fn in_lab(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some_and(|inside| inside == test) {
+        return body();
+    }
+    let works =
+        |flags: &&str| Command::new("unshare").args([flags, "true"]).status().is_ok_and(|s| s.success());
+    let Some(flags) = ["-nm", "-Urnm"].into_iter().find(works) else {
+        eprintln!("SKIPPED {test}: neither root nor user namespaces are available");
+        return;
+    };
+    let output = Command::new("unshare")
+        .args([flags, "--kill-child"])
+        .arg(std::env::current_exe().expect("this binary"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, test)
+        .output()
+        .expect("unshare runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "in the namespace:\n{stdout}\n{stderr}");
+    assert!(stdout.contains("1 passed"), "the test was not found inside:\n{stdout}\n{stderr}");
+    println!("{stdout}{stderr}");
+}
+
+/// Waits for a condition, or fails.
+pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn run(program: &str, arguments: &str) -> String {
+    let output = Command::new(program).args(arguments.split_whitespace()).output();
+    let output = output.expect("the program is installed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a node has said.
+#[derive(Default)]
+struct Said {
+    views: Vec<VipView>,
+    events: Vec<String>,
+}
+
+struct Node {
+    child: Child,
+    said: Arc<Mutex<Said>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bridge `br0` (192.0.2.254, in the namespace of the test), and a namespace for each name with `eth0` on it.
+pub(crate) struct Lab {
+    names: Vec<String>,
+    nodes: BTreeMap<String, Node>,
+    keepalived: Option<Child>,
+}
+
+impl Lab {
+    pub(crate) fn new(names: &[&str]) -> Self {
+        // `ip netns` wants to write there; the mount namespace is ours.
+        run("mount", "-t tmpfs tmpfs /run");
+        for command in [
+            "link set lo up",
+            "link add br0 type bridge",
+            "addr add 192.0.2.254/24 dev br0",
+            "link set br0 up",
+        ] {
+            run("ip", command);
+        }
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let lab = Self { names, nodes: BTreeMap::new(), keepalived: None };
+        for name in &lab.names {
+            run("ip", &format!("netns add {name}"));
+            lab.cable(name);
+        }
+        lab
+    }
+
+    /// Connects a namespace with the bridge.
+    pub(crate) fn cable(&self, name: &str) {
+        run("ip", &format!("link add v-{name} type veth peer name eth0 netns {name}"));
+        run("ip", &format!("link set v-{name} master br0 up"));
+        run("ip", &format!("-n {name} addr add {}/24 dev eth0", self.address(name)));
+        run("ip", &format!("-n {name} link set eth0 up"));
+    }
+
+    pub(crate) fn ip(&self, command: &str) {
+        run("ip", command);
+    }
+
+    /// The fixed address of a node.
+    pub(crate) fn address(&self, name: &str) -> IpAddr {
+        let place = self.names.iter().position(|other| other == name).expect("a node of this lab");
+        IpAddr::from([192, 0, 2, place as u8 + 1])
+    }
+
+    /// Starts the program in a namespace.
+    pub(crate) fn start(&mut self, name: &str, settings: &str) {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", name])
+            .arg(std::env::current_exe().expect("this binary"))
+            .args(["--exact", "node_process", "--include-ignored", "--nocapture"])
+            .env(SETTINGS, settings)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a node starts");
+        let said = Arc::new(Mutex::new(Said::default()));
+        let (heard, output) = (Arc::clone(&said), child.stdout.take().expect("piped"));
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let mut said = heard.lock().expect("no panic");
+                match line.split_once(' ') {
+                    Some(("views", json)) => said.views = serde_json::from_str(json).expect("views"),
+                    Some(("event", event)) => said.events.push(event.to_owned()),
+                    _ => {}
+                }
+            }
+        });
+        self.nodes.insert(name.to_owned(), Node { child, said });
+    }
+
+    /// Gives an order to a node.
+    pub(crate) fn tell(&mut self, name: &str, order: &str) {
+        use std::io::Write;
+        let node = self.nodes.get_mut(name).expect("a running node");
+        writeln!(node.child.stdin.as_mut().expect("piped"), "{order}").expect("it reads");
+    }
+
+    /// Ends a node in good order.
+    pub(crate) fn end(&mut self, name: &str) {
+        let node = self.nodes.get_mut(name).expect("a running node");
+        drop(node.child.stdin.take());
+        let status = node.child.wait().expect("it ends");
+        assert!(status.success(), "{name} ended with {status}");
+    }
+
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
+        run("kill", &format!("-{signal} {}", self.nodes[name].child.id()));
+    }
+
+    /// What the node shows; a picture of nothing before it has shown anything.
+    pub(crate) fn view(&self, name: &str) -> VipView {
+        let said = self.nodes[name].said.lock().expect("no panic");
+        said.views.first().cloned().unwrap_or_else(|| VipView {
+            name: String::new(),
+            address: VIP,
+            interface: String::new(),
+            protocol: cygnet_ha::vip::Protocol::Vrrp3,
+            mode: cygnet_ha::vip::Mode::Hold,
+            id: 0,
+            role: cygnet_ha::vip::Role::Down,
+            reason: "nothing shown".into(),
+            role_age_ms: 0,
+            priority: 0,
+            holder: None,
+            holder_priority: None,
+            holder_heard_ms: None,
+            rivals: Vec::new(),
+            address_present: false,
+            adverts_heard: 0,
+            adverts_sent: 0,
+            discarded: Vec::new(),
+        })
+    }
+
+    pub(crate) fn events(&self, name: &str) -> Vec<String> {
+        self.nodes[name].said.lock().expect("no panic").events.clone()
+    }
+
+    /// Whether some event of the node holds these words.
+    pub(crate) fn says(&self, name: &str, words: &str) -> bool {
+        self.events(name).iter().any(|event| event.contains(words))
+    }
+
+    /// Whether the kernel has the virtual address in a namespace.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        run("ip", &format!("-n {name} -4 -o addr show")).contains(" 192.0.2.100/")
+    }
+
+    /// Who has the virtual address, by the kernels' words.
+    fn holders(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).filter(|name| self.has(name)).collect()
+    }
+
+    /// Until this node, and no other, has the address and, if it is ours, says so.
+    pub(crate) fn wait_for_holder(&self, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let holders = self.holders();
+            let shown = self.nodes.get(name).is_none_or(|_| self.view(name).address_present);
+            if holders == [name] && shown {
+                return;
+            }
+            let said: Vec<_> =
+                self.nodes.keys().map(|name| (name, self.view(name), self.events(name))).collect();
+            assert!(
+                Instant::now() < deadline,
+                "{name} does not hold the address, but {holders:?}:\n{said:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// This node, and no other, has the address for so long.
+    pub(crate) fn stays_holder(&self, name: &str, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            assert_eq!(self.holders(), [name]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Has the host on the bridge learn the MAC of the virtual address.
+    pub(crate) fn ask(&self) {
+        let socket = std::net::UdpSocket::bind("192.0.2.254:0").expect("a socket");
+        socket.send_to(b"who has it?", (VIP, 9)).expect("sent");
+        wait("the host knows a MAC", || !self.neighbour().is_empty());
+    }
+
+    /// The MAC that the host on the bridge believes.
+    pub(crate) fn neighbour(&self) -> String {
+        let line = run("ip", "neigh show 192.0.2.100 dev br0");
+        line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn mac(&self, name: &str) -> String {
+        let line = run("ip", &format!("-n {name} -o link show eth0"));
+        line.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned()
+    }
+
+    /// Starts a keepalived of the same group in a namespace.
+    pub(crate) fn keepalived(&mut self, name: &str, priority: u8) {
+        let configuration = format!(
+            "global_defs {{ vrrp_version 3 }}\n\
+             vrrp_instance www {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
+             advert_int 0.1\n virtual_ipaddress {{ 192.0.2.100/32 dev eth0 }}\n}}\n"
+        );
+        std::fs::write("/run/keepalived.conf", configuration).expect("written");
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                name,
+                "keepalived",
+                "--dont-fork",
+                "--vrrp",
+                "--use-file=/run/keepalived.conf",
+            ])
+            .args(["--pid=/run/keepalived.pid", "--vrrp_pid=/run/keepalived-vrrp.pid"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.keepalived = Some(child.expect("keepalived starts"));
+    }
+
+    /// Ends it in good order: it resigns.
+    pub(crate) fn end_keepalived(&mut self) {
+        let mut child = self.keepalived.take().expect("a running keepalived");
+        run("kill", &format!("-TERM {}", child.id()));
+        child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.keepalived.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
