@@ -23,6 +23,7 @@ use super::frame::Frame;
 use super::handle::{Applied, Committed, ProposeError};
 use super::limits::{RESEND_AFTER, SOFT_EVERY, TICK};
 use super::shared::{Input, Published, Shared};
+use super::soft::{SOFT_MAX, SoftQueue};
 use super::status::CoreView;
 use super::store::redb::RedbStore;
 use crate::events::Severity;
@@ -45,6 +46,7 @@ pub(super) struct Driver {
     applied: Box<dyn Applied>,
     pending: BTreeMap<u64, Pending>,
     next_sequence: u64,
+    soft: SoftQueue,
     flight: Option<Flight>,
     soft_not_before: Instant,
     next_tick: Instant,
@@ -86,6 +88,7 @@ impl Driver {
             applied,
             pending: BTreeMap::new(),
             next_sequence,
+            soft: SoftQueue::new(SOFT_MAX),
             flight: None,
             soft_not_before: now,
             next_tick: now + TICK,
@@ -251,7 +254,7 @@ impl Driver {
             let Some(Origin { sequence, .. }) = ours else { continue };
             if self.flight.as_ref().is_some_and(|flight| flight.sequence == sequence) {
                 let facts = self.flight.take().map_or(0, |flight| flight.facts.len());
-                self.shared.soft().replicated(facts);
+                self.soft.replicated(facts);
             }
             if let (Some(pending), Some(result)) = (self.pending.remove(&sequence), entry.outcome.result()) {
                 let committed = |version| Committed { version, index: entry.index };
@@ -347,8 +350,7 @@ impl Driver {
     /// Takes the batch in flight back if it is lost.
     fn land(&mut self, lost: impl Fn(&Flight) -> bool) {
         if let Some(flight) = self.flight.take_if(|flight| lost(flight)) {
-            self.shared.soft().give_back(flight.facts);
-            self.shared.soft_signalled.store(true, Ordering::Relaxed);
+            self.soft.give_back(flight.facts);
             // Not at once: whoever refused it needs a moment.
             self.soft_not_before = Instant::now() + TICK;
         }
@@ -390,6 +392,7 @@ impl Driver {
 
     /// Sends batches of client facts; at most one is on its way. True if one was handed to our own core.
     fn pump_soft(&mut self, now: Instant) -> bool {
+        self.take_offered();
         self.land(|flight| now.saturating_duration_since(flight.sent) > RESEND_AFTER);
         let Some(core) = &mut self.core else { return false };
         let Some(leader) = core.leader() else { return false };
@@ -402,13 +405,7 @@ impl Driver {
             self.soft_not_before = now + TICK;
             return false;
         }
-        let facts = {
-            let mut soft = self.shared.soft();
-            let facts = soft.take(BATCH_FACTS_MAX);
-            // Under the lock: whoever offers afterwards signals anew.
-            self.shared.soft_signalled.store(!soft.is_empty(), Ordering::Relaxed);
-            facts
-        };
+        let facts = self.soft.take(BATCH_FACTS_MAX);
         if facts.is_empty() {
             return false;
         }
@@ -430,12 +427,23 @@ impl Driver {
         ours && sent
     }
 
+    fn take_offered(&mut self) {
+        // Before the facts: whoever puts some down afterwards signals anew.
+        self.shared.soft_signalled.store(false, Ordering::Relaxed);
+        let (facts, dropped) = self.shared.offered().take();
+        self.soft.count_dropped(dropped);
+        facts.into_iter().for_each(|fact| self.soft.offer(fact));
+    }
+
     fn publish(&mut self, always: bool) {
         let Some(core) = &self.core else { return };
         self.shared.last.store(core.last(), Ordering::Relaxed);
         let state = core.state();
         let matched = |id: &u64| Some((*id, core.matched(*id)?));
+        let mut soft = self.soft.figures();
+        soft.waiting += self.flight.as_ref().map_or(0, |flight| flight.facts.len() as u64);
         let view = CoreView {
+            soft,
             role: core.role(),
             term: core.term(),
             leader: core.leader(),

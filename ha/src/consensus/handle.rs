@@ -235,10 +235,7 @@ impl Handle {
         if facts.is_empty() {
             return;
         }
-        {
-            let mut soft = self.shared.soft();
-            facts.into_iter().for_each(|fact| soft.offer(fact));
-        }
+        self.shared.offered().put(facts);
         if !self.shared.soft_signalled.swap(true, Ordering::Relaxed) {
             // A full inbox is no harm: the raft thread looks at each tick.
             self.shared.input(Input::SoftWaiting);
@@ -251,6 +248,8 @@ impl Handle {
         let shared = &self.shared;
         let view = shared.view.load();
         let (reachable, needed) = shared.quorum();
+        let mut soft = view.soft;
+        soft.waiting += shared.offered().len() as u64;
         let members = shared.settings.members.iter().map(|member| {
             let peer = shared.peers.get(&member.id);
             MemberStatus {
@@ -278,7 +277,7 @@ impl Handle {
             needed,
             stopped: view.stopped.clone(),
             clients: view.clients,
-            soft: shared.soft().figures(),
+            soft,
             rejected: view.rejected,
             members: members.collect(),
         }

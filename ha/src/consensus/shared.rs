@@ -17,7 +17,7 @@ use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
 use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS};
 use super::outbox::Outbox;
-use super::soft::{SOFT_MAX, SoftQueue};
+use super::soft::Offered;
 use super::status::CoreView;
 use crate::events::EventLog;
 use crate::state::{Configuration, Kind, Servers};
@@ -128,7 +128,7 @@ pub(super) struct Shared {
     pub(super) last: AtomicU64,
     pub(super) view: ArcSwap<CoreView>,
     pub(super) published: ArcSwap<Published>,
-    soft: Mutex<SoftQueue>,
+    offered: Mutex<Offered>,
     pub(super) soft_signalled: AtomicBool,
     pub(super) preflight: Preflight,
     pub(super) preflights: Arc<Semaphore>,
@@ -154,7 +154,7 @@ impl Shared {
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
             published: ArcSwap::default(),
-            soft: Mutex::new(SoftQueue::new(SOFT_MAX)),
+            offered: Mutex::new(Offered::default()),
             soft_signalled: AtomicBool::new(false),
             preflight,
             preflights: Arc::new(Semaphore::new(PREFLIGHTS)),
@@ -192,8 +192,8 @@ impl Shared {
         self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
     }
 
-    pub(super) fn soft(&self) -> MutexGuard<'_, SoftQueue> {
-        self.soft.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn offered(&self) -> MutexGuard<'_, Offered> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a frame to a peer; false if it could not be queued.

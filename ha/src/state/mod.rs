@@ -166,8 +166,9 @@ impl State {
         };
         self.index = index;
         if let Kind::Clients(batch) = kind {
-            let facts = batch.unpack();
-            return Ok(Outcome::Clients(facts.into_iter().filter(|fact| self.clients.put(fact)).collect()));
+            let mut facts = batch.unpack_with(|name| self.clients.intern(name));
+            facts.retain(|fact| self.clients.put(fact));
+            return Ok(Outcome::Clients(facts));
         }
         if let Some(earlier) = self.result_of(command.origin) {
             return Ok(Outcome::Repeated(earlier));

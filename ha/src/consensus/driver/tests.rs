@@ -314,7 +314,7 @@ async fn facts_that_were_offered_without_a_quorum_arrive_when_it_returns() {
     cluster.stop(2).await;
     wait("no quorum", || !cluster.handle(1).status().quorum).await;
     cluster.handle(1).offer_clients((0..5000).map(fact).collect());
-    assert_eq!(cluster.handle(1).status().soft.waiting, 5000);
+    wait("the facts wait", || cluster.handle(1).status().soft.waiting == 5000).await;
     cluster.start(2);
     let other = cluster.seen(2).clone();
     wait("the clients on the other node", || other.clients() == 5000).await;
