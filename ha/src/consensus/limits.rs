@@ -46,3 +46,67 @@ pub const TERM_JUMP_MAX: u64 = 1 << 32;
 
 /// An index beyond this is a forgery: a thousand entries a second would take 146 million years.
 pub const INDEX_MAX: u64 = 1 << 62;
+
+/// Frames that wait for one peer; beyond that the oldest raft message goes, for raft repeats what matters.
+pub const OUTBOX_FRAMES: usize = 1024;
+
+/// Bytes that wait for one peer: one snapshot and some appends.
+pub const OUTBOX_BYTES: usize = 48 * 1024 * 1024;
+
+/// Inputs that wait for the raft thread; beyond that raft messages are dropped and proposals refused.
+pub const INBOX_INPUTS: usize = 1024;
+
+/// Bytes that wait for the raft thread.
+pub const INBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// A connection with nothing to say says so this often; the freshness of a peer rests on it.
+pub const PING_EVERY: Duration = Duration::from_millis(200);
+
+/// A peer that was not heard for so long does not count as reachable: five pings.
+pub const PEER_STALE: Duration = Duration::from_secs(1);
+
+/// An incoming connection that is silent for so long is closed.
+pub const READ_IDLE: Duration = Duration::from_secs(3);
+
+/// A frame that has begun must be complete after this: the largest snapshot at some 10 Mbit/s.
+pub const READ_BODY: Duration = Duration::from_secs(30);
+
+/// Connecting, and each step of the greeting, takes at most this long.
+pub const GREETING: Duration = Duration::from_secs(2);
+
+/// Sent bytes that are not acknowledged for so long end the connection (TCP_USER_TIMEOUT).
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
+/// The first pause before a new attempt to connect; it doubles...
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+
+/// ...up to this.
+pub const RECONNECT_MOST: Duration = Duration::from_secs(1);
+
+/// Incoming connections per configured peer, so that old ones may linger while new ones come.
+pub const CONNECTIONS_PER_PEER: usize = 4;
+
+/// Hard proposals that wait on one node; an operator has few hands.
+pub const PENDING_MAX: usize = 64;
+
+/// A hard proposal is given up after so long, whatever happens.
+pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Without a leader and without enough reachable nodes to elect one, a proposal is refused after this: longer than
+/// an election, so that the change of a leader does not disturb an operator.
+pub const NO_QUORUM_WAIT: Duration = Duration::from_secs(2);
+
+/// A proposal whose result was not seen is sent again after this. The log applies it once.
+pub const RESEND_AFTER: Duration = Duration::from_secs(1);
+
+/// Client facts become an entry at most this often.
+pub const SOFT_EVERY: Duration = Duration::from_millis(5);
+
+/// The answer to a preflight question is awaited so long.
+pub const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Preflight questions that a node works on at the same time.
+pub const PREFLIGHTS: usize = 2;
+
+/// A node report is repeated this often even if it did not change.
+pub const REPORT_EVERY: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! Client facts on their way into the log: coalesced by client, bounded, first in first out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,36 @@ pub struct SoftQueue {
     facts: HashMap<Key, (Arc<str>, u32)>,
     order: VecDeque<Key>,
     figures: SoftFigures,
+}
+
+/// Where the workers' side puts facts down: a short lock and no work under it. The raft thread takes all at once.
+#[derive(Debug, Default)]
+pub(super) struct Offered {
+    facts: Vec<ClientFact>,
+    dropped: u64,
+}
+
+impl Offered {
+    /// What does not fit is dropped and counted; the raft thread empties this at each tick.
+    pub(super) fn put(&mut self, mut facts: Vec<ClientFact>) {
+        let room = SOFT_MAX.saturating_sub(self.facts.len());
+        self.dropped += facts.len().saturating_sub(room) as u64;
+        facts.truncate(room);
+        if self.facts.is_empty() {
+            self.facts = facts;
+        } else {
+            self.facts.append(&mut facts);
+        }
+    }
+
+    /// All facts, and how many were dropped since the last time.
+    pub(super) fn take(&mut self) -> (Vec<ClientFact>, u64) {
+        (std::mem::take(&mut self.facts), std::mem::take(&mut self.dropped))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.facts.len()
+    }
 }
 
 /// What became of the facts of this node, since its start.
@@ -51,6 +82,12 @@ impl SoftQueue {
         if !self.insert(fact) {
             self.figures.coalesced += 1;
         }
+    }
+
+    /// So many were dropped before they came here.
+    pub fn count_dropped(&mut self, dropped: u64) {
+        self.figures.offered += dropped;
+        self.figures.dropped += dropped;
     }
 
     /// Facts that were taken and not replicated come back; what is newer by now stays.
@@ -94,19 +131,23 @@ impl SoftQueue {
     /// False if the client was known, and one of the two facts is gone.
     fn insert(&mut self, fact: ClientFact) -> bool {
         let key = (fact.service, fact.client);
-        if let Some(known) = self.facts.get_mut(&key) {
-            if known.1 <= fact.seen {
-                *known = (fact.server, fact.seen);
+        match self.facts.entry(key.clone()) {
+            Entry::Occupied(mut known) => {
+                if known.get().1 <= fact.seen {
+                    known.insert((fact.server, fact.seen));
+                }
+                return false;
             }
-            return false;
+            Entry::Vacant(free) => {
+                free.insert((fact.server, fact.seen));
+            }
         }
         while self.order.len() >= self.limit {
             let Some(oldest) = self.order.pop_front() else { break };
             self.facts.remove(&oldest);
             self.figures.dropped += 1;
         }
-        self.order.push_back(key.clone());
-        self.facts.insert(key, (fact.server, fact.seen));
+        self.order.push_back(key);
         true
     }
 }

@@ -1,6 +1,7 @@
 //! Sticky clients: which server a client of a service was last sent to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ pub const CLIENTS_MAX: usize = 262_144;
 
 /// The name table is cleaned when it has grown beyond this and beyond twice what the last cleaning left.
 const NAMES_CLEAN: usize = 1024;
+
+/// Places in the order that may be left over, beside one for each client.
+const LEFT_OVER: usize = 1024;
 
 /// A client of a service was sent to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +38,7 @@ struct Key {
 struct Slot {
     server: Arc<str>,
     seen: u32,
-    /// Position in the order of the log; the key of `order`.
+    /// Position in the order of the log.
     stamp: u64,
 }
 
@@ -43,7 +47,8 @@ struct Slot {
 pub struct Clients {
     limit: usize,
     slots: HashMap<Key, Slot>,
-    order: BTreeMap<u64, Key>,
+    /// Oldest first. A place whose stamp is not its client's is left over from an earlier fact.
+    order: VecDeque<(u64, Key)>,
     next_stamp: u64,
     names: HashSet<Arc<str>>,
     names_clean_at: usize,
@@ -69,7 +74,7 @@ impl Clients {
         Self {
             limit: limit.max(1),
             slots: HashMap::new(),
-            order: BTreeMap::new(),
+            order: VecDeque::new(),
             next_stamp: 0,
             names: HashSet::new(),
             names_clean_at: NAMES_CLEAN,
@@ -102,8 +107,8 @@ impl Clients {
 
     /// All facts, the one written longest ago first.
     pub fn iter(&self) -> impl Iterator<Item = ClientFact> + '_ {
-        self.order.values().filter_map(|key| {
-            let slot = self.slots.get(key)?;
+        self.order.iter().filter_map(|(stamp, key)| {
+            let slot = self.slots.get(key).filter(|slot| slot.stamp == *stamp)?;
             Some(ClientFact {
                 service: Arc::clone(&key.service),
                 client: key.client,
@@ -113,28 +118,42 @@ impl Clients {
         })
     }
 
-    /// Takes a fact over unless a newer one is known. True if it was taken.
+    /// Takes a fact over unless a newer one is known. True if it was taken. Names should come from
+    /// [`Clients::intern`], or each client would hold its own copy.
     pub(super) fn put(&mut self, fact: &ClientFact) -> bool {
-        let key = Key { service: self.intern(&fact.service), client: fact.client };
-        if let Some(slot) = self.slots.get(&key) {
-            if slot.seen > fact.seen {
-                return false;
-            }
-            self.order.remove(&slot.stamp);
-        }
-        let server = self.intern(&fact.server);
+        let key = Key { service: Arc::clone(&fact.service), client: fact.client };
         let stamp = self.next_stamp;
-        self.next_stamp += 1;
-        self.order.insert(stamp, key.clone());
-        self.slots.insert(key, Slot { server, seen: fact.seen, stamp });
-        while self.slots.len() > self.limit {
-            let Some((_, oldest)) = self.order.pop_first() else { break };
-            self.slots.remove(&oldest);
+        let slot = Slot { server: Arc::clone(&fact.server), seen: fact.seen, stamp };
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(known) if known.get().seen > fact.seen => return false,
+            Entry::Occupied(mut known) => {
+                known.insert(slot);
+            }
+            Entry::Vacant(free) => {
+                free.insert(slot);
+            }
         }
+        self.next_stamp += 1;
+        self.order.push_back((stamp, key));
+        self.evict();
         true
     }
 
-    fn intern(&mut self, name: &Arc<str>) -> Arc<str> {
+    fn evict(&mut self) {
+        while self.slots.len() > self.limit {
+            let Some((stamp, oldest)) = self.order.pop_front() else { break };
+            if self.slots.get(&oldest).is_some_and(|slot| slot.stamp == stamp) {
+                self.slots.remove(&oldest);
+            }
+        }
+        if self.order.len() > 2 * self.slots.len() + LEFT_OVER {
+            let slots = &self.slots;
+            self.order.retain(|(stamp, key)| slots.get(key).is_some_and(|slot| slot.stamp == *stamp));
+        }
+    }
+
+    /// The one copy of a name.
+    pub(super) fn intern(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
         }
@@ -143,7 +162,8 @@ impl Clients {
             self.names.retain(|name| Arc::strong_count(name) > 1);
             self.names_clean_at = NAMES_CLEAN.max(2 * self.names.len());
         }
-        self.names.insert(Arc::clone(name));
-        Arc::clone(name)
+        let name: Arc<str> = Arc::from(name);
+        self.names.insert(Arc::clone(&name));
+        name
     }
 }

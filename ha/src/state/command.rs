@@ -270,7 +270,12 @@ impl ClientBatch {
     /// The facts that make sense; one with a bad position or address is passed over, on every node alike.
     #[must_use]
     pub fn unpack(&self) -> Vec<ClientFact> {
-        let names: Vec<Arc<str>> = self.names.iter().map(|name| Arc::from(name.as_str())).collect();
+        self.unpack_with(|name| Arc::from(name))
+    }
+
+    /// The same with names from elsewhere.
+    pub(super) fn unpack_with(&self, name: impl FnMut(&str) -> Arc<str>) -> Vec<ClientFact> {
+        let names: Vec<Arc<str>> = self.names.iter().map(String::as_str).map(name).collect();
         self.facts.iter().filter_map(|fact| fact.resolve(&names)).collect()
     }
 }

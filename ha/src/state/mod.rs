@@ -166,8 +166,9 @@ impl State {
         };
         self.index = index;
         if let Kind::Clients(batch) = kind {
-            let facts = batch.unpack();
-            return Ok(Outcome::Clients(facts.into_iter().filter(|fact| self.clients.put(fact)).collect()));
+            let mut facts = batch.unpack_with(|name| self.clients.intern(name));
+            facts.retain(|fact| self.clients.put(fact));
+            return Ok(Outcome::Clients(facts));
         }
         if let Some(earlier) = self.result_of(command.origin) {
             return Ok(Outcome::Repeated(earlier));
@@ -183,6 +184,13 @@ impl State {
     /// An entry without a command (a new leader's first) moves the index on.
     pub fn skip_to(&mut self, index: u64) {
         self.index = self.index.max(index);
+    }
+
+    /// The highest number of a hard command of `node` that is remembered; 0 if none is.
+    #[must_use]
+    pub fn last_sequence(&self, node: u64) -> u64 {
+        let own = self.results.iter().map(|(origin, _)| origin).filter(|origin| origin.node == node);
+        own.map(|origin| origin.sequence).max().unwrap_or(0)
     }
 
     fn apply_hard(&mut self, kind: &Kind) -> Outcome {

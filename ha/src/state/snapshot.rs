@@ -175,7 +175,7 @@ impl State {
                 return Err(wrong("too many drained servers"));
             }
         }
-        let names: Vec<Arc<str>> = content.names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let names: Vec<Arc<str>> = content.names.iter().map(|name| state.clients.intern(name)).collect();
         for fact in content.clients {
             state
                 .clients

@@ -1,0 +1,435 @@
+//! The door to consensus for the rest of the node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::core::{Core, CoreError, CoreSettings};
+use super::driver::{Driver, spawn};
+use super::frame::{Frame, REPORT_MAX};
+use super::limits::{INBOX_INPUTS, PREFLIGHT_TIMEOUT, TICK};
+use super::shared::{Input, Member, Preflight, Settings, Shared};
+use super::status::{MemberStatus, Status};
+use super::store::redb::RedbStore;
+use super::store::{Identity, StoreError};
+use super::transport::{accept_all, connect_forever, listen};
+use crate::events::Severity;
+use crate::state::{
+    Admin, ClientFact, CommandError, Configuration, Kind, PutConfig, Refusal, Servers, SetServer, State,
+};
+
+/// A node that stops while it leads waits so long for another to take over.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// What the node does with what was agreed. Called on the raft thread, in the order of the log; must not block.
+pub trait Applied: Send {
+    /// There is a new configuration.
+    fn config(&mut self, state: &State);
+    /// The wish for a server has changed.
+    fn servers(&mut self, state: &State);
+    /// Clients were seen, here or elsewhere.
+    fn clients(&mut self, facts: &[ClientFact]);
+    /// The state as a whole is new: at the start, and after a snapshot from the leader.
+    fn restored(&mut self, state: &State);
+}
+
+/// A change that was agreed and applied on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The configuration version after it.
+    pub version: u64,
+    /// Its place in the log.
+    pub index: u64,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Too few nodes can be reached.
+    #[error(
+        "no quorum: {reachable} of {needed} needed nodes can be reached (missing: {}); start the missing node; \
+         a third node as witness lets changes go on when one fails; traffic is not affected{}",
+        missing.join(", "),
+        undecided_text(*undecided)
+    )]
+    NoQuorum {
+        /// Nodes that can be reached, this one included.
+        reachable: usize,
+        /// How many it takes.
+        needed: usize,
+        /// The names of the others.
+        missing: Vec<String>,
+        /// The change was written down somewhere, and may still be made when the quorum returns.
+        undecided: bool,
+    },
+    /// Understood and refused; the same on every node.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Over a limit.
+    #[error(transparent)]
+    Invalid(#[from] CommandError),
+    /// Not in time, though enough nodes can be reached.
+    #[error("not agreed within {} s; look at the status of the nodes and try again{}", seconds.as_secs(),
+        undecided_text(*undecided))]
+    Timeout {
+        /// How long it was waited.
+        seconds: Duration,
+        /// The change may still be made.
+        undecided: bool,
+    },
+    /// Too many changes wait.
+    #[error("too many changes wait on this node; try again")]
+    Busy,
+    /// A member runs a version that does not know the command.
+    #[error("a member has feature level {common}, the change needs {needed}; update all nodes first")]
+    TooOld {
+        /// What all know.
+        common: u32,
+        /// What it takes.
+        needed: u32,
+    },
+    /// This node takes part no more.
+    #[error("this node takes no part in the cluster any more: {0}")]
+    Stopped(String),
+}
+
+fn undecided_text(undecided: bool) -> &'static str {
+    if undecided { "; this change may still be made when the nodes agree again" } else { "" }
+}
+
+/// Why a node cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict themselves.
+    #[error("cluster settings: {0}")]
+    Settings(String),
+    /// The log is damaged or unreadable.
+    #[error(
+        "{0}; while the other nodes are up and agree, stop this node, move the file away and start it again: it \
+         fetches everything from them"
+    )]
+    Damaged(StoreError),
+    /// The log cannot be opened.
+    #[error("{0}; check the state directory, its owner and the space on the disk")]
+    Store(StoreError),
+    /// The log is another node's.
+    #[error("{0}; check `state_dir`, the name of the cluster and the ids of the members")]
+    Foreign(StoreError),
+    /// The members are not those of the log.
+    #[error(
+        "{}: {error}; membership cannot be changed yet: restore the list of members", file.display()
+    )]
+    Members {
+        /// The state directory.
+        file: PathBuf,
+        /// Which.
+        error: CoreError,
+    },
+    /// Raft refuses to start.
+    #[error("{}: {error}", file.display())]
+    Core {
+        /// The state directory.
+        file: PathBuf,
+        /// Why.
+        error: CoreError,
+    },
+    /// The node's own address cannot be listened on.
+    #[error("cannot listen for the other nodes on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The thread could not be made, or there is no runtime.
+    #[error("cannot start the raft thread: {0}")]
+    Thread(String),
+}
+
+/// Consensus on this node. Cloning shares it; [`Handle::stop`] ends it for all.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+struct Running {
+    tasks: Vec<JoinHandle<()>>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Handle {
+    /// Opens the log, starts the raft thread and, on the current tokio runtime, the connections to the other nodes.
+    ///
+    /// # Errors
+    /// Names what is wrong and what helps.
+    pub fn start(
+        settings: Settings,
+        applied: Box<dyn Applied>,
+        preflight: Preflight,
+    ) -> Result<Self, StartError> {
+        let own = check_settings(&settings)?;
+        let runtime =
+            runtime::Handle::try_current().map_err(|error| StartError::Thread(error.to_string()))?;
+        let core = open_core(&settings)?;
+        let address = own.address;
+        let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
+        settings.events.record(
+            Severity::Info,
+            "cluster",
+            format!("listening for the other nodes on {address}"),
+            "the link between nodes is not encrypted yet: keep it on a network of its own",
+        );
+        let (inbox, inputs) = sync_channel(INBOX_INPUTS);
+        let shared = Arc::new(Shared::new(settings, preflight, inbox));
+        let driver = Driver::new(Arc::clone(&shared), core, applied);
+        let ended = spawn(driver, inputs).map_err(|error| StartError::Thread(error.to_string()))?;
+        let mut tasks = vec![runtime.spawn(accept_all(Arc::clone(&shared), listener))];
+        for id in shared.peers.keys() {
+            tasks.push(runtime.spawn(connect_forever(Arc::clone(&shared), *id)));
+        }
+        let running = Arc::new(Mutex::new(Some(Running { tasks, ended })));
+        Ok(Self { shared, running })
+    }
+
+    /// Makes `put` the configuration of the cluster. Returns when it is agreed and applied here.
+    ///
+    /// # Errors
+    /// Says why not, and what helps; within a bounded time.
+    pub async fn put_config(&self, put: PutConfig) -> Result<Committed, ProposeError> {
+        self.propose(Kind::PutConfig(put)).await
+    }
+
+    /// Drains a server or makes it ready. Returns when it is agreed and applied here.
+    ///
+    /// # Errors
+    /// Says why not, and what helps; within a bounded time.
+    pub async fn set_server(
+        &self,
+        service: &str,
+        server: &str,
+        admin: Admin,
+    ) -> Result<Committed, ProposeError> {
+        let set = SetServer { service: service.to_owned(), server: server.to_owned(), state: admin as i32 };
+        self.propose(Kind::SetServer(set)).await
+    }
+
+    async fn propose(&self, kind: Kind) -> Result<Committed, ProposeError> {
+        let (reply, result) = oneshot::channel();
+        if !self.shared.input(Input::Propose { kind: Box::new(kind), reply }) {
+            return Err(ProposeError::Busy);
+        }
+        result.await.unwrap_or_else(|_| Err(ProposeError::Stopped("it is stopping".to_owned())))
+    }
+
+    /// Takes facts for replication. Never waits and never fails; what is too much is dropped and counted.
+    pub fn offer_clients(&self, facts: Vec<ClientFact>) {
+        if facts.is_empty() {
+            return;
+        }
+        self.shared.offered().put(facts);
+        if !self.shared.soft_signalled.swap(true, Ordering::Relaxed) {
+            // A full inbox is no harm: the raft thread looks at each tick.
+            self.shared.input(Input::SoftWaiting);
+        }
+    }
+
+    /// The cluster as this node sees it now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let view = shared.view.load();
+        let (reachable, needed) = shared.quorum();
+        let mut soft = view.soft;
+        soft.waiting += shared.offered().len() as u64;
+        let members = shared.settings.members.iter().map(|member| {
+            let peer = shared.peers.get(&member.id);
+            MemberStatus {
+                id: member.id,
+                name: member.name.clone(),
+                address: member.address,
+                witness: member.witness,
+                voter: view.voters.contains(&member.id),
+                connected: peer.is_none_or(|peer| shared.is_reachable(peer)),
+                last_heard_ms: peer.map_or(Some(0), |peer| shared.silent_ms(peer)),
+                matched: view.matched.get(&member.id).copied(),
+                dropped: peer.map_or(0, |peer| peer.outbox.dropped()),
+            }
+        });
+        Status {
+            id: shared.settings.id,
+            role: view.role,
+            term: view.term,
+            leader: view.leader,
+            commit: view.commit,
+            applied: view.applied,
+            version: view.version,
+            quorum: view.leader.is_some() && view.stopped.is_none(),
+            reachable,
+            needed,
+            stopped: view.stopped.clone(),
+            clients: view.clients,
+            soft,
+            rejected: view.rejected,
+            members: members.collect(),
+        }
+    }
+
+    /// The configuration and its history, as applied here.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        self.shared.published.load().configuration.clone()
+    }
+
+    /// The operator's wishes for servers, as applied here.
+    #[must_use]
+    pub fn servers(&self) -> Servers {
+        self.shared.published.load().servers.clone()
+    }
+
+    /// Asks the nodes that can be reached whether a configuration would work there. By name; a node that does not
+    /// answer in time counts as a no.
+    pub async fn preflight(&self, text: &str) -> Vec<(String, Result<(), String>)> {
+        let asked: Vec<_> = self
+            .shared
+            .peers
+            .values()
+            .filter(|peer| self.shared.is_reachable(peer))
+            .map(|peer| (peer.member.clone(), self.ask(&peer.member, text)))
+            .collect();
+        let mut answers = Vec::new();
+        let deadline = tokio::time::Instant::now() + PREFLIGHT_TIMEOUT;
+        for (member, (id, answer)) in asked {
+            let answer = match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(None)) => Ok(()),
+                Ok(Ok(Some(problem))) => Err(problem),
+                Ok(Err(_)) => Err("the question could not be sent".to_owned()),
+                Err(_) => Err(format!("no answer within {} s", PREFLIGHT_TIMEOUT.as_secs())),
+            };
+            self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            answers.push((member.name, answer));
+        }
+        answers
+    }
+
+    fn ask(&self, member: &Member, text: &str) -> (u64, oneshot::Receiver<Option<String>>) {
+        let id = self.shared.next_question.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert(id, sender);
+        if !self.shared.send(member.id, Frame::PreflightAsk { id, text: text.to_owned() }) {
+            asked.remove(&id);
+        }
+        (id, answer)
+    }
+
+    /// What this node says of itself to the others; the newest replaces the one before. False if it is longer
+    /// than 16 KiB.
+    pub fn publish_report(&self, bytes: Vec<u8>) -> bool {
+        let fits = bytes.len() <= REPORT_MAX;
+        if fits {
+            *self.shared.own_report.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((bytes, Instant::now()));
+        }
+        fits
+    }
+
+    /// The last report of each peer that sent one: id, bytes, age in ms (transit not counted).
+    #[must_use]
+    pub fn reports(&self) -> Vec<(u64, Vec<u8>, u64)> {
+        let read = |(id, peer): (&u64, &super::shared::Peer)| {
+            let report = peer.report.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+            let age = report.age_when_received + report.received.elapsed();
+            Some((*id, report.bytes, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+        };
+        self.shared.peers.iter().filter_map(read).collect()
+    }
+
+    /// Asks that node `to` leads. Whether it does shows in the status.
+    pub async fn transfer_leader(&self, to: u64) {
+        self.shared.input(Input::Transfer { to });
+    }
+
+    /// Hands leadership over if it is here, ends the thread and the connections. The state directory is free
+    /// afterwards.
+    pub async fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { tasks, ended }) = running else { return };
+        self.hand_over().await;
+        while !self.shared.input(Input::Stop) && !ended.is_terminated() {
+            tokio::time::sleep(TICK).await;
+        }
+        // An error means that the thread has ended already.
+        let _ = ended.await;
+        for task in &tasks {
+            task.abort();
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+
+    async fn hand_over(&self) {
+        let status = self.status();
+        let successor = status.members.iter().find(|member| {
+            member.id != status.id
+                && member.connected
+                && !member.witness
+                && member.matched == Some(status.commit)
+        });
+        let Some(successor) = successor.filter(|_| status.leader == Some(status.id)) else { return };
+        self.transfer_leader(successor.id).await;
+        let deadline = Instant::now() + HAND_OVER;
+        while Instant::now() < deadline && self.shared.view.load().leader == Some(status.id) {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+fn check_settings(settings: &Settings) -> Result<Member, StartError> {
+    let wrong = |what: String| Err(StartError::Settings(what));
+    let mut ids: Vec<u64> = settings.members.iter().map(|member| member.id).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return wrong(format!("two members have the id {}", pair[0]));
+    }
+    if ids.first() == Some(&0) {
+        return wrong("a member has the id 0; ids count from 1".to_owned());
+    }
+    if settings.members.iter().all(|member| member.witness) {
+        return wrong("all members are witnesses; at least one must carry traffic".to_owned());
+    }
+    match settings.members.iter().find(|member| member.id == settings.id) {
+        Some(own) => Ok(own.clone()),
+        None => wrong(format!("this node has the id {}, which is no member's", settings.id)),
+    }
+}
+
+fn open_core(settings: &Settings) -> Result<Core<RedbStore>, StartError> {
+    let identity = Identity { cluster: settings.cluster.clone(), node: settings.id };
+    let store = RedbStore::open(&settings.state_dir, &identity).map_err(store_error)?;
+    let voters = settings.members.iter().map(|member| member.id).collect();
+    let witnesses = settings.members.iter().filter(|member| member.witness).map(|member| member.id).collect();
+    let file = settings.state_dir.clone();
+    Core::open(CoreSettings::new(settings.id, voters, witnesses), store).map_err(|error| match error {
+        CoreError::Store(error) => store_error(error),
+        CoreError::Members { .. } => StartError::Members { file, error },
+        error => StartError::Core { file, error },
+    })
+}
+
+fn store_error(error: StoreError) -> StartError {
+    match error {
+        StoreError::Damaged { .. } => StartError::Damaged(error),
+        StoreError::Foreign { .. } => StartError::Foreign(error),
+        StoreError::Io { .. } | StoreError::InUse { .. } => StartError::Store(error),
+    }
+}

@@ -1,0 +1,258 @@
+//! What the raft thread, the connections and the handle have in common.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use raft::eraftpb::Message;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::frame::Frame;
+use super::handle::{Committed, ProposeError};
+use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS};
+use super::outbox::Outbox;
+use super::soft::Offered;
+use super::status::CoreView;
+use crate::events::EventLog;
+use crate::state::{Configuration, Kind, Servers};
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number, from 1; never given to another node.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it listens for the other nodes.
+    pub address: SocketAddr,
+    /// It votes and stores the log, but carries no traffic.
+    pub witness: bool,
+}
+
+/// What a node must know to take part.
+#[derive(Clone)]
+pub struct Settings {
+    /// Name of the cluster; nodes of other clusters are refused.
+    pub cluster: String,
+    /// This node, one of `members`.
+    pub id: u64,
+    /// All nodes, the same on each.
+    pub members: Vec<Member>,
+    /// Where the log is kept.
+    pub state_dir: PathBuf,
+    /// Where events go.
+    pub events: EventLog,
+}
+
+/// Answers whether a configuration would work on this node. May block.
+pub type Preflight = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What reaches the raft thread.
+pub(super) enum Input {
+    Raft {
+        from: u64,
+        message: Box<Message>,
+        size: usize,
+    },
+    Connected {
+        peer: u64,
+        last: u64,
+    },
+    SnapshotSent {
+        peer: u64,
+        sent: bool,
+    },
+    Unreachable {
+        peer: u64,
+    },
+    /// Another node asks us, as the leader, to propose.
+    Forwarded {
+        from: u64,
+        command: Vec<u8>,
+        soft: bool,
+    },
+    NotProposed {
+        sequence: u64,
+    },
+    /// This node's operator.
+    Propose {
+        kind: Box<Kind>,
+        reply: oneshot::Sender<Result<Committed, ProposeError>>,
+    },
+    Transfer {
+        to: u64,
+    },
+    SoftWaiting,
+    Stop,
+}
+
+/// A peer as the connections see it.
+pub(super) struct Peer {
+    pub(super) member: Member,
+    pub(super) outbox: Outbox,
+    /// When it was last heard, ms since `Shared::started`, plus one; 0 is never.
+    heard: AtomicU64,
+    /// Its feature level; 0 until it has said hello.
+    pub(super) level: AtomicU64,
+    pub(super) report: Mutex<Option<Report>>,
+}
+
+/// A node report as it was received.
+#[derive(Clone)]
+pub(super) struct Report {
+    pub(super) bytes: Vec<u8>,
+    pub(super) age_when_received: Duration,
+    pub(super) received: Instant,
+}
+
+/// The replicated state that is cheap to hand out.
+#[derive(Clone, Default)]
+pub(super) struct Published {
+    pub(super) configuration: Configuration,
+    pub(super) servers: Servers,
+}
+
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) peers: BTreeMap<u64, Peer>,
+    pub(super) started: Instant,
+    pub(super) inbox: SyncSender<Input>,
+    inbox_bytes: AtomicUsize,
+    /// The last entry on our disk, for greetings.
+    pub(super) last: AtomicU64,
+    pub(super) view: ArcSwap<CoreView>,
+    pub(super) published: ArcSwap<Published>,
+    offered: Mutex<Offered>,
+    pub(super) soft_signalled: AtomicBool,
+    pub(super) preflight: Preflight,
+    pub(super) preflights: Arc<Semaphore>,
+    pub(super) asked: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
+    pub(super) next_question: AtomicU64,
+    pub(super) own_report: Mutex<Option<(Vec<u8>, Instant)>>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, preflight: Preflight, inbox: SyncSender<Input>) -> Self {
+        let peers = settings
+            .members
+            .iter()
+            .filter(|member| member.id != settings.id)
+            .map(|member| (member.id, Peer::new(member.clone())))
+            .collect();
+        Self {
+            settings,
+            peers,
+            started: Instant::now(),
+            inbox,
+            inbox_bytes: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
+            view: ArcSwap::default(),
+            published: ArcSwap::default(),
+            offered: Mutex::new(Offered::default()),
+            soft_signalled: AtomicBool::new(false),
+            preflight,
+            preflights: Arc::new(Semaphore::new(PREFLIGHTS)),
+            asked: Mutex::new(HashMap::new()),
+            next_question: AtomicU64::new(1),
+            own_report: Mutex::new(None),
+        }
+    }
+
+    /// Hands something to the raft thread; false if it is full or gone. Never waits.
+    pub(super) fn input(&self, input: Input) -> bool {
+        let size = match &input {
+            Input::Raft { size, .. } => *size,
+            Input::Forwarded { command, .. } => command.len(),
+            _ => 0,
+        };
+        if self.inbox_bytes.fetch_add(size, Ordering::Relaxed) + size > INBOX_BYTES {
+            self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
+            return false;
+        }
+        let taken = self.inbox.try_send(input).is_ok();
+        if !taken {
+            self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// The raft thread has taken so many bytes out.
+    pub(super) fn input_taken(&self, input: &Input) {
+        let size = match input {
+            Input::Raft { size, .. } => *size,
+            Input::Forwarded { command, .. } => command.len(),
+            _ => 0,
+        };
+        self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn offered(&self) -> MutexGuard<'_, Offered> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a frame to a peer; false if it could not be queued.
+    pub(super) fn send(&self, peer: u64, frame: Frame) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.outbox.push(frame))
+    }
+
+    pub(super) fn own(&self) -> Option<&Member> {
+        self.settings.members.iter().find(|member| member.id == self.settings.id)
+    }
+
+    pub(super) fn name_of(&self, id: u64) -> String {
+        let named = self.settings.members.iter().find(|member| member.id == id);
+        named.map_or_else(|| format!("node {id}"), |member| member.name.clone())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn heard(&self, peer: &Peer) {
+        peer.heard.store(self.now_ms() + 1, Ordering::Relaxed);
+    }
+
+    /// For how long a peer was not heard, ms.
+    pub(super) fn silent_ms(&self, peer: &Peer) -> Option<u64> {
+        let heard = peer.heard.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.now_ms().saturating_sub(heard))
+    }
+
+    /// We can send to it and have heard it lately.
+    pub(super) fn is_reachable(&self, peer: &Peer) -> bool {
+        let stale = u64::try_from(PEER_STALE.as_millis()).unwrap_or(u64::MAX);
+        peer.outbox.is_open() && self.silent_ms(peer).is_some_and(|silent| silent < stale)
+    }
+
+    /// Nodes that can be reached, this one included, and how many make a quorum.
+    pub(super) fn quorum(&self) -> (usize, usize) {
+        let reachable = 1 + self.peers.values().filter(|peer| self.is_reachable(peer)).count();
+        (reachable, self.settings.members.len() / 2 + 1)
+    }
+
+    /// The lowest feature level that any member has announced; what a member that was never heard knows is unknown,
+    /// but it was started with the same list of members, hence with level 1 at least.
+    pub(super) fn common_level(&self) -> u32 {
+        let levels = self.peers.values().map(|peer| peer.level.load(Ordering::Relaxed).max(1));
+        let lowest = levels.min().unwrap_or(u64::MAX).min(u64::from(crate::state::FEATURE_LEVEL));
+        u32::try_from(lowest).unwrap_or(1)
+    }
+}
+
+impl Peer {
+    fn new(member: Member) -> Self {
+        Self {
+            member,
+            outbox: Outbox::default(),
+            heard: AtomicU64::new(0),
+            level: AtomicU64::new(0),
+            report: Mutex::new(None),
+        }
+    }
+}
