@@ -1,16 +1,20 @@
 //! From a client to a connected server: choose, connect, and on failure choose again.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
 use cygnet_netlink::socket;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::local::Seated;
+use super::silence::End;
 use super::worker::Worker;
 use crate::balance::{NameId, NoServer, Pick, Tried, pick};
 use crate::plan::{Admin, Lease, ServerPlan, ServicePlan, Sticky};
@@ -33,10 +37,17 @@ enum Failure {
     Server(io::Error),
     /// This node could not even ask: no descriptors, no ports, no source address. Not the server's fault.
     Local(io::Error),
+    /// The worker stops.
+    Stopped,
 }
 
 /// Connects the client to a server; `None` when there is none, which has then been counted and logged.
-pub(super) async fn dial(service: &ServicePlan, client: IpAddr, worker: &Worker) -> Option<Upstream> {
+pub(super) async fn dial(
+    service: &ServicePlan,
+    client: IpAddr,
+    worker: &Worker,
+    seated: &Seated,
+) -> Option<Upstream> {
     let mut tried = Tried::default();
     let remembered = worker.remembered(service, client);
     loop {
@@ -53,7 +64,7 @@ pub(super) async fn dial(service: &ServicePlan, client: IpAddr, worker: &Worker)
         }
         let Pick { server: position, lease, .. } = chosen;
         let server = &service.servers[position];
-        match connect(server, service.connect_timeout).await {
+        match connect(server, service.connect_timeout, seated).await {
             Ok(stream) => {
                 server.state.shard(worker.index).connected.add(1);
                 if server.state.exonerate() {
@@ -65,6 +76,7 @@ pub(super) async fn dial(service: &ServicePlan, client: IpAddr, worker: &Worker)
                 worker.remember(service, client, position);
                 return Some(Upstream { stream, lease, server: position });
             }
+            Err(Failure::Stopped) => return None,
             Err(failure) => {
                 server.state.shard(worker.index).failed.add(1);
                 report_failure(service, server, worker, &failure);
@@ -98,7 +110,7 @@ fn claim(
     follow.unwrap_or(chosen)
 }
 
-async fn connect(server: &ServerPlan, limit: Duration) -> Result<TcpStream, Failure> {
+async fn connect(server: &ServerPlan, limit: Duration, seated: &Seated) -> Result<TcpStream, Failure> {
     // `pick` chooses none without; a connection from just any address may be one from a virtual one.
     let source = match &server.source {
         Ok(source) => *source,
@@ -106,17 +118,29 @@ async fn connect(server: &ServerPlan, limit: Duration) -> Result<TcpStream, Fail
     };
     let socket = socket::connect(server.address, Some(source)).map_err(classify)?;
     let stream = TcpStream::from_std(socket).map_err(Failure::Local)?;
-    match timeout(limit, poll_fn(|cx| stream.poll_write_ready(cx))).await {
-        Err(_) => {
-            let what = format!("no answer within {limit:?}");
-            return Err(Failure::Server(io::Error::new(io::ErrorKind::TimedOut, what)));
-        }
-        Ok(ready) => ready.map_err(Failure::Local)?,
+    seated.allow(Some(limit));
+    let ready = {
+        let mut ready = pin!(stream.ready(Interest::WRITABLE));
+        poll_fn(|cx| match (ready.as_mut().poll(cx), seated.end()) {
+            (Poll::Ready(ready), _) => Poll::Ready(ready.map_err(Failure::Local)),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(End::Stopped)) => Poll::Ready(Err(Failure::Stopped)),
+            (Poll::Pending, Some(End::Silent)) => Poll::Ready(Err(no_answer(limit))),
+        })
+        .await?
+    };
+    // A failed connect has a side that is closed; asking for the error each time would be a call for each client.
+    if !ready.is_write_closed() {
+        return Ok(stream);
     }
     match stream.take_error() {
         Ok(None) => Ok(stream),
         Ok(Some(error)) | Err(error) => Err(classify(error)),
     }
+}
+
+fn no_answer(limit: Duration) -> Failure {
+    Failure::Server(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}")))
 }
 
 /// Errors by which the kernel says that it is this node that cannot.
@@ -164,6 +188,7 @@ fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, f
         Failure::Local(error) => {
             (true, format!("no connection to server {} could be started", server.name), error)
         }
+        Failure::Stopped => return,
     };
     if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
         let what = format!("{what}{}", more(held_back));

@@ -8,8 +8,8 @@
 //! accept (accept.rs) -> a server and a connection to it (dial.rs, with balance) -> relay (relay.rs, half.rs) -> close
 //! ```
 //!
-//! All time-outs but that of connecting are kept by a coarse clock per worker (silence.rs): no timer is touched when
-//! bytes move.
+//! All time-outs are kept by a coarse clock per worker (silence.rs): no timer is set for a connection, nor moved when
+//! bytes are.
 
 mod accept;
 mod dial;

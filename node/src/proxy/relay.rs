@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,8 +11,8 @@ use tokio::net::TcpStream;
 
 use super::dial::Upstream;
 use super::half::{Half, Want};
-use super::local::{self, Local};
-use super::silence::{End, Seat, TICK};
+use super::local::{self, Local, Seated};
+use super::silence::{End, TICK};
 use super::worker::Worker;
 use crate::plan::ServicePlan;
 
@@ -37,12 +36,12 @@ pub(super) struct Relay<'a> {
     upstream: Upstream,
     up: Half,
     down: Half,
-    seat: Option<Seat>,
+    seated: &'a Seated,
     /// The tick from which on the client is written down again, if it is remembered.
     refresh_at: u32,
     service: &'a ServicePlan,
     peer: IpAddr,
-    worker: &'a Arc<Worker>,
+    worker: &'a Worker,
 }
 
 impl<'a> Relay<'a> {
@@ -51,10 +50,14 @@ impl<'a> Relay<'a> {
         peer: IpAddr,
         upstream: Upstream,
         service: &'a ServicePlan,
-        worker: &'a Arc<Worker>,
+        worker: &'a Worker,
+        seated: &'a Seated,
     ) -> Self {
+        seated.allow(service.idle_timeout);
         let (up, down) = (Half::default(), Half::default());
-        Self { client, upstream, up, down, seat: None, refresh_at: 0, service, peer, worker }
+        let now = local::with(|local| local.silence.now()).unwrap_or(0);
+        let refresh_at = now.saturating_add(refresh_ticks(service));
+        Self { client, upstream, up, down, seated, refresh_at, service, peer, worker }
     }
 
     /// Relays until the end. An abort of one side is passed on to the other as an abort, so that nobody takes half an
@@ -64,7 +67,7 @@ impl<'a> Relay<'a> {
         let backlog = self.up.has_backlog() || self.down.has_backlog();
         match outcome {
             Outcome::Finished => {}
-            Outcome::Ended(End::Idle) if !backlog => {}
+            Outcome::Ended(End::Silent) if !backlog => {}
             Outcome::Aborted | Outcome::Ended(_) => {
                 // A side that is gone already does not mind.
                 let _ = self.client.set_zero_linger();
@@ -81,11 +84,7 @@ impl<'a> Relay<'a> {
     }
 
     fn poll_with(&mut self, local: &mut Local, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let seat = match self.seat {
-            Some(seat) => seat,
-            None => self.enter(local, cx),
-        };
-        if let Some(end) = local.silence.end_of(seat) {
+        if let Some(end) = self.seated.end_in(local) {
             return Poll::Ready(Outcome::Ended(end));
         }
         let (client, server) = (&mut self.client, &mut self.upstream.stream);
@@ -94,7 +93,7 @@ impl<'a> Relay<'a> {
         let down =
             pump(&mut self.down, server, client, self.up.is_over(), &mut local.buffer, &mut received, cx);
         if sent + received > 0 {
-            local.silence.moved(seat);
+            self.seated.moved_in(local);
             self.count(sent, received);
             self.refresh(local.silence.now());
         }
@@ -103,13 +102,6 @@ impl<'a> Relay<'a> {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
             _ => Poll::Pending,
         }
-    }
-
-    fn enter(&mut self, local: &mut Local, cx: &Context<'_>) -> Seat {
-        let seat = local.silence.enter(self.service.idle_timeout, cx.waker().clone());
-        self.seat = Some(seat);
-        self.refresh_at = self.next_refresh(local.silence.now());
-        seat
     }
 
     fn count(&self, sent: u64, received: u64) {
@@ -125,25 +117,16 @@ impl<'a> Relay<'a> {
     /// A connection that lives long keeps its client remembered while bytes move.
     fn refresh(&mut self, now: u32) {
         if self.service.sticky.is_some() && now >= self.refresh_at {
-            self.refresh_at = self.next_refresh(now);
+            self.refresh_at = now.saturating_add(refresh_ticks(self.service));
             self.worker.refresh(self.service, self.peer, self.upstream.server);
         }
     }
-
-    fn next_refresh(&self, now: u32) -> u32 {
-        let ticks_per_second = 1_000 / TICK.as_millis() as u32;
-        let seconds = self.service.sticky.map_or(0, |sticky| sticky.refresh);
-        now.saturating_add(seconds.saturating_mul(ticks_per_second).max(1))
-    }
 }
 
-impl Drop for Relay<'_> {
-    fn drop(&mut self) {
-        if let Some(seat) = self.seat {
-            // At the end of the thread the table is gone, and the seat with it.
-            let _ = local::with(|local| local.silence.leave(seat));
-        }
-    }
+/// Ticks between two writings-down of a client whose connection lives on.
+fn refresh_ticks(service: &ServicePlan) -> u32 {
+    let ticks_per_second = 1_000 / TICK.as_millis() as u32;
+    service.sticky.map_or(u32::MAX, |sticky| sticky.refresh.saturating_mul(ticks_per_second).max(1))
 }
 
 /// Moves what can be moved in one direction. Ready when the direction is over. `other_is_over`: both sockets will be

@@ -1,8 +1,10 @@
 //! One worker: a thread with a single-threaded runtime, its clock and its figures.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::events::EventLog;
@@ -12,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::dial::dial;
-use super::local;
+use super::local::{self, Seated};
 use super::relay::{Outcome, Relay};
 use super::silence::{End, TICK};
 use crate::balance::ClientTable;
@@ -99,7 +101,7 @@ impl Worker {
     }
 
     /// The life of the thread's main task.
-    pub(super) async fn run(&self) {
+    pub(super) async fn run(self: Arc<Self>) {
         while self.stop.deadline.load(Ordering::Acquire) == NEVER {
             self.figures.turned.store(self.clock.now().0, Ordering::Relaxed);
             let _ = local::with(|local| local.silence.tick());
@@ -157,18 +159,19 @@ pub(super) async fn serve(
     counted: Counted,
     _place: OwnedSemaphorePermit,
 ) {
-    let worker = &counted.worker;
-    let Some(upstream) = dial(&service, peer, worker).await else {
+    let worker = &*counted.worker;
+    let seated = poll_fn(|cx| Poll::Ready(Seated::enter(cx.waker()))).await;
+    let Some(upstream) = dial(&service, peer, worker, &seated).await else {
         // An end in good order could be taken for an empty answer.
         let _ = client.set_zero_linger();
         return;
     };
-    let outcome = Relay::new(client, peer, upstream, &service, worker).run().await;
+    let outcome = Relay::new(client, peer, upstream, &service, worker, &seated).run().await;
     let shard = service.state.shard(worker.index);
     match outcome {
         Outcome::Finished => {}
         Outcome::Aborted => shard.aborted.add(1),
-        Outcome::Ended(End::Idle) => shard.idle.add(1),
+        Outcome::Ended(End::Silent) => shard.idle.add(1),
         Outcome::Ended(End::Stopped) => {}
     }
 }

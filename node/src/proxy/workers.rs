@@ -215,7 +215,8 @@ fn spawn(worker: Arc<Worker>) -> io::Result<Thread> {
             }
         };
         let _ = sender.send(Ok(runtime.handle().clone()));
-        runtime.block_on(inner.run());
+        // As a task of its own: waking the one of `block_on` takes a system call each time.
+        let _ = runtime.block_on(runtime.spawn(inner.run()));
     })?;
     let runtime = receiver.recv().map_err(io::Error::other)??;
     Ok(Thread { worker, runtime, join: Some(join) })
