@@ -173,6 +173,21 @@ impl Lab {
         run("kill", &format!("-{signal} {}", self.nodes[name].child.id()));
     }
 
+    /// Kills the processes that a node has started.
+    pub(crate) fn kill_children(&self, name: &str) {
+        let parent = self.nodes[name].child.id().to_string();
+        let is_child = |stat: &str| {
+            let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+            rest.split_whitespace().nth(1) == Some(&parent)
+        };
+        for process in std::fs::read_dir("/proc").expect("proc").flatten() {
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            if is_child(&stat) {
+                run("kill", &format!("-KILL {}", process.file_name().to_string_lossy()));
+            }
+        }
+    }
+
     /// What the node shows; a picture of nothing before it has shown anything.
     pub(crate) fn view(&self, name: &str) -> VipView {
         let said = self.nodes[name].said.lock().expect("no panic");
