@@ -102,7 +102,7 @@ fn a_deleted_address_comes_back_and_a_foreign_claim_is_answered() {
         // A host that believes another node: the claim of a worse one heals it.
         wait("the announcements of the take-over are out", || lab.view("a").role_age_ms > 1_500);
         lab.ask();
-        lab.ip("neigh replace 192.0.2.100 lladdr 02:00:00:00:00:99 dev br0 nud reachable");
+        lab.believe("02:00:00:00:00:99");
         let stranger = Stranger::new();
         stranger.claim(50);
         wait("the holder announces", || lab.neighbour() == lab.mac("a"));
@@ -298,6 +298,46 @@ impl Stranger {
             checksum: ChecksumForm::Message,
         };
         advert.emit(IpAddr::V4(Self::SOURCE), IpAddr::V4(GROUP))
+    }
+}
+
+#[test]
+fn a_split_brain_heals_and_hosts_know_the_one_that_stays() {
+    in_lab("a_split_brain_heals_and_hosts_know_the_one_that_stays", || {
+        let mut lab = Lab::new(&["a", "b", "k"]);
+        lab.start("a", "hold 100 50 preempt");
+        lab.start("b", "hold 150 50 preempt");
+        lab.wait_for_holder("b");
+        wait("the announcements of the take-over are out", || lab.view("b").role_age_ms > 1_500);
+        heal_splits(&lab, "a", "b");
+        lab.end("b");
+
+        if Command::new("keepalived").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: keepalived is not installed");
+            return;
+        }
+        lab.keepalived("k", 150);
+        lab.wait_for_holder("k");
+        // keepalived announces when it takes the address, and once more after 5 s.
+        lab.stays_holder("k", Duration::from_secs(6));
+        heal_splits(&lab, "a", "k");
+        lab.end_keepalived();
+    });
+}
+
+/// Cuts two nodes off from each other, not from their hosts, and joins them again, in several phases of their timers.
+fn heal_splits(lab: &Lab, worse: &str, better: &str) {
+    for round in 0..5 {
+        lab.isolate(&[worse, better], true);
+        wait("both hold the address", || lab.has(worse) && lab.has(better));
+        std::thread::sleep(Duration::from_millis(13 * round));
+        lab.believe(&lab.mac(worse));
+        lab.isolate(&[worse, better], false);
+        let begin = Instant::now();
+        wait("hosts know the one that stays", || lab.neighbour() == lab.mac(better));
+        println!("{better}, round {round}: healed after {} ms", begin.elapsed().as_millis());
+        lab.wait_for_holder(better);
+        assert!(begin.elapsed() < Duration::from_secs(5), "that was chance");
     }
 }
 

@@ -267,6 +267,19 @@ impl Lab {
         wait("the host knows a MAC", || !self.neighbour().is_empty());
     }
 
+    /// Has the host on the bridge believe that the virtual address is there.
+    pub(crate) fn believe(&self, mac: &str) {
+        run("ip", &format!("neigh replace 192.0.2.100 lladdr {mac} dev br0 nud reachable"));
+    }
+
+    /// Isolated ports of the bridge reach its host, but not each other.
+    pub(crate) fn isolate(&self, names: &[&str], isolated: bool) {
+        let state = if isolated { "on" } else { "off" };
+        for name in names {
+            run("bridge", &format!("link set dev v-{name} isolated {state}"));
+        }
+    }
+
     /// The MAC that the host on the bridge believes.
     pub(crate) fn neighbour(&self) -> String {
         let line = run("ip", "neigh show 192.0.2.100 dev br0");
