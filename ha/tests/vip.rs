@@ -102,7 +102,7 @@ fn a_deleted_address_comes_back_and_a_foreign_claim_is_answered() {
         // A host that believes another node: the claim of a worse one heals it.
         wait("the announcements of the take-over are out", || lab.view("a").role_age_ms > 1_500);
         lab.ask();
-        lab.ip("neigh replace 192.0.2.100 lladdr 02:00:00:00:00:99 dev br0 nud reachable");
+        lab.believe("02:00:00:00:00:99");
         let stranger = Stranger::new();
         stranger.claim(50);
         wait("the holder announces", || lab.neighbour() == lab.mac("a"));
@@ -126,6 +126,11 @@ fn a_killed_node_leaves_no_address_and_a_frozen_one_neither() {
         lab.start("b", "hold 100 50 preempt");
         lab.wait_for_holder("a");
         wait("b follows", || lab.view("b").role == Role::Standby);
+
+        // The guard dies first, and is started again.
+        lab.kill_children("a");
+        wait("a new guard", || lab.says("a", "guard process had ended"));
+        assert_eq!(lab.view("a").role, Role::Active);
 
         let begin = Instant::now();
         lab.signal("a", "KILL");
@@ -294,4 +299,69 @@ impl Stranger {
         };
         advert.emit(IpAddr::V4(Self::SOURCE), IpAddr::V4(GROUP))
     }
+}
+
+#[test]
+fn a_split_brain_heals_and_hosts_know_the_one_that_stays() {
+    in_lab("a_split_brain_heals_and_hosts_know_the_one_that_stays", || {
+        let mut lab = Lab::new(&["a", "b", "k"]);
+        lab.start("a", "hold 100 50 preempt");
+        lab.start("b", "hold 150 50 preempt");
+        lab.wait_for_holder("b");
+        wait("the announcements of the take-over are out", || lab.view("b").role_age_ms > 1_500);
+        heal_splits(&lab, "a", "b");
+        lab.end("b");
+
+        if Command::new("keepalived").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: keepalived is not installed");
+            return;
+        }
+        lab.keepalived("k", 150);
+        lab.wait_for_holder("k");
+        // keepalived announces when it takes the address, and once more after 5 s.
+        lab.stays_holder("k", Duration::from_secs(6));
+        heal_splits(&lab, "a", "k");
+        lab.end_keepalived();
+    });
+}
+
+/// Cuts two nodes off from each other, not from their hosts, and joins them again, in several phases of their timers.
+fn heal_splits(lab: &Lab, worse: &str, better: &str) {
+    for round in 0..5 {
+        lab.isolate(&[worse, better], true);
+        wait("both hold the address", || lab.has(worse) && lab.has(better));
+        std::thread::sleep(Duration::from_millis(13 * round));
+        lab.believe(&lab.mac(worse));
+        lab.isolate(&[worse, better], false);
+        let begin = Instant::now();
+        wait("hosts know the one that stays", || lab.neighbour() == lab.mac(better));
+        println!("{better}, round {round}: healed after {} ms", begin.elapsed().as_millis());
+        lab.wait_for_holder(better);
+        assert!(begin.elapsed() < Duration::from_secs(5), "that was chance");
+    }
+}
+
+#[test]
+fn elections_at_twenty_milliseconds_stand_still_on_a_busy_machine() {
+    in_lab("elections_at_twenty_milliseconds_stand_still_on_a_busy_machine", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 20 preempt");
+        lab.start("b", "hold 100 20 preempt");
+        lab.wait_for_holder("a");
+        wait("b follows", || lab.view("b").role == Role::Standby);
+        if lab.says("a", "is not scheduled in real time") {
+            eprintln!("SKIPPED: real-time scheduling is not allowed here");
+            return;
+        }
+        let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
+        let mut loops: Vec<_> = (0..4).map(|_| busy()).collect();
+        let begun = lab.events("b").len();
+        std::thread::sleep(Duration::from_secs(3));
+        for busy in &mut loops {
+            busy.kill().expect("it runs");
+            busy.wait().expect("it ends");
+        }
+        assert_eq!(lab.events("b")[begun..], [] as [String; 0]);
+        assert!(lab.view("a").role_age_ms > 2_900);
+    });
 }

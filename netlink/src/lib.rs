@@ -11,6 +11,7 @@ pub mod capture;
 pub mod guard;
 pub mod kernel;
 pub mod pcap;
+pub mod scheduling;
 pub mod socket;
 pub mod source;
 mod sys;

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cygnet_netlink::guard::Guard;
+use cygnet_netlink::scheduling::{self, Urgency};
 use tokio::sync::watch;
 
 use super::speaker::INTERVAL_CS_MAX;
@@ -124,6 +125,11 @@ impl VipHandle {
     /// Replaces the set of virtual addresses. Elections whose settings are the same go on undisturbed; where only the
     /// priority differs, it changes in the running election.
     pub fn configure(&self, vips: Vec<VipSettings>) {
+        // At once: whoever chooses a source address next must not have to wait for the thread.
+        self.known.rcu(|known| {
+            let configured = vips.iter().map(|vip| vip.address);
+            known.iter().copied().chain(configured).collect::<BTreeSet<_>>()
+        });
         self.inputs.settings.send_replace(Arc::new(vips));
     }
 
@@ -154,6 +160,18 @@ impl VipHandle {
     }
 }
 
+/// The thread's work is small, and must not wait behind the data path's.
+fn hurry(events: &EventLog) {
+    let why = match scheduling::make_urgent() {
+        Ok(Urgency::RealTime) => return,
+        Ok(Urgency::Preferred) => "real-time scheduling is not allowed".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let what =
+        "the election is not scheduled in real time; with intervals below 50 ms a busy machine may flap";
+    events.record(Severity::Info, "vip", what, why);
+}
+
 /// The life of the thread.
 fn live(settings: DriverSettings, outputs: Outputs, started: &std::sync::mpsc::SyncSender<io::Result<()>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -163,6 +181,7 @@ fn live(settings: DriverSettings, outputs: Outputs, started: &std::sync::mpsc::S
             return;
         }
     };
+    hurry(&settings.events);
     runtime.block_on(async {
         match run::Driver::new(settings, outputs) {
             Ok(driver) => {

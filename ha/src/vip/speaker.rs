@@ -5,17 +5,18 @@
 //!         +------------->|  Initialize  |<-------------+
 //!         |              |    (Down)    |              |
 //!  stop   |              +--+--------+--+              | stop: an advert of priority 0
-//!         |       start,    |        |     start,      |
+//! (6.4.2) |       start,    |        |     start,      | (6.4.3)
 //!         |    below 255    |        |  priority 255   |
+//!         |       (6.4.1)   |        |  (6.4.1)        |
 //!  +------+-------+         |        |         +-------+------+
 //!  |    Backup    |<--------+        +-------->|    Active    |
 //!  |  (Standby)   |                            |              |
 //!  |              +--------------------------->|              |
 //!  |              |  Active_Down_Timer fires   |              |
-//!  |              |                            |              |
+//!  |              |  (6.4.2)                   |              |
 //!  |              |<---------------------------+              |
-//!  +--------------+  a better advert, or       +--------------+
-//!                    frozen for too long
+//!  +--------------+  a better advert (6.4.3),  +--------------+
+//!                    or frozen for too long
 //! ```
 //!
 //! The speaker restarts timers for the adverts that it is given, and is given only those that passed every check (the

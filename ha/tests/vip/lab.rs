@@ -173,6 +173,21 @@ impl Lab {
         run("kill", &format!("-{signal} {}", self.nodes[name].child.id()));
     }
 
+    /// Kills the processes that a node has started.
+    pub(crate) fn kill_children(&self, name: &str) {
+        let parent = self.nodes[name].child.id().to_string();
+        let is_child = |stat: &str| {
+            let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+            rest.split_whitespace().nth(1) == Some(&parent)
+        };
+        for process in std::fs::read_dir("/proc").expect("proc").flatten() {
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            if is_child(&stat) {
+                run("kill", &format!("-KILL {}", process.file_name().to_string_lossy()));
+            }
+        }
+    }
+
     /// What the node shows; a picture of nothing before it has shown anything.
     pub(crate) fn view(&self, name: &str) -> VipView {
         let said = self.nodes[name].said.lock().expect("no panic");
@@ -250,6 +265,19 @@ impl Lab {
         let socket = std::net::UdpSocket::bind("192.0.2.254:0").expect("a socket");
         socket.send_to(b"who has it?", (VIP, 9)).expect("sent");
         wait("the host knows a MAC", || !self.neighbour().is_empty());
+    }
+
+    /// Has the host on the bridge believe that the virtual address is there.
+    pub(crate) fn believe(&self, mac: &str) {
+        run("ip", &format!("neigh replace 192.0.2.100 lladdr {mac} dev br0 nud reachable"));
+    }
+
+    /// Isolated ports of the bridge reach its host, but not each other.
+    pub(crate) fn isolate(&self, names: &[&str], isolated: bool) {
+        let state = if isolated { "on" } else { "off" };
+        for name in names {
+            run("bridge", &format!("link set dev v-{name} isolated {state}"));
+        }
     }
 
     /// The MAC that the host on the bridge believes.

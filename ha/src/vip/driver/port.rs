@@ -12,6 +12,7 @@ use cygnet_netlink::wire::Mac;
 use cygnet_netlink::wire::vrrp::Advertisement;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::facts::Seen;
 use super::views::OnTheWire;
@@ -28,6 +29,13 @@ const SEND_FAILURES_MAX: u32 = 3;
 
 /// After an error of the capture socket: a broken one must not spin.
 const CAPTURE_REST: Duration = Duration::from_millis(100);
+
+/// The frames of an interface that are read within [`BUDGET_WINDOW`]: 50,000 a second. The thread is scheduled before the data
+/// path, so a flood must not make it busy; what is too much is dropped by the kernel, as the flood would have it anyway.
+const BUDGET: u32 = 500;
+
+/// See [`BUDGET`]. Well below the shortest time within which a router may miss adverts (36 ms).
+const BUDGET_WINDOW: Duration = Duration::from_millis(10);
 
 /// A frame that was heard.
 pub(super) struct Frame {
@@ -226,7 +234,14 @@ pub(super) struct SendFailed {
 /// dropped: adverts come again.
 async fn listen(capture: Capture, interface: Arc<str>, generation: u64, frames: mpsc::Sender<Frame>) {
     let mut buffer = vec![0; FRAME_MAX];
+    let (mut window, mut left) = (Instant::now(), BUDGET);
     loop {
+        if window.elapsed() >= BUDGET_WINDOW {
+            (window, left) = (Instant::now(), BUDGET);
+        } else if left == 0 {
+            tokio::time::sleep_until(window + BUDGET_WINDOW).await;
+        }
+        left = left.saturating_sub(1);
         match capture.next(&mut buffer).await {
             Ok(frame) => {
                 let bytes = frame.bytes.to_vec();

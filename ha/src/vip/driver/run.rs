@@ -245,13 +245,15 @@ impl Driver {
         }
         (self.changed, self.published) = (false, now);
         let mut views = Vec::with_capacity(self.vips.len());
-        let mut known: BTreeSet<IpAddr> = BTreeSet::new();
+        // Also what cannot be handled here is virtual.
+        let configured = self.outputs.settings.borrow();
+        let mut known: BTreeSet<IpAddr> = configured.iter().map(|settings| settings.address).collect();
+        drop(configured);
         for vip in self.vips.iter().filter(|vip| !vip.leaving) {
             let port = self.ports.get(&vip.holder.settings().interface);
             let wire =
                 port.zip(vip.router).map(|(port, router)| port.on_the_wire(router)).unwrap_or_default();
             views.push(view(now, &vip.holder, wire, vip.sent));
-            known.insert(vip.holder.settings().address);
         }
         self.outputs.views.send_replace(Arc::new(views));
         for port in self.ports.values() {

@@ -78,3 +78,78 @@ fn rivals_of_ours(now: Time, holder: &Holder, wire: &OnTheWire, own: Option<IpAd
     let others = wire.holder.map(|(source, _)| source).into_iter().chain(wire.rivals.iter().copied());
     own.into_iter().chain(others).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vip::holder::{Ground, Link, Presence};
+    use crate::vip::{Protocol, VipSettings};
+
+    const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn ms(count: u64) -> Time {
+        Time(count * 1_000_000)
+    }
+
+    fn settings(mode: Mode) -> VipSettings {
+        VipSettings {
+            name: "www".into(),
+            address: IpAddr::from([192, 0, 2, 100]),
+            interface: "eth0".into(),
+            id: 51,
+            protocol: Protocol::Vrrp3,
+            mode,
+            priority: 255,
+            interval: Duration::from_secs(1),
+            preempt: true,
+            password: None,
+        }
+    }
+
+    /// Active since the start: the owner is at once.
+    fn active() -> Holder {
+        let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+        let source = Some(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        holder.ready(Time::ZERO, true, "");
+        holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
+        holder.added(Time::ZERO, Ok(true));
+        assert_eq!(holder.role(), Role::Active);
+        holder
+    }
+
+    fn heard(at: u64) -> OnTheWire {
+        OnTheWire { holder: Some((PEER, 100)), heard: Some(ms(at)), valid: 7, ..OnTheWire::default() }
+    }
+
+    #[test]
+    fn an_active_node_is_the_holder_with_the_age_of_its_own_advert() {
+        let sent = Sent { count: 3, last: Some(ms(9_600)), source: Some(OWN) };
+        let view = view(ms(10_000), &active(), heard(0), sent);
+        assert_eq!((view.holder, view.holder_priority), (Some(OWN), Some(255)));
+        assert_eq!((view.holder_heard_ms, view.role_age_ms), (Some(400), 10_000));
+        assert_eq!((view.adverts_sent, view.adverts_heard), (3, 7));
+        assert!(view.rivals.is_empty(), "whom it followed before is no rival");
+    }
+
+    #[test]
+    fn who_claims_the_address_of_an_active_node_is_a_rival_for_two_intervals() {
+        let sent = Sent { count: 3, last: None, source: Some(OWN) };
+        let rivals = |now: u64| view(ms(now), &active(), heard(5_000), sent).rivals;
+        assert_eq!(rivals(5_000), [OWN, PEER]);
+        assert_eq!(rivals(7_000), [OWN, PEER]);
+        assert!(rivals(7_001).is_empty());
+    }
+
+    #[test]
+    fn a_watching_node_shows_the_wire() {
+        let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
+        holder.ground(Time::ZERO, Ground { link: Link::Up, ..Ground::default() });
+        holder.presence_seen(Time::ZERO, Presence { shorter: Some(24), ..Presence::default() });
+        let wire = OnTheWire { rivals: vec![OWN], ..heard(500) };
+        let view = view(ms(1_000), &holder, wire, Sent::default());
+        assert_eq!((view.holder, view.holder_heard_ms), (Some(PEER), Some(500)));
+        assert_eq!((view.role, view.address_present), (Role::Active, true));
+        assert_eq!(view.rivals, [OWN]);
+    }
+}
