@@ -6,3 +6,4 @@ pub mod config;
 pub mod control;
 pub mod plan;
 pub mod proxy;
+pub mod run;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use cygnet::cli::{self, Hooks};
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    cli::main(&Hooks {
+        run: |args| cygnet::run::run(&args.config),
+        guard: || Ok(cygnet_netlink::guard::run()?),
+    })
 }

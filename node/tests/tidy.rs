@@ -76,9 +76,10 @@ fn no_function_is_longer_than_a_screen() {
         for (start, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let words: Vec<&str> = code(line).split_whitespace().collect();
-            let is_function = words.iter().any(|word| *word == "fn")
+            let is_function = words.contains(&"fn")
                 && words.first().is_some_and(|first| {
-                    ["fn", "pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern"].contains(first)
+                    ["fn", "pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern"]
+                        .contains(first)
                 });
             if !is_function {
                 continue;
@@ -87,7 +88,11 @@ fn no_function_is_longer_than_a_screen() {
             if let Some(length) = lines[start..].iter().position(|line| *line == close)
                 && length + 1 > FUNCTION_LINES_MAX
             {
-                broken.push(format!("{path}:{}: {} lines, at most {FUNCTION_LINES_MAX}", start + 1, length + 1));
+                broken.push(format!(
+                    "{path}:{}: {} lines, at most {FUNCTION_LINES_MAX}",
+                    start + 1,
+                    length + 1
+                ));
             }
         }
     }
@@ -136,7 +141,8 @@ fn every_queue_is_bounded() {
 
 #[test]
 fn pure_cores_see_neither_clock_nor_socket() {
-    let banned = ["Instant::now", "SystemTime::now", "TcpStream", "UdpSocket", "std::fs", "tokio::", "thread::spawn"];
+    let banned =
+        ["Instant::now", "SystemTime::now", "TcpStream", "UdpSocket", "std::fs", "tokio::", "thread::spawn"];
     let mut broken = Vec::new();
     for (path, text) in files(".rs") {
         if !PURE.iter().any(|room| path.starts_with(room)) || is_test_file(&path) {

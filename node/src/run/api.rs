@@ -1,0 +1,269 @@
+//! The node behind the API.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cygnet_ha::consensus::ProposeError;
+use cygnet_ha::state::{Admin as LogAdmin, PutConfig, Version};
+use cygnet_ha::vip::VipView;
+
+use super::facts;
+use super::node::Node;
+use crate::balance::ClientEntry;
+use crate::config::model::NodeConfig;
+use crate::control::NodeApi;
+use crate::control::status::Facts;
+use crate::control::types::{
+    Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
+    ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView,
+    SetServer,
+};
+use crate::proxy::{ServerStats, ServiceStats};
+
+/// How long `apply` waits until this node runs what was committed. It normally takes milliseconds.
+const RUN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// [`NodeApi`] over a running node.
+pub(crate) struct Api(pub(crate) Arc<Node>);
+
+impl NodeApi for Api {
+    async fn facts(&self) -> Result<Facts, ApiError> {
+        Ok(facts::facts(&self.0))
+    }
+
+    async fn vips(&self) -> Result<Vec<VipView>, ApiError> {
+        let vips = self.0.vips.as_ref().ok_or_else(on_a_witness)?;
+        Ok(vips.views().borrow().to_vec())
+    }
+
+    fn node_config(&self) -> Arc<NodeConfig> {
+        Arc::clone(&self.0.config)
+    }
+
+    async fn config(&self, version: Option<u64>) -> Result<ConfigVersion, ApiError> {
+        let replicated = self.0.replicated.borrow().clone();
+        let configuration = &replicated.configuration;
+        let wanted = version.unwrap_or_else(|| configuration.version());
+        if wanted == 0 {
+            return Ok(ConfigVersion::default());
+        }
+        let Some(found) = configuration.get(wanted) else {
+            let error = format!("configuration v{wanted} is not kept");
+            return Err(ApiError::new(ErrorCode::NotFound, error, "see `cygnet config history`"));
+        };
+        Ok(ConfigVersion { entry: entry(found), text: found.text.to_string() })
+    }
+
+    async fn history(&self) -> Result<Vec<ConfigEntry>, ApiError> {
+        Ok(self.0.replicated.borrow().configuration.history().rev().map(entry).collect())
+    }
+
+    async fn preflight(&self, text: &str) -> Result<Vec<PeerCheck>, ApiError> {
+        let mut answers: HashMap<_, _> = self.0.log.preflight(text).await.into_iter().collect();
+        let others = self.0.config.members.iter().filter(|member| member.name != self.0.config.name);
+        let check = |node: String| match answers.remove(&node) {
+            Some(answer) => PeerCheck { node, reached: true, objection: answer.err() },
+            None => PeerCheck { node, reached: false, objection: None },
+        };
+        Ok(others.map(|member| member.name.clone()).map(check).collect())
+    }
+
+    async fn apply(&self, change: ApplyConfig) -> Result<Applied, ApiError> {
+        let put = PutConfig {
+            text: change.text,
+            author: change.author,
+            unix_ms: unix_ms(),
+            comment: change.comment,
+            if_version: change.if_version,
+        };
+        let committed = self.0.log.put_config(put).await.map_err(refused)?;
+        let mut running = self.0.running.clone();
+        let runs =
+            running.wait_for(|running| running.version >= committed.version || running.problem.is_some());
+        // When it takes longer the answer says so: the version that this node runs stands in it.
+        let _ = tokio::time::timeout(RUN_PATIENCE, runs).await;
+        Ok(Applied { version: committed.version, changed: true, nodes: self.versions() })
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerView>, ApiError> {
+        let traffic = self.0.traffic.as_ref().ok_or_else(on_a_witness)?;
+        let stats = traffic.workers.stats();
+        let of_service = |service: &ServiceStats| {
+            service.servers.iter().map(|server| server_view(service, server)).collect::<Vec<_>>()
+        };
+        Ok(stats.services.iter().flat_map(of_service).collect())
+    }
+
+    async fn set_server(&self, change: SetServer) -> Result<(), ApiError> {
+        let admin = match change.admin {
+            Admin::Ready => LogAdmin::Ready,
+            Admin::Drain => LogAdmin::Drain,
+        };
+        self.0.log.set_server(&change.service, &change.server, admin).await.map_err(refused)?;
+        Ok(())
+    }
+
+    async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {
+        let traffic = self.0.traffic.as_ref().ok_or_else(on_a_witness)?;
+        let limit = query.limit.unwrap_or(CLIENTS_PAGE_MAX).clamp(1, CLIENTS_PAGE_MAX);
+        let mut page = Page::new(limit, query.after);
+        traffic.clients.for_each(|entry| {
+            if query.service.as_deref().is_none_or(|service| *service == *entry.service) {
+                page.offer(entry);
+            }
+        });
+        Ok(page.finish())
+    }
+
+    async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {
+        let mut events = self.0.events.after(query.after);
+        let last = self.0.events.after(0).last().map_or(0, |event| event.sequence);
+        events.truncate(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
+        Ok(Events { node: self.0.config.name.clone(), events, last })
+    }
+}
+
+impl Api {
+    /// Who runs which version, as far as is known here.
+    fn versions(&self) -> Vec<NodeApplied> {
+        let facts = facts::facts(&self.0);
+        let carries_traffic = facts.members.into_iter().filter(|member| !member.witness);
+        let applied = carries_traffic.map(|member| NodeApplied {
+            node: member.name,
+            version: member.report.map(|report| report.config_version),
+            age_ms: member.report_age_ms,
+        });
+        applied.collect()
+    }
+}
+
+/// The smallest `limit` clients after a mark, gathered in one pass over the table in bounded memory.
+struct Page {
+    limit: usize,
+    after: Option<String>,
+    kept: BTreeMap<String, ClientView>,
+    more: bool,
+    total: u64,
+    now: u64,
+}
+
+impl Page {
+    fn new(limit: usize, after: Option<String>) -> Self {
+        Self { limit, after, kept: BTreeMap::new(), more: false, total: 0, now: unix_ms() }
+    }
+
+    fn offer(&mut self, entry: ClientEntry) {
+        self.total += 1;
+        let mark = format!("{}/{}", entry.service, entry.client);
+        let beyond = || self.kept.last_key_value().is_some_and(|(last, _)| mark > *last);
+        if self.after.as_ref().is_some_and(|after| mark <= *after) {
+            return;
+        }
+        if self.kept.len() == self.limit {
+            self.more = true;
+            if beyond() {
+                return;
+            }
+            self.kept.pop_last();
+        }
+        let view = ClientView {
+            client: entry.client,
+            service: entry.service.to_string(),
+            server: entry.server.to_string(),
+            age_ms: self.now.saturating_sub(u64::from(entry.seen) * 1000),
+        };
+        self.kept.insert(mark, view);
+    }
+
+    fn finish(self) -> Clients {
+        let next = self.more.then(|| self.kept.last_key_value().map(|(mark, _)| mark.clone())).flatten();
+        Clients { clients: self.kept.into_values().collect(), next, total: self.total }
+    }
+}
+
+fn server_view(service: &ServiceStats, server: &ServerStats) -> ServerView {
+    ServerView {
+        service: service.name.clone(),
+        name: server.name.clone(),
+        address: server.address,
+        weight: server.weight,
+        max: server.max,
+        admin: if server.drained { Admin::Drain } else { Admin::Ready },
+        blacklisted_ms: server.blacklisted_ms,
+        source: server.source,
+        source_problem: server.source_missing.clone(),
+        connections: u64::from(server.connections),
+        total: server.connected,
+        failed: server.failed,
+    }
+}
+
+fn entry(version: &Version) -> ConfigEntry {
+    ConfigEntry {
+        version: version.version,
+        author: version.author.clone(),
+        unix_ms: version.unix_ms,
+        comment: version.comment.clone(),
+    }
+}
+
+fn on_a_witness() -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        "this node is a witness and carries no traffic",
+        "ask one of the balancers",
+    )
+}
+
+/// A proposal that came to nothing, in the API's words.
+fn refused(error: ProposeError) -> ApiError {
+    let code = match &error {
+        ProposeError::NoQuorum { .. } => ErrorCode::NoQuorum,
+        ProposeError::Refused(_) | ProposeError::TooOld { .. } => ErrorCode::Refused,
+        ProposeError::Timeout { .. } => ErrorCode::TimedOut,
+        ProposeError::Invalid(_) => ErrorCode::Invalid,
+        ProposeError::Busy | ProposeError::Stopped(_) => ErrorCode::Error,
+    };
+    // What the log says ends with the remedy, after the first semicolon.
+    let text = error.to_string();
+    let (error, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+    ApiError::new(code, error, remedy)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, facts::millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(limit: usize, after: Option<&str>) -> Clients {
+        let mut page = Page::new(limit, after.map(str::to_owned));
+        for last in [5, 3, 9, 1, 7] {
+            let client = std::net::Ipv4Addr::new(10, 0, 0, last).into();
+            page.offer(ClientEntry { service: "web".into(), client, server: "s1".into(), seen: 0 });
+        }
+        page.finish()
+    }
+
+    #[test]
+    fn pages_of_clients_together_show_each_client_once() {
+        let (mut seen, mut after) = (Vec::new(), None);
+        for _ in 0..10 {
+            let part = page(2, after.as_deref());
+            assert!(part.clients.len() <= 2);
+            assert_eq!(part.total, 5);
+            seen.extend(part.clients.into_iter().map(|client| client.client));
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 5);
+        assert!(after.is_none());
+    }
+}

@@ -1,0 +1,125 @@
+//! What `status` is made of.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cygnet_ha::consensus::{self, MemberStatus};
+
+use super::conductor::{Running, listen_problems};
+use super::node::Node;
+use crate::balance::CLIENTS_DEFAULT;
+use crate::control::status::{
+    ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+};
+use crate::proxy::{ServerStats, ServiceStats};
+
+/// Everything that this node knows at this moment.
+pub(crate) fn facts(node: &Node) -> Facts {
+    let running = node.running.borrow().clone();
+    let status = node.log.status();
+    Facts {
+        node: node.config.name.clone(),
+        cluster: node.config.cluster.clone(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_ms: millis(node.started.elapsed()),
+        ready: running.ready,
+        ready_reason: running.ready_reason.clone(),
+        config: ConfigFacts {
+            running: running.version,
+            committed: node.replicated.borrow().version(),
+            problem: running.problem.clone(),
+        },
+        quorum: quorum(&status),
+        members: members(node, &status),
+        vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
+        services: services(node, &running),
+        soft: soft(node, &status),
+    }
+}
+
+/// What this node tells the others about itself.
+pub(crate) fn report(node: &Node) -> NodeReport {
+    let running = node.running.borrow();
+    let roles = node.vips.as_ref().map_or_else(BTreeMap::new, |vips| {
+        vips.views().borrow().iter().map(|view| (view.name.clone(), view.role)).collect()
+    });
+    NodeReport {
+        ready: running.ready,
+        ready_reason: running.ready_reason.clone(),
+        config_version: running.version,
+        roles,
+    }
+}
+
+fn quorum(status: &consensus::Status) -> QuorumFacts {
+    let leader = status.leader.and_then(|id| status.members.iter().find(|member| member.id == id));
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    QuorumFacts {
+        reached: status.quorum,
+        connected: status.reachable,
+        voters,
+        needed: status.needed,
+        leader: leader.map(|member| member.name.clone()),
+        term: status.term,
+    }
+}
+
+fn members(node: &Node, status: &consensus::Status) -> Vec<MemberFacts> {
+    let reports: HashMap<u64, (Vec<u8>, u64)> =
+        node.log.reports().into_iter().map(|(id, bytes, age_ms)| (id, (bytes, age_ms))).collect();
+    let member = |member: &MemberStatus| {
+        let here = member.name == node.config.name;
+        let heard = reports.get(&member.id);
+        let told = heard.and_then(|(bytes, _)| NodeReport::decode(bytes));
+        MemberFacts {
+            id: member.id,
+            name: member.name.clone(),
+            address: member.address,
+            witness: member.witness,
+            here,
+            connected: here || member.connected,
+            heard_age_ms: member.last_heard_ms.filter(|_| !here),
+            report_age_ms: heard.map(|(_, age_ms)| *age_ms).filter(|_| !here),
+            report: if here { Some(report(node)) } else { told },
+        }
+    };
+    status.members.iter().map(member).collect()
+}
+
+fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
+    let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
+    stats.map_or_else(Vec::new, |stats| {
+        stats.services.iter().map(|service| service_facts(service, running)).collect()
+    })
+}
+
+fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
+    let failed = |server: &&ServerStats| server.source.is_none() || server.blacklisted_ms.is_some();
+    let usable = |server: &&ServerStats| !failed(server) && !server.drained;
+    let connections: u64 = service.servers.iter().map(|server| u64::from(server.connections)).sum();
+    ServiceFacts {
+        name: service.name.clone(),
+        listen: service.listen.clone(),
+        listen_problems: listen_problems(running, &service.name),
+        connections,
+        total: service.accepted,
+        failed: service.refused,
+        servers: service.servers.len(),
+        servers_usable: service.servers.iter().filter(usable).count(),
+        servers_drained: service.servers.iter().filter(|server| server.drained).count(),
+        servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
+    }
+}
+
+fn soft(node: &Node, status: &consensus::Status) -> SoftFacts {
+    SoftFacts {
+        clients: node.traffic.as_ref().map_or(0, |traffic| traffic.clients.len()),
+        clients_max: CLIENTS_DEFAULT as u64,
+        queued: status.soft.waiting,
+        queued_max: consensus::soft::SOFT_MAX as u64,
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
