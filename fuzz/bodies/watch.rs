@@ -1,5 +1,5 @@
-//! A watcher under a hail of packets: most of them well-formed, since random bytes would not get past the checksums. Runs as
-//! a fuzz target, and under proptest in `ha/tests/watch_any_bytes.rs`.
+//! A watcher under a hail of packets: most of them well-formed, since random bytes would not get past the
+//! checksums. Runs as a fuzz target, and under proptest in `ha/tests/watch_any_bytes.rs`.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Whatever is sent, the watcher neither panics nor spins, its memory is bounded, its counters are complete. The body is that of the
-//! fuzz target.
+//! Whatever is sent, the watcher neither panics nor spins, its memory is bounded, its counters are complete. The
+//! body is that of the fuzz target.
 
 #[path = "../../fuzz/bodies/watch.rs"]
 #[allow(unreachable_pub, reason = "shared with the fuzz target, where it is a module of a binary")]

@@ -50,8 +50,8 @@ const TYPE_ADVERTISEMENT: u8 = 1;
 const KEY_LENGTH: usize = 20;
 const HMAC_LENGTH: usize = 20;
 
-/// A CARP advertisement. Only counter, vhid and the addresses are signed; `advskew`, `advbase` and `demote` are not, so a
-/// replayed packet may carry others.
+/// A CARP advertisement. Only counter, vhid and the addresses are signed; `advskew`, `advbase` and `demote` are
+/// not, so a replayed packet may carry others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advertisement {
     /// Virtual host identifier, 1..=255.
@@ -64,16 +64,17 @@ pub struct Advertisement {
     pub demote: u8,
     /// Interval, seconds; less is better.
     pub advbase: u8,
-    /// OpenBSD: constant. FreeBSD and ucarp: random until a valid foreign advertisement is heard, then last value + 1.
+    /// OpenBSD: constant. FreeBSD and ucarp: random until a valid foreign advertisement is heard, then last value
+    /// + 1.
     pub counter: u64,
     /// HMAC-SHA1 over version, type, vhid, addresses and counter.
     pub hmac: [u8; HMAC_LENGTH],
 }
 
-/// Whether the payload of protocol 112 is to be read as CARP. Both protocols begin with 0x21. Byte 3 is 7 in CARP and the
-/// address count in VRRPv2, whose length follows from it: 7 addresses make 44 bytes (72 with keepalived's trailer), and
-/// 36 bytes are 5 addresses. So what has a 7 and is not as long as 7 addresses is CARP (36 bytes, or damaged), and what is
-/// 36 bytes long and is not 5 addresses is CARP as well.
+/// Whether the payload of protocol 112 is to be read as CARP. Both protocols begin with 0x21. Byte 3 is 7 in CARP
+/// and the address count in VRRPv2, whose length follows from it: 7 addresses make 44 bytes (72 with keepalived's
+/// trailer), and 36 bytes are 5 addresses. So what has a 7 and is not as long as 7 addresses is CARP (36 bytes,
+/// or damaged), and what is 36 bytes long and is not 5 addresses is CARP as well.
 #[must_use]
 pub fn looks_like(payload: &[u8]) -> bool {
     let (Some(first), Some(byte3)) = (payload.first(), payload.get(field::AUTHLEN)) else {
@@ -96,8 +97,8 @@ impl Advertisement {
         self.advbase == u8::MAX && self.advskew == u8::MAX
     }
 
-    /// Reads a payload; bytes after the 36th are ignored, as every implementation does. The HMAC is not checked here:
-    /// see [`Advertisement::verify`].
+    /// Reads a payload; bytes after the 36th are ignored, as every implementation does. The HMAC is not checked
+    /// here: see [`Advertisement::verify`].
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::Version`], [`Error::Type`], [`Error::Checksum`], [`Error::CarpAuthLength`],
@@ -156,8 +157,8 @@ impl Advertisement {
         Ok(())
     }
 
-    /// Whether the HMAC is that of `password` and `addresses`, in any order. Link-local IPv6 addresses may have been
-    /// signed (FreeBSD) or not (OpenBSD). False as well when OpenSSL refuses SHA-1.
+    /// Whether the HMAC is that of `password` and `addresses`, in any order. Link-local IPv6 addresses may have
+    /// been signed (FreeBSD) or not (OpenBSD). False as well when OpenSSL refuses SHA-1.
     #[must_use]
     pub fn verify(&self, password: &str, addresses: &[IpAddr]) -> bool {
         let matches = |addresses: &[IpAddr]| {

@@ -112,8 +112,8 @@ pub struct Advertisement {
 }
 
 impl Advertisement {
-    /// Reads a message that came from `source` to `destination` (they decide the address family, and are part of the
-    /// version 3 checksum). An authentication trailer of keepalived 2.4 is skipped. `interval_cs` may be 0.
+    /// Reads a message that came from `source` to `destination` (they decide the address family, and are part of
+    /// the version 3 checksum). An authentication trailer of keepalived 2.4 is skipped. `interval_cs` may be 0.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::Version`], [`Error::Type`], [`Error::Family`], [`Error::IdZero`],
@@ -163,9 +163,9 @@ impl Advertisement {
         Ok(Self { version, vrid, priority, interval_cs, addresses, auth, checksum })
     }
 
-    /// The message as it follows the IP header. Addresses of another family than `source` cannot be expressed and are
-    /// left out, as is what comes after the 255th; the interval is cut to what the version can carry (version 2: whole
-    /// seconds, rounded down, at least 1).
+    /// The message as it follows the IP header. Addresses of another family than `source` cannot be expressed and
+    /// are left out, as is what comes after the 255th; the interval is cut to what the version can carry (version
+    /// 2: whole seconds, rounded down, at least 1).
     #[must_use]
     pub fn emit(&self, source: IpAddr, destination: IpAddr) -> Vec<u8> {
         let same_family = self.addresses.iter().filter(|address| address.is_ipv4() == source.is_ipv4());
@@ -234,8 +234,8 @@ fn split(bytes: &[u8], version: Version, count: usize, width: usize) -> Result<(
     if trailer.is_empty() || known_trailer { Ok((message, trailer)) } else { Err(Error::Length) }
 }
 
-/// The form in which the checksum verifies. With a trailer the sum may or may not include it: both are taken, for the
-/// checksum protects against accidents only.
+/// The form in which the checksum verifies. With a trailer the sum may or may not include it: both are taken, for
+/// the checksum protects against accidents only.
 fn verify(
     version: Version,
     message: &[u8],

@@ -210,7 +210,8 @@ impl fmt::Display for WatchEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Appeared { holder, priority, gap: Some(gap), .. } => {
-                write!(f, "{holder} ({priority}) holds the address, {} ms after the last word of its predecessor", gap.as_millis())
+                let ms = gap.as_millis();
+                write!(f, "{holder} ({priority}) holds the address, {ms} ms after the last word of the former holder")
             }
             Self::Appeared { holder, priority, gap: None, .. } => write!(f, "{holder} ({priority}) holds the address"),
             Self::Changed { from, to, priority, change, .. } => {
@@ -228,12 +229,13 @@ impl fmt::Display for WatchEvent {
             }
             Self::SecondHolder { holder, rival, .. } => write!(f, "two holders: {holder}, and {rival} as well"),
             Self::SecondHolderGone { rival, .. } => write!(f, "{rival} no longer claims the address"),
-            Self::PriorityChanged { holder, from, to, .. } => write!(f, "{holder} changed its priority from {from} to {to}"),
+            Self::PriorityChanged { holder, from, to, .. } => write!(f, "{holder} went from priority {from} to {to}"),
             Self::Flapping { changes, window, .. } => {
                 write!(f, "the address moved {changes} times in {} s", window.as_secs())
             }
             Self::NothingHeard { .. } => f.write_str(
-                "no valid advertisement heard: no holder, or advertisements sent to single peers (unicast), which cannot be observed here",
+                "no valid advertisement heard: nobody holds the address, or its speakers use unicast, which cannot \
+                 be observed here",
             ),
             Self::Anomaly { source, anomaly, suppressed, .. } => {
                 anomaly.fmt(f)?;

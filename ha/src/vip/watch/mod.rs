@@ -1,12 +1,13 @@
 //! Watches the advertisements on one interface and says who holds each virtual address, and what is wrong.
 //!
-//! Pure: packets and times go in ([`Watcher::packet`], [`Watcher::timeout`]), events come out, the state can be read at any
-//! moment. Only an advertisement that passes every check changes anything but a counter, and only such a one is handed on
-//! ([`ValidAdvert`]). Memory is bounded whatever comes in; reports are rare, counters miss nothing.
+//! Pure: packets and times go in ([`Watcher::packet`], [`Watcher::timeout`]), events come out, the state can be
+//! read at any moment. Only an advertisement that passes every check changes anything but a counter, and only
+//! such a one is handed on ([`ValidAdvert`]). Memory is bounded whatever comes in; reports are rare, counters
+//! miss nothing.
 //!
-//! What it cannot do: plain VRRP has no protection, so a forged packet with the right MAC, or from an address of its own,
-//! is believed (and seen as a second holder); of CARP only a part is signed. Advertisements between unicast peers do not
-//! reach a third port of a switch.
+//! What it cannot do: plain VRRP has no protection, so a forged packet with the right MAC, or from an address of
+//! its own, is believed (and seen as a second holder); of CARP only a part is signed. Advertisements between
+//! unicast peers do not reach a third port of a switch.
 
 mod event;
 mod limit;
@@ -329,8 +330,8 @@ impl Watcher {
         &self.routers[index].view
     }
 
-    /// Every address that was heard to be virtual: those of configured virtual routers of which something valid was heard, and
-    /// those of the others on the segment, without this node's own.
+    /// Every address that was heard to be virtual: those of configured virtual routers of which something valid
+    /// was heard, and those of the others on the segment, without this node's own.
     pub fn heard_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let heard = self.routers.iter().filter(|router| router.view.valid > 0);
         let known = heard.flat_map(|router| &router.settings.addresses);

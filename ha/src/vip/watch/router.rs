@@ -21,8 +21,8 @@ use super::{Counters, Reason, WatchSettings};
 use crate::time::Time;
 use crate::vip::Protocol;
 
-/// How many senders of one virtual router are remembered; with more, the one heard longest ago is forgotten, but never
-/// the holder.
+/// How many senders of one virtual router are remembered; with more, the one heard longest ago is forgotten, but
+/// never the holder.
 pub const SENDERS_KEPT: usize = 16;
 /// So many changes from one node to another ...
 pub const FLAPPING_CHANGES: usize = 4;
@@ -309,7 +309,8 @@ impl Router {
         }
     }
 
-    /// Does what is due. One thing may make another one due (deadlines depend on who else speaks); each step ends a claim.
+    /// Does what is due. One thing may make another one due (deadlines depend on who else speaks); each step ends
+    /// a claim.
     pub(super) fn expire(&mut self, now: Time, index: usize, events: &mut Vec<WatchEvent>) {
         for _ in 0..=SENDERS_KEPT {
             if self.poll_timeout().is_none_or(|due| due > now) {

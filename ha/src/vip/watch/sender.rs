@@ -1,4 +1,5 @@
-//! One sender of a virtual router: what it claims, for how long that counts, and whether a packet is really its own.
+//! One sender of a virtual router: what it claims, for how long that counts, and whether a packet is really its
+//! own.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,8 +11,8 @@ use cygnet_netlink::wire::{Mac, Message};
 use super::Reason;
 use crate::time::Time;
 
-/// How many different CARP counters of a sender are remembered, 8 bytes each. ucarp counts one up a second, so this is
-/// about a minute; an older packet is still refused when it comes from another MAC.
+/// How many different CARP counters of a sender are remembered, 8 bytes each. ucarp counts one up a second, so
+/// this is about a minute; an older packet is still refused when it comes from another MAC.
 pub const COUNTERS_KEPT: usize = 64;
 /// The priority of a backup that has not been heard yet: the default of RFC 9568 section 5.2.4.
 const BACKUP_PRIORITY: u8 = 100;
@@ -87,8 +88,8 @@ impl Claim {
         }
     }
 
-    /// After this long without a word the sender no longer holds the address: the time after which the best backup takes
-    /// over (RFC 9568 section 6.1 Active_Down_Interval; CARP: 3 x advbase + advskew/256 s).
+    /// After this long without a word the sender no longer holds the address: the time after which the best
+    /// backup takes over (RFC 9568 section 6.1 Active_Down_Interval; CARP: 3 x advbase + advskew/256 s).
     pub(super) fn down_after(&self, backup: Option<&Self>) -> Duration {
         let backup = backup.map(|claim| claim.priority);
         self.base * 3
@@ -101,14 +102,14 @@ impl Claim {
             }
     }
 
-    /// After this long a holder is taken for dead when another speaks up: two advertisements are missing. A backup waits
-    /// for three, so this leaves half an interval for jitter, and a bit more.
+    /// After this long a holder is taken for dead when another speaks up: two advertisements are missing. A
+    /// backup waits for three, so this leaves half an interval for jitter, and a bit more.
     pub(super) fn overdue_after(&self) -> Duration {
         self.base * 5 / 2
     }
 
-    /// After this long a second holder is taken to be gone. `usual` is an interval that is known to be in use: what the
-    /// second holder says of its own is not believed beyond it.
+    /// After this long a second holder is taken to be gone. `usual` is an interval that is known to be in use:
+    /// what the second holder says of its own is not believed beyond it.
     pub(super) fn rival_after(&self, usual: Duration) -> Duration {
         self.interval.min(usual) * 5 / 2
     }

@@ -1,5 +1,5 @@
-//! Recorded exchanges of real daemons, replayed: see `netlink/fixtures/captures/README.md`. The table says what must come
-//! out of each.
+//! Recorded exchanges of real daemons, replayed: see `netlink/fixtures/captures/README.md`. The table says what
+//! must come out of each.
 
 mod table;
 

@@ -103,13 +103,13 @@ pub(super) const CAPTURES: &[Capture] = &[
         &[vrrp(Vrrp3, 51, &["192.0.2.11"], 500)],
         &[&["1 B", "12 A preempts", "20 - resigned", "21 B"]],
     ),
-    // Two holders from 18. The last word of B is packet 33, the cut is healed before 39: that B is gone is known for sure
-    // only when two of its advertisements are missing, between 41 and 42.
+    // Two holders from 18. The last word of B is packet 33, the cut is healed before 39: that B is gone is known
+    // for sure only when two of its advertisements are missing, between 41 and 42.
     clean("vrrp2-split-third-party", V2, &[&["1 A", "18 +B", "<42 -B"]]),
     // From B's side of the cut this is a crash of A, and a preemption at 26; a split brain cannot be seen here.
     clean("vrrp2-split-cut-heal", V2, &[&["1 A", "<10 - timed-out", "10 B", "26 A preempts"]]),
-    // Equal priorities: neither is better while both speak, so A stays and B is the second holder. A's last word is packet 30
-    // (B wins the tie by its address); B is alone when two advertisements of A are missing, at 38.
+    // Equal priorities: neither is better while both speak, so A stays and B is the second holder. A's last word
+    // is packet 30 (B wins the tie by its address); B is alone when two advertisements of A are missing, at 38.
     clean("vrrp2-split-equal-priority", V2, &[&["1 A", "18 +B", "38 B timed-out"]]),
     // All frames come from the same virtual MAC: the source address is the node.
     clean("vrrp2-vmac", V2, &[&["1 A", "9 - resigned", "10 B"]]),
@@ -121,11 +121,11 @@ pub(super) const CAPTURES: &[Capture] = &[
     Capture {
         file: "vrrp2-malformed",
         routers: V2,
-        // 45, 73 (unicast) and 78 (IP options) are well-formed claims of a stranger with a lower priority: second holder C.
-        // 53 has our own source address. keepalived on A believed it and stopped speaking; we know better, since own packets are
-        // never captured: it is reported and changes nothing. So A stays in the view, with the age of its last word,
-        // until B speaks at 56; by then A is overdue. 54 and 55 (a forged resignation) come from A's address with
-        // another MAC and another content.
+        // 45, 73 (unicast) and 78 (IP options) are well-formed claims of a stranger with a lower priority: second
+        // holder C. 53 has our own source address. keepalived on A believed it and stopped speaking; we know
+        // better, since own packets are never captured: it is reported and changes nothing. So A stays in the
+        // view, with the age of its last word, until B speaks at 56; by then A is overdue. 54 and 55 (a forged
+        // resignation) come from A's address with another MAC and another content.
         course: &[&[
             "1 A",
             "45 +C",
@@ -186,10 +186,10 @@ pub(super) const CAPTURES: &[Capture] = &[
     Capture {
         file: "vrrp3-malformed",
         routers: &[vrrp(Vrrp3, 51, VIP, 1000)],
-        // 17 (checksum without pseudo header), 23 (reserved bits), 31 (interval 0) and 39 (interval 40.95 s) are valid claims of
-        // a lower stranger. What it says of its interval extends nobody's time: C is gone 2.5 s after 39, before 54.
-        // 70 (our own source) and 72 (forged resignation, another MAC) change nothing; A is overdue when B speaks at 73.
-        // 85 to 87 are a hijack with priority 200; it ends by time-out.
+        // 17 (checksum without pseudo header), 23 (reserved bits), 31 (interval 0) and 39 (interval 40.95 s) are
+        // valid claims of a lower stranger. What it says of its interval extends nobody's time: C is gone 2.5 s
+        // after 39, before 54. 70 (our own source) and 72 (forged resignation, another MAC) change nothing; A is
+        // overdue when B speaks at 73. 85 to 87 are a hijack with priority 200; it ends by time-out.
         course: &[&[
             "1 A",
             "17 +C",
@@ -231,7 +231,8 @@ pub(super) const CAPTURES: &[Capture] = &[
     Capture {
         file: "vrrp2-junk-silences-master",
         routers: V2,
-        // The junk silences A, as the daemon restarts its timer for it. A watcher moves no timer for junk: A times out.
+        // The junk silences A, as the daemon restarts its timer for it. A watcher moves no timer for junk: A
+        // times out.
         course: &[&[
             "1 A",
             "<23 - timed-out",
@@ -300,9 +301,9 @@ pub(super) const CAPTURES: &[Capture] = &[
     Capture {
         file: "carp-malformed",
         routers: SECRET,
-        // B preempts for a moment whenever a worse claim is injected (17, 22, 44, 52, ...). 39, 40 and 58 are signed claims of a
-        // third station: second holder C. 68 is a forged bow-out that cannot be told from a true one; A contradicts it
-        // at 69. 79 is signed and better: C holds until it times out.
+        // B preempts for a moment whenever a worse claim is injected (17, 22, 44, 52, ...). 39, 40 and 58 are
+        // signed claims of a third station: second holder C. 68 is a forged bow-out that cannot be told from a
+        // true one; A contradicts it at 69. 79 is signed and better: C holds until it times out.
         course: &[&[
             "2 A",
             "17 +B",
@@ -325,8 +326,8 @@ pub(super) const CAPTURES: &[Capture] = &[
             "8 checksum",
             "9 ttl",
             "11 version",
-            // As VRRPv3 its checksum is right without the pseudo header, which we accept; but one of its seven "addresses" is
-            // a multicast address.
+            // As VRRPv3 its checksum is right without the pseudo header, which we accept; but one of its seven
+            // "addresses" is a multicast address.
             "12 address",
             "14 type",
             "18 truncated",
@@ -360,7 +361,8 @@ pub(super) const CAPTURES: &[Capture] = &[
     Capture {
         file: "mixed-vrrp-carp-same-id",
         routers: &[vrrp(Vrrp2, 51, VIP, 1000), carp(51, VIP2, "secret")],
-        // The CARP packets silence keepalived: A from 0.4 s to 4.0 s, B after 28. Both time out, though they are alive.
+        // The CARP packets silence keepalived: A from 0.4 s to 4.0 s, B after 28. Both time out, though they are
+        // alive.
         course: &[
             &[
                 "3 A",
