@@ -20,7 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::process::{self, Process};
 use crate::wait;
 
-/// A line longer than this ends the session: nothing in the lab needs more.
+/// A line longer than this ends the session when it is complete: nothing in the lab needs more.
 const MAX_LINE: usize = 4096;
 /// How long the start of a server may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(10);

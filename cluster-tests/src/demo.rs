@@ -242,7 +242,7 @@ fn role(node: &str) -> String {
 /// With the missing tool's name.
 pub fn check_tools() -> Result<()> {
     for (tool, package) in
-        [("ip", "iproute2"), ("ss", "iproute2"), ("nsenter", "util-linux"), ("sysctl", "procps")]
+        [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("mount", "mount")]
     {
         if crate::command::run("sh", &["-c", &format!("command -v {tool}")]).is_err() {
             bail!("{tool} is missing: install the package {package}");

@@ -90,7 +90,7 @@ fn print_help() {
     }
     let servers: Vec<String> = SERVERS.iter().map(|(name, address)| format!("{name} {address}")).collect();
     println!("  servers: {}", servers.join(", "));
-    println!("Try:\n  cygnet-lab shell lb1 cygnet --api {}/lb1.sock status", enter::FILES);
+    println!("Try:\n  cygnet-lab shell lb1 cygnet status");
     println!("  cygnet-lab shell {CLIENT}\n  cygnet-lab down");
 }
 
@@ -130,6 +130,7 @@ pub fn shell(node: &str, words: &[String]) -> Result<ExitStatus> {
         enter_all.args(words);
     }
     enter_all.env("PATH", path_with_cygnet()?).env("PS1", format!("{node}# "));
+    enter_all.env("CYGNET_API", cygnet::api(node));
     enter_all.status().context("cannot run nsenter (package util-linux)")
 }
 

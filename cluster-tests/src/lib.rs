@@ -5,6 +5,10 @@
 //! [`pair::Pair`] the topology that all scenarios share, [`faults`] breaks it, [`probe`] measures what a client sees,
 //! and [`backend`] what a server sees. When the body ends, the kernel takes everything away: no name collides, no
 //! process and no address is left.
+//!
+//! Environment: `CYGNET_BIN` names the program under test (default: the one in the target folder), `CYGNET_RUNS` how
+//! often a measured scenario repeats (default 2), `CYGNET_FIGURES` the file that the figures are appended to (default
+//! `figures.txt` in the target folder), `CYGNET_LAB_ROOTLESS` makes root go through a user namespace, too.
 
 pub mod backend;
 pub mod clients;

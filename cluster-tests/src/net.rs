@@ -116,14 +116,18 @@ impl Lab {
         self.links.keys().map(String::as_str)
     }
 
-    /// Sets kernel parameters (`name=value`) in a node.
+    /// Sets kernel parameters (`net.name=value`) in a node.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn sysctl(&self, node: &str, settings: &[&str]) -> Result<()> {
-        let mut args = vec![format!("--net=/run/netns/{node}"), "--".into(), "sysctl".into(), "-qw".into()];
-        args.extend(settings.iter().map(|setting| (*setting).to_owned()));
-        command::run("nsenter", &args).map(drop)
+        // By hand: `sysctl` is not in a minimal image.
+        let mut script = String::from("set -e\n");
+        for setting in settings {
+            let (name, value) = setting.split_once('=').context("write name=value")?;
+            script.push_str(&format!("echo {value} > /proc/sys/{}\n", name.replace('.', "/")));
+        }
+        command::run("nsenter", &[&format!("--net=/run/netns/{node}"), "--", "sh", "-c", &script]).map(drop)
     }
 
     /// Runs `ip` in a node.

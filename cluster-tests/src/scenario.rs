@@ -55,6 +55,7 @@ impl CygnetPair {
         let all = Self { pair, nodes, settings: settings.to_vec() };
         if cluster.mode == "hold" {
             all.holder_is(&all.settings[0].name)?;
+            all.redundant()?;
         }
         Ok(all)
     }
@@ -101,6 +102,20 @@ impl CygnetPair {
         outcome.with_context(|| format!("holders: {:?}", self.pair.lab.holders(VIP)))?;
         let holder = self.pair.lab.one_holder(VIP, STEADY, LIMIT)?;
         ensure!(holder == node, "{holder} holds the address, not {node}");
+        Ok(())
+    }
+
+    /// Waits until each balancer holds the address or stands by and hears the holder: one of them may fail now.
+    ///
+    /// # Errors
+    /// If one does not come so far.
+    pub fn redundant(&self) -> Result<()> {
+        for node in self.nodes.iter().filter(|node| node.name != WITNESS) {
+            let what = format!("{} to take part", node.name);
+            node.wait_vip(LIMIT, &what, |vip| {
+                vip.holder.is_some() && (vip.role == "active" || vip.role == "standby")
+            })?;
+        }
         Ok(())
     }
 

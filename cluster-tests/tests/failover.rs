@@ -59,9 +59,10 @@ fn a_killed_holder_is_replaced_and_loses_its_address() -> Result<()> {
         let (mut gaps, mut returns) =
             (Gaps::new("holder killed with -9"), Gaps::new("killed holder comes back"));
         for _ in 0..runs() {
+            all.redundant()?;
             let report = all.measure(&mut [&mut |all| all.node_mut("lb1")?.kill()])?;
             gaps.add(&report);
-            ensure!(report.longest_gap_ms > 20.0, "no gap at all: was the holder killed?");
+            ensure!(!report.fates().contains("up"), "sessions outlived the holder: {}", report.fates());
             all.holder_is("lb2")?;
             returns.add(&all.measure(&mut [&mut |all| {
                 all.restart("lb1")?;
@@ -79,6 +80,7 @@ fn a_holder_without_link_is_replaced() -> Result<()> {
         let mut all = CygnetPair::start(&ClusterSettings::default())?;
         let (mut gaps, mut returns) = (Gaps::new("holder's link down"), Gaps::new("link comes back"));
         for _ in 0..runs() {
+            all.redundant()?;
             gaps.add(&all.measure(&mut [&mut |all| all.pair.lab.link_down("lb1", FRONT)])?);
             all.holder_is("lb2")?;
             returns.add(&all.measure(&mut [&mut |all| {
@@ -97,6 +99,7 @@ fn a_holder_that_is_cut_off_in_silence_is_replaced_and_the_heal_leaves_one() -> 
         let mut all = CygnetPair::start(&ClusterSettings::default())?;
         let mut gaps = Gaps::new("holder's port cut, then healed");
         for _ in 0..runs() {
+            all.redundant()?;
             let report = all.measure(&mut [&mut |all| all.pair.lab.cut_port("lb1", FRONT), &mut |all| {
                 taken_by_lb2(all)?;
                 all.pair.lab.heal_port("lb1", FRONT)
@@ -114,6 +117,7 @@ fn a_frozen_holder_is_replaced_and_yields_or_takes_back_when_it_goes_on() -> Res
         let mut all = CygnetPair::start(&ClusterSettings::default())?;
         let mut gaps = Gaps::new("holder frozen, then continued");
         for _ in 0..runs() {
+            all.redundant()?;
             let report = all.measure(&mut [&mut |all| all.signal("lb1", Signal::Stop), &mut |all| {
                 taken_by_lb2(all)?;
                 all.signal("lb1", Signal::Continue)
@@ -131,6 +135,7 @@ fn a_holder_that_is_stopped_in_order_resigns() -> Result<()> {
         let mut all = CygnetPair::start(&ClusterSettings::default())?;
         let mut gaps = Gaps::new("holder stopped with SIGTERM");
         for _ in 0..runs() {
+            all.redundant()?;
             gaps.add(&all.measure(&mut [&mut |all| all.node_mut("lb1")?.stop()])?);
             all.holder_is("lb2")?;
             all.restart("lb1")?;

@@ -192,10 +192,20 @@ fn the_lab_needs_no_root() -> Result<()> {
 fn a_node_has_the_settings_of_a_common_host() -> Result<()> {
     enter::lab(|| {
         let _pair = Pair::build()?;
-        let get = |name: &str| command::run("nsenter", &["--net=/run/netns/lb1", "--", "sysctl", "-n", name]);
-        ensure!(get("net.ipv4.ip_forward")?.trim() == "0");
-        ensure!(get("net.ipv4.conf.eth0.rp_filter")?.trim() == "1");
-        ensure!(get("net.ipv4.conf.eth0.arp_ignore")?.trim() == "0");
+        let get = |name: &str| {
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            command::run("nsenter", &["--net=/run/netns/lb1", "--", "cat", &path])
+        };
+        for (name, value) in [
+            ("ip_forward", "0"),
+            ("conf/all/rp_filter", "1"),
+            ("conf/eth0/rp_filter", "1"),
+            ("conf/eth0/arp_ignore", "0"),
+            ("conf/eth0/arp_announce", "0"),
+            ("ip_nonlocal_bind", "0"),
+        ] {
+            ensure!(get(name)?.trim() == value, "{name} is {}", get(name)?);
+        }
         Ok(())
     })
 }

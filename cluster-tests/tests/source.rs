@@ -11,7 +11,7 @@ use cygnet_lab::enter;
 use cygnet_lab::figures::figure;
 use cygnet_lab::net::Link;
 use cygnet_lab::pair::{CLIENT, Pair, SERVICE, VIP, back_address, front_address};
-use cygnet_lab::peers::cygnet::{ClusterSettings, Cygnet, LIMIT, NodeSettings};
+use cygnet_lab::peers::cygnet::{ClusterSettings, Cygnet, LIMIT, NodeSettings, config_file};
 use cygnet_lab::peers::keepalived::{Keepalived, Settings};
 use cygnet_lab::probe::{self, Held, Probe, ask};
 use cygnet_lab::scenario::CygnetPair;
@@ -103,11 +103,15 @@ fn a_source_that_is_the_virtual_address_is_refused() -> Result<()> {
             ensure!(said.contains("source") && said.contains("virtual"), "{}: {said}", node.name);
             ensure!(node.status()?.config.running == 0, "{} runs it", node.name);
         }
-        let file = "/run/lab/cluster.toml";
-        let output = nodes[1].command(&["config", "check", file])?;
+        // Before anything runs, with the two files alone.
+        let files = [config_file("lb2"), config_file("cluster")];
+        let output = nodes[1].command(&["config", "check", &files[0], &files[1]])?;
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(!output.status.success() && said.contains("source"), "{}: {said}", output.status);
+        ensure!(!output.status.success(), "checked as good: {said}");
+        ensure!(said.contains("lb2.toml:") && said.contains("source") && said.contains("virtual"), "{said}");
+        let output = nodes[0].command(&["config", "check", &config_file("lb1"), &files[1]])?;
+        ensure!(output.status.success(), "lb1's file: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     })
 }

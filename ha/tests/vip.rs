@@ -155,6 +155,29 @@ fn a_killed_node_leaves_no_address_and_a_frozen_one_neither() {
 }
 
 #[test]
+fn an_address_left_behind_by_node_and_guard_is_removed_by_the_next_start() {
+    in_lab("an_address_left_behind_by_node_and_guard_is_removed_by_the_next_start", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.start("a", "hold 150 200 preempt");
+        lab.wait_for_holder("a");
+        // Frozen first, so that it starts no other guard; killed before its lease of 800 ms runs out.
+        lab.signal("a", "STOP");
+        lab.kill_children("a");
+        lab.signal("a", "KILL");
+        lab.start("b", "hold 100 50 preempt");
+        wait("b holds it", || lab.view("b").address_present);
+        assert!(lab.has("a"), "nobody was left to remove it");
+        lab.start("a", "hold 50 50 preempt");
+        lab.wait_for_holder("b");
+        assert!(lab.says("a", "an earlier process of Cygnet left it there"), "{:?}", lab.events("a"));
+        // Without our mark it is somebody else's, and stays.
+        lab.ip("-n a addr add 192.0.2.100/32 dev eth0");
+        wait("a is surprised", || lab.says("a", "it is left alone"));
+        assert!(lab.has("a"));
+    });
+}
+
+#[test]
 fn a_node_that_only_watches_names_the_holder_and_never_touches_the_address() {
     in_lab("a_node_that_only_watches_names_the_holder_and_never_touches_the_address", || {
         let mut lab = Lab::new(&["a", "w"]);

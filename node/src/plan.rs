@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::balance::{ClientTable, NameId, Schedule};
 use crate::config::model::{Algorithm, ClusterConfig, Server, Service};
 
-pub use state::{Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
+pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
 
 /// A service remembers clients to this part of its `sticky` time: a client that comes again and again is written down
 /// (and told to the other nodes) once in `sticky / 16`, not once a connection.

@@ -103,8 +103,16 @@ fn state_dir(node: &str) -> PathBuf {
     Path::new(enter::FILES).join(format!("state-{node}"))
 }
 
-fn api(node: &str) -> PathBuf {
+/// The socket of a node's API.
+#[must_use]
+pub fn api(node: &str) -> PathBuf {
     Path::new(enter::FILES).join(format!("{node}.sock"))
+}
+
+/// Where a node's file is, or with `cluster` the one that was applied last.
+#[must_use]
+pub fn config_file(name: &str) -> String {
+    Path::new(enter::FILES).join(format!("{name}.toml")).display().to_string()
 }
 
 /// The cluster's file.

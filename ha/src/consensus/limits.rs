@@ -97,7 +97,7 @@ pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NO_QUORUM_WAIT: Duration = Duration::from_secs(2);
 
 /// A proposal whose result was not seen is sent again after this. The log applies it once.
-pub const RESEND_AFTER: Duration = Duration::from_secs(1);
+pub const RESEND_AFTER: Duration = Duration::from_secs(2);
 
 /// Client facts become an entry at most this often.
 pub const SOFT_EVERY: Duration = Duration::from_millis(5);

@@ -123,7 +123,8 @@ fn server_stats(server: &ServerPlan, now: Time) -> ServerStats {
         blacklisted_ms: match state.standing(now) {
             Standing::Good => None,
             Standing::OnTrial => Some(0),
-            Standing::Blacklisted(until) => Some(millis(until, now)),
+            // Rounded up: 0 means that the time is over.
+            Standing::Blacklisted(until) => Some(millis(until, now) + 1),
         },
     }
 }

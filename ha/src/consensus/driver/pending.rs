@@ -85,10 +85,13 @@ impl Driver {
                 failed.push((*sequence, error));
                 continue;
             }
-            let waiting = pending.sent.is_some_and(|sent| now.saturating_duration_since(sent) < RESEND_AFTER);
+            // What is in our own log stays there while we lead; a frame to another leader may be lost.
+            let ours = leader == Some(self.shared.settings.id);
+            let late = |sent| now.saturating_duration_since(sent) >= RESEND_AFTER;
+            let waiting = pending.sent.is_some_and(|sent| ours || !late(sent));
             // Without a quorum in sight it is better refused than left in doubt.
             let Some(leader) = leader.filter(|_| !waiting && reachable >= needed) else { continue };
-            let taken = if leader == self.shared.settings.id {
+            let taken = if ours {
                 core.propose(pending.command.clone(), false).is_ok()
             } else {
                 self.shared.send(leader, Frame::Propose(pending.command.clone()))

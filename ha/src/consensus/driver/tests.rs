@@ -13,6 +13,7 @@ use crate::consensus::frame::{Frame, HEADER, Hello, PROTOCOL, decode, decode_hea
 use crate::consensus::store::redb::FILE_NAME;
 use crate::consensus::{Applied, Handle, Member, ProposeError, Settings, StartError, Status};
 use crate::events::EventLog;
+use crate::state::command::CONFIG_TEXT_MAX;
 use crate::state::{Admin, ClientFact, PutConfig, Refusal, State};
 
 /// Whatever is awaited must come within this.
@@ -412,6 +413,65 @@ async fn a_damaged_database_is_an_error_with_file_and_remedy_and_a_fresh_one_cat
     cluster.start(2);
     wait("it has caught up", || cluster.seen(2).config() == "one").await;
     cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_for_long_gets_the_largest_configurations_in_a_snapshot() {
+    let mut cluster = Cluster::new(3, None);
+    let leader = cluster.settled().await;
+    let away = leader % 3 + 1;
+    let follower = away % 3 + 1;
+    cluster.stop(away).await;
+    // More than SNAPSHOT_BYTES and TAIL_BYTES of log; forwarded, so that every kind of frame carries its most.
+    let versions = 14;
+    for version in 1..=versions {
+        let text = char::from(b'a' + version).to_string().repeat(CONFIG_TEXT_MAX);
+        let committed = cluster.handle(follower).put_config(config(&text)).await.unwrap();
+        assert_eq!(committed.version, u64::from(version));
+    }
+    cluster.start(away);
+    let last = cluster.seen(follower).config();
+    wait("the snapshot", || cluster.seen(away).config() == last).await;
+    let restored = cluster.seen(away).0.lock().unwrap().restored;
+    assert_eq!(restored, 2, "once at the start, once by the leader's snapshot");
+    let history = |id| cluster.handle(id).configuration();
+    assert_eq!(history(away), history(leader));
+    let too_long =
+        cluster.handle(leader).put_config(config(&"x".repeat(CONFIG_TEXT_MAX + 1))).await.unwrap_err();
+    assert!(matches!(too_long, ProposeError::Invalid(_)), "{too_long}");
+    cluster.stop_all().await;
+}
+
+/// The rest of the program has a bug.
+struct Broken;
+
+impl Applied for Broken {
+    fn config(&mut self, _state: &State) {
+        panic!("a bug in the plan");
+    }
+    fn servers(&mut self, _state: &State) {}
+    fn clients(&mut self, _facts: &[ClientFact]) {}
+    fn restored(&mut self, _state: &State) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_on_the_raft_thread_costs_this_node_its_voice_and_is_shown() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let members = [Member { id: 1, name: "lb1".into(), address, witness: false }];
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings("demo", 1, &members, dir.path());
+    let handle = Handle::start(settings.clone(), Box::new(Broken), Arc::new(|_: &str| Ok(()))).unwrap();
+    wait("a leader", || handle.status().quorum).await;
+    let error = handle.put_config(config("one")).await.unwrap_err();
+    assert!(matches!(&error, ProposeError::Stopped(why) if why.contains("a bug in the plan")), "{error}");
+    let error = handle.put_config(config("two")).await.unwrap_err();
+    assert!(matches!(error, ProposeError::Stopped(_)), "and it goes on to say so");
+    let status = handle.status();
+    assert!(status.stopped.is_some() && !status.quorum);
+    assert!(settings.events.after(0).iter().any(|event| event.why.contains("a bug in the plan")));
+    handle.stop().await;
 }
 
 #[tokio::test]

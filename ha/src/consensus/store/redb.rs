@@ -1,10 +1,10 @@
-//! The store on disk: one `redb` file with two tables. Pure Rust, one transaction per batch, checksummed.
+//! The store on disk: one `redb` file with three tables. Pure Rust, one transaction per batch, checksummed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use raft::eraftpb::Entry;
+use raft::eraftpb::{Entry, Snapshot};
 use redb::{
     Builder, Database, DatabaseError, ReadableTable, StorageError, TableDefinition, WriteTransaction,
 };
@@ -20,7 +20,14 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Raised when the tables change their meaning.
 const FORMAT: &[u8] = b"1";
 
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// Entries and snapshots are cut into pieces that fill a page of 16 KiB: the page in which a value lies is written
+/// anew when its neighbour changes, and a small entry next to a large one would cost as much as the large one.
+const PIECE: usize = 16 * 1024 - 256;
+
+/// By index and piece.
+const LOG: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("log");
+/// The data of the snapshot, by piece.
+const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 const KEY_FORMAT: &str = "format";
@@ -97,6 +104,7 @@ impl RedbStore {
             return Err(StoreError::Foreign { file: self.file.clone(), found });
         }
         transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+        transaction.open_table(SNAPSHOT).map_err(|error| self.failed(error))?;
         transaction.commit().map_err(|error| self.failed(error))
     }
 
@@ -115,22 +123,51 @@ impl RedbStore {
         let Some(snapshot) = value(KEY_SNAPSHOT)? else { return Ok(None) };
         let part = |key: &str| value(key)?.ok_or_else(|| self.damaged(&format!("{key} is missing")));
         let truncated = part(KEY_TRUNCATED)?;
-        let mut stored = Stored {
-            snapshot: self.decode(KEY_SNAPSHOT, &snapshot)?,
+        let snapshot = Snapshot {
+            metadata: Some(self.decode(KEY_SNAPSHOT, &snapshot)?),
+            data: self.read_snapshot(&transaction)?,
+        };
+        let stored = Stored {
+            snapshot,
             hard_state: self.decode(KEY_HARD_STATE, &part(KEY_HARD_STATE)?)?,
             conf_state: self.decode(KEY_CONF_STATE, &part(KEY_CONF_STATE)?)?,
             truncated: Position {
                 index: number(truncated.get(..8).unwrap_or_default()),
                 term: number(truncated.get(8..).unwrap_or_default()),
             },
-            entries: Vec::new(),
+            entries: self.read_log(&transaction)?,
         };
-        let log = transaction.open_table(LOG).map_err(|error| self.failed(error))?;
-        for item in log.iter().map_err(|error| self.failed(error))? {
-            let (_, bytes) = item.map_err(|error| self.failed(error))?;
-            stored.entries.push(self.decode("an entry of the log", bytes.value())?);
-        }
         Ok(Some(stored))
+    }
+
+    fn read_snapshot(&self, transaction: &WriteTransaction) -> Result<Vec<u8>, StoreError> {
+        let table = transaction.open_table(SNAPSHOT).map_err(|error| self.failed(error))?;
+        let mut data = Vec::new();
+        for item in table.iter().map_err(|error| self.failed(error))? {
+            let (_, piece) = item.map_err(|error| self.failed(error))?;
+            data.extend_from_slice(piece.value());
+        }
+        Ok(data)
+    }
+
+    fn read_log(&self, transaction: &WriteTransaction) -> Result<Vec<Entry>, StoreError> {
+        let log = transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+        let mut entries = Vec::new();
+        let mut bytes = Vec::new();
+        let mut index = None;
+        for item in log.iter().map_err(|error| self.failed(error))? {
+            let (key, piece) = item.map_err(|error| self.failed(error))?;
+            if index.is_some_and(|index| index != key.value().0) {
+                entries.push(self.decode("an entry of the log", &bytes)?);
+                bytes.clear();
+            }
+            index = Some(key.value().0);
+            bytes.extend_from_slice(piece.value());
+        }
+        if index.is_some() {
+            entries.push(self.decode("an entry of the log", &bytes)?);
+        }
+        Ok(entries)
     }
 
     fn decode<T: Message + Default>(&self, what: &str, bytes: &[u8]) -> Result<T, StoreError> {
@@ -156,14 +193,25 @@ impl RedbStore {
             log.retain(|_, _| false).map_err(|error| self.failed(error))?;
         }
         if let Some(position) = batch.truncate {
-            log.retain_in(..=position.index, |_, _| false).map_err(|error| self.failed(error))?;
+            log.retain_in(..=(position.index, u32::MAX), |_, _| false).map_err(|error| self.failed(error))?;
         }
         if let Some(first) = batch.entries.first() {
-            log.retain_in(first.index.., |_, _| false).map_err(|error| self.failed(error))?;
+            log.retain_in((first.index, 0).., |_, _| false).map_err(|error| self.failed(error))?;
         }
         for entry in batch.entries {
             let bytes = Entry::encode_to_vec(entry);
-            log.insert(entry.index, bytes.as_slice()).map_err(|error| self.failed(error))?;
+            for (part, piece) in (0u32..).zip(bytes.chunks(PIECE)) {
+                log.insert((entry.index, part), piece).map_err(|error| self.failed(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_snapshot(&self, transaction: &WriteTransaction, data: &[u8]) -> Result<(), StoreError> {
+        let mut table = transaction.open_table(SNAPSHOT).map_err(|error| self.failed(error))?;
+        table.retain(|_, _| false).map_err(|error| self.failed(error))?;
+        for (part, piece) in (0u32..).zip(data.chunks(PIECE)) {
+            table.insert(part, piece).map_err(|error| self.failed(error))?;
         }
         Ok(())
     }
@@ -175,7 +223,7 @@ impl RedbStore {
             Ok(())
         };
         if let Some(snapshot) = batch.snapshot {
-            put(KEY_SNAPSHOT, snapshot.encode_to_vec())?;
+            put(KEY_SNAPSHOT, snapshot.get_metadata().encode_to_vec())?;
         }
         if let Some(hard_state) = batch.hard_state {
             put(KEY_HARD_STATE, hard_state.encode_to_vec())?;
@@ -204,6 +252,9 @@ impl LogStore for RedbStore {
         let transaction = self.begin()?;
         self.write_log(&transaction, batch)?;
         self.write_meta(&transaction, batch)?;
+        if let Some(snapshot) = batch.snapshot {
+            self.write_snapshot(&transaction, &snapshot.data)?;
+        }
         transaction.commit().map_err(|error| self.failed(error))
     }
 }

@@ -88,6 +88,13 @@ fn log_and_states_are_the_same_on_disk_and_in_memory_and_survive_a_restart() {
         truncate: Some(Position { index: 4, term: 1 }),
         ..Batch::default()
     });
+    // Much larger than a page, and then small again.
+    let large = |index| Entry { index, term: 2, data: vec![index as u8; 50_000], ..Entry::default() };
+    three.write(&Batch { entries: &[large(8), large(9)], ..Batch::default() });
+    three.write(&Batch { entries: &entries(9..=9, 2), ..Batch::default() });
+    let mut big = snapshot(7, 2);
+    big.data = vec![9; 100_000];
+    three.write(&Batch { snapshot: Some(&big), ..Batch::default() });
     // The leader's snapshot replaces everything.
     three.write(&Batch {
         snapshot: Some(&snapshot(100, 3)),

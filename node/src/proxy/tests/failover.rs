@@ -9,7 +9,7 @@ use super::*;
 async fn a_server_that_refuses_is_passed_over_and_left_alone_for_its_time() {
     let dead = nobody();
     let mut stand = Stand::new(&[dead, named("good").await]);
-    stand.service().blacklist = Duration::from_millis(700);
+    stand.service().blacklist = Duration::from_millis(1_500);
     stand.apply();
     for _ in 0..10 {
         assert_eq!(stand.ask().await.unwrap(), "good");
@@ -56,9 +56,8 @@ async fn a_server_that_does_not_answer_is_passed_over_after_the_connect_timeout(
     let start = Instant::now();
     assert_eq!(stand.ask().await.unwrap(), "good");
     assert!(start.elapsed() >= Duration::from_millis(200));
-    let quick = Instant::now();
     assert_eq!(stand.ask().await.unwrap(), "good");
-    assert!(quick.elapsed() < Duration::from_millis(150), "the others do not wait for it again");
+    assert_eq!(stand.server_stats(0).failed, 1, "the others do not wait for it again");
     assert_eq!(stand.events_with("no answer within 200ms"), 1);
 }
 

@@ -46,7 +46,7 @@ async fn a_stop_lets_connections_end_and_cuts_the_rest_at_its_deadline() {
     let report = stopping.await.unwrap();
     assert_eq!(report.cut, 1);
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(10), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,16 +57,16 @@ async fn a_stop_without_connections_takes_no_time() {
     let Stand { workers, .. } = stand;
     let report = tokio::task::spawn_blocking(move || workers.stop(Duration::from_secs(20))).await.unwrap();
     assert_eq!(report.cut, 0);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_shows_that_it_turns() {
     let stand = Stand::running(&[]);
+    assert_eq!(stand.workers.stats().workers.len(), 2);
+    // Longer than what is asked below: a worker that turned only at its start would not pass.
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let workers = stand.workers.stats().workers;
-    assert_eq!(workers.len(), 2);
-    assert!(workers.iter().all(|worker| worker.turned_ms < 600), "{workers:?}");
+    until("all turn", || stand.workers.stats().workers.iter().all(|worker| worker.turned_ms < 500)).await;
 }
 
 /// Says to the test's other process that it is the one with few descriptors.

@@ -178,7 +178,8 @@ async fn a_silent_connection_is_closed_and_a_busy_one_is_not() {
     });
     assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0, "an end in good order: nothing is lost");
     let after = start.elapsed();
-    assert!(after >= Duration::from_millis(600) && after < Duration::from_millis(2_400), "{after:?}");
+    assert!(after >= Duration::from_millis(600), "{after:?}");
+    assert!(!ticking.is_finished(), "{after:?}");
     ticking.await.unwrap();
     assert_eq!((stand.stats().idle, stand.stats().aborted), (1, 0));
 }
@@ -197,6 +198,25 @@ async fn connections_start_from_the_source_of_the_plan() {
     stand.workers.apply(&Arc::new(plan)).unwrap();
     let _stream = stand.connect().await;
     assert_eq!(seen.recv().await.unwrap(), own);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn families_may_differ_between_client_and_server() {
+    let six = backend_at("[::1]:0".parse().unwrap(), |stream| tell(stream, "six")).await;
+    let mut stand = Stand::new(&[named("four").await, six]);
+    let listen: SocketAddr =
+        SocketAddr::new("::1".parse().unwrap(), 1_024 + (std::process::id() % 60_000) as u16);
+    stand.service().listen.push(listen);
+    let own = |_: &Service, server: &Server| {
+        Ok(if server.address.is_ipv4() { LOOPBACK } else { "::1".parse().unwrap() })
+    };
+    let plan = stand.registry.plan(&stand.config, &stand.clients, &|_, _| Admin::Ready, &own);
+    stand.workers.apply(&Arc::new(plan)).unwrap();
+    let mut answers = Vec::new();
+    for listen in [listen, listen, stand.listen, stand.listen] {
+        answers.push(ask(TcpStream::connect(listen).await.unwrap()).await.unwrap());
+    }
+    assert_eq!(answers, ["four", "six", "four", "six"]);
 }
 
 #[test]
