@@ -156,8 +156,14 @@ impl Demo {
 
     fn note(&mut self, what: &str, holder: &str, report: &Report) {
         let gap = format!("{:.0}", report.longest_gap_ms);
+        let late = report.late_in_gap_ms;
+        let late = if late < 5.0 {
+            String::new()
+        } else {
+            format!(" (this machine itself was late by {late:.0} ms in it)")
+        };
         self.say(&format!(
-            "-> longest gap {gap} ms, {} of {} requests failed, {:.0} answered per second, {holder} holds the address",
+            "-> longest gap {gap} ms{late}, {} of {} requests failed, {:.0} answered per second, {holder} holds the address",
             report.failures(),
             report.requests,
             report.per_second
