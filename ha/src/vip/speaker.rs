@@ -16,7 +16,7 @@
 //!  |              |  (6.4.2)                   |              |
 //!  |              |<---------------------------+              |
 //!  +--------------+  a better advert (6.4.3),  +--------------+
-//!                    or frozen for too long
+//!                or any, after it was frozen
 //! ```
 //!
 //! The speaker restarts timers for the adverts that it is given, and is given only those that passed every check (the
@@ -28,8 +28,9 @@
 //! - A router that gives way to a better one repeats its own claim once, *after* it has dropped the address. The better one
 //!   answers such a claim by announcing (we do, keepalived does). Without it, a split brain that heals with an advert
 //!   of the better router is announced by nobody, and hosts keep the wrong MAC for half a minute.
-//! - A router that finds its timer overdue by more than Active_Down_Interval was frozen: others have long acted. It
-//!   resigns if it was Active, and starts with a fresh Active_Down_Timer rather than act on an old one.
+//! - A router that finds its timer overdue by more than Active_Down_Interval was frozen: others may have acted. A Backup
+//!   starts with a fresh Active_Down_Timer rather than act on an old one. An Active router claims nothing for one interval: an
+//!   advert that it finds in its queue, or hears meanwhile, ends its term; if there is none it goes on, for nobody took over.
 //! - Answers are at least [`ANSWER_SPACING`] apart, however many claims come in.
 
 mod reason;
@@ -126,6 +127,8 @@ struct Active {
     answer_not_before: Time,
     /// A claim came within the pause; it is answered when the pause is over.
     answer_owed: bool,
+    /// We were frozen, by so much, and listen until `advert_due` whether somebody has taken over.
+    frozen: Option<Duration>,
 }
 
 /// One virtual router of this node.
@@ -293,21 +296,42 @@ impl Speaker {
     }
 
     /// Not in the RFC: a timer that is overdue by more than Active_Down_Interval says that we did not run. Whoever was
-    /// Backup has taken over by now, so the old state is worth nothing.
+    /// Backup may have taken over by now, so the old timers are worth nothing.
     fn notice_a_stall(&mut self, now: Time) -> Vec<Action> {
         let Some(due) = self.poll_timeout() else { return Vec::new() };
         let late = now.since(due);
         if late <= self.active_down_interval() {
             return Vec::new();
         }
-        let was_active = matches!(self.state, State::Active(_));
-        self.state = State::Backup(Backup::fresh(now));
-        let mut actions = vec![Action::BecomeStandby(Reason::Stalled { late })];
-        if was_active {
-            // Our kernel answered ARP for the address all the while: the new holder announces again when it hears this.
-            actions.push(Action::Send(self.advertisement(PRIORITY_RESIGNS)));
+        let next = now + self.interval();
+        match &mut self.state {
+            State::Initialize => Vec::new(),
+            State::Backup(backup) => {
+                *backup = Backup::fresh(now);
+                vec![Action::BecomeStandby(Reason::Stalled { late })]
+            }
+            State::Active(active) => {
+                (active.advert_due, active.answer_owed, active.frozen) = (next, false, Some(late));
+                Vec::new()
+            }
         }
-        actions
+    }
+
+    /// Somebody holds the address since we were frozen. Our kernel answered ARP for it all the while: the new holder
+    /// announces again when it hears that we resign.
+    fn give_way(
+        &mut self,
+        now: Time,
+        late: Duration,
+        source: Ipv4Addr,
+        advert: &Advertisement,
+    ) -> Vec<Action> {
+        self.state = State::Backup(Backup::fresh(now));
+        self.advert_in_backup(now, source, advert);
+        vec![
+            Action::BecomeStandby(Reason::Stalled { late }),
+            Action::Send(self.advertisement(PRIORITY_RESIGNS)),
+        ]
     }
 
     /// RFC 9568 section 6.4.2, "If an ADVERTISEMENT is received".
@@ -328,6 +352,11 @@ impl Speaker {
     /// RFC 9568 section 6.4.3, "If an ADVERTISEMENT is received".
     fn advert_in_active(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) -> Vec<Action> {
         let own = (self.settings.priority, self.settings.source);
+        if let State::Active(Active { frozen: Some(late), .. }) = self.state
+            && advert.priority != PRIORITY_RESIGNS
+        {
+            return self.give_way(now, late, source, advert);
+        }
         if advert.priority == PRIORITY_RESIGNS {
             return self.answer_claim(now, true);
         }
@@ -389,6 +418,7 @@ impl Speaker {
             advert_due: now + self.interval(),
             answer_not_before: now,
             answer_owed: false,
+            frozen: None,
         });
         // The holder adds and announces the address before the advert goes out; the RFC has the advert first, but a router
         // that cannot add the address must not have claimed it.
@@ -407,6 +437,11 @@ impl Speaker {
             active.advert_due = if steady > now { steady } else { now + self.interval() };
             if let State::Active(current) = &mut self.state {
                 current.advert_due = active.advert_due;
+                // Nobody took over while we were frozen; hosts may have lost us all the same.
+                if current.frozen.take().is_some() {
+                    actions.push(Action::Announce);
+                    actions.push(Action::Send(self.advertisement(self.settings.priority)));
+                }
             }
             if actions.is_empty() {
                 actions.push(Action::Send(self.advertisement(self.settings.priority)));

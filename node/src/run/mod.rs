@@ -40,7 +40,7 @@ use replica::Replica;
 /// Threads for everything that is not traffic: API, log transport, kernel watch. They wait most of the time.
 const CONTROL_THREADS: usize = 2;
 /// How long running connections may go on after a stop was asked for. systemd waits 90 s before it kills.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the other nodes are told how this one is.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 

@@ -276,9 +276,11 @@ fn in_watch_mode_the_role_is_what_the_kernel_shows_and_nothing_is_touched() {
 }
 
 #[test]
-fn a_frozen_holder_drops_the_address_before_anything_else() {
+fn a_holder_that_was_frozen_drops_the_address_when_it_finds_that_another_has_taken_over() {
     let (mut holder, start) = active();
-    let actions = holder.timeout(start + Duration::from_secs(60));
+    let woke = start + Duration::from_secs(60);
+    assert!(!brief(&holder.timeout(woke)).contains(&"remove".to_owned()), "nobody has claimed it yet");
+    let actions = holder.advert(woke, PEER, &advert(50));
     assert_eq!(brief(&actions), ["remove", "warning", "advert 0"]);
     assert_eq!(holder.role(), Role::Standby);
 }

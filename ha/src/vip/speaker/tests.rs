@@ -224,18 +224,37 @@ fn a_changed_priority_is_told_at_once_and_moves_the_skew_of_a_running_timer() {
 }
 
 #[test]
-fn a_frozen_active_router_resigns_and_starts_afresh() {
+fn an_active_router_that_was_frozen_listens_for_one_interval_before_it_claims_anything() {
     let (mut speaker, start) = active(100);
     let due = start + Duration::from_secs(1);
     let mut in_time = speaker.clone();
-    assert_eq!(sent(&in_time.timeout(due + Duration::from_nanos(3_609_375_000))), [100]);
-    assert_eq!(in_time.role(), Role::Active);
+    assert_eq!(sent(&in_time.timeout(due + Duration::from_nanos(3_609_375_000))), [100], "late, not frozen");
 
+    let woke = due + Duration::from_nanos(3_609_375_001);
+    assert!(speaker.timeout(woke).is_empty());
+    assert_eq!(speaker.poll_timeout(), Some(woke + Duration::from_secs(1)));
+    let mut alone = speaker.clone();
+    let actions = alone.timeout(woke + Duration::from_secs(1));
+    assert_eq!(actions[0], Action::Announce, "nobody took over: it goes on, and says so to the hosts");
+    assert_eq!(sent(&actions), [100]);
+    assert_eq!(alone.role(), Role::Active);
+    assert_eq!(sent(&alone.timeout(woke + Duration::from_secs(2))), [100]);
+
+    let actions = speaker.advert(woke + Duration::from_millis(500), LOW, &advert(50, 100));
     let late = Duration::from_nanos(3_609_375_001);
-    let actions = speaker.timeout(due + late);
-    assert_eq!(actions[0], Action::BecomeStandby(Reason::Stalled { late }));
+    assert_eq!(
+        actions[0],
+        Action::BecomeStandby(Reason::Stalled { late }),
+        "somebody took over, whoever it is"
+    );
     assert_eq!(sent(&actions), [0]);
-    assert_eq!(speaker.poll_timeout(), Some(due + late + Duration::from_nanos(3_609_375_000)));
+}
+
+#[test]
+fn a_resignation_in_the_queue_does_not_end_the_term_of_a_router_that_was_frozen() {
+    let (mut speaker, start) = active(100);
+    let actions = speaker.advert(start + Duration::from_secs(60), LOW, &advert(0, 100));
+    assert_eq!(speaker.role(), Role::Active, "{actions:?}");
 }
 
 #[test]
