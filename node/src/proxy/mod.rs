@@ -22,7 +22,7 @@ mod worker;
 mod workers;
 
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
-pub use workers::{ListenError, Settings, StopReport, Workers};
+pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 
 #[cfg(test)]
 mod tests;

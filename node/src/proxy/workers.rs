@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cygnet_ha::events::EventLog;
-use cygnet_netlink::socket;
+use cygnet_netlink::{limits, socket};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Semaphore;
 
@@ -222,12 +222,14 @@ fn spawn(worker: Arc<Worker>) -> io::Result<Thread> {
     Ok(Thread { worker, runtime, join: Some(join) })
 }
 
-/// Half of the descriptors that this process may open.
+/// How many connections fit into a limit on open files: each takes two, and some are for other things. At least one.
+#[must_use]
+pub fn connections_that_fit(open_files: u64) -> usize {
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
+}
+
+/// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    soft.map_or(CONNECTIONS_MAX, |soft| soft.saturating_sub(DESCRIPTORS_RESERVED) / 2)
+    limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
 }

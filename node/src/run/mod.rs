@@ -6,6 +6,7 @@
 
 mod api;
 mod conductor;
+mod descriptors;
 mod facts;
 mod logging;
 mod node;
@@ -137,6 +138,7 @@ fn start(config: &Arc<NodeConfig>, running: watch::Receiver<Arc<Running>>) -> an
     let log = consensus::Handle::start(settings, Box::new(replica), preflight)?;
     let (mut traffic, mut vips) = (None, None);
     if let Some(clients) = clients {
+        descriptors::raise(&events);
         let settings =
             proxy::Settings { workers: config.workers, connections_max: None, events: events.clone() };
         let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
