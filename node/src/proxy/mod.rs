@@ -15,6 +15,7 @@ mod accept;
 mod dial;
 mod half;
 mod local;
+mod places;
 mod relay;
 mod silence;
 mod stats;

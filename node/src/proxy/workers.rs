@@ -11,9 +11,9 @@ use std::time::Duration;
 use cygnet_ha::events::EventLog;
 use cygnet_netlink::{limits, socket};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::Semaphore;
 
 use super::accept::{AcceptLoop, Plans, Tap};
+use super::places::Places;
 use super::stats::{self, Stats};
 use super::worker::{Clock, Counted, Worker};
 use crate::balance::ClientTable;
@@ -79,7 +79,7 @@ impl Workers {
     pub fn start(settings: Settings, clients: &Arc<ClientTable>) -> io::Result<Self> {
         let clock = Clock::start();
         let places = settings.connections_max.unwrap_or_else(connections_by_descriptors);
-        let places = Arc::new(Semaphore::new(places.clamp(1, CONNECTIONS_MAX)));
+        let places = Arc::new(Places::new(places.min(CONNECTIONS_MAX)));
         let threads = (0..settings.workers.clamp(1, 1024))
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
