@@ -54,7 +54,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// The node file is wrong, or something that the node cannot do without cannot be had; the text names cause and remedy.
 pub fn run(file: &Path) -> anyhow::Result<()> {
-    logging::start();
+    logging::start().context("cannot write the log to standard error")?;
     let config = Arc::new(read_node(file)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)

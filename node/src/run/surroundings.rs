@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 const LOOK_GAP: Duration = Duration::from_millis(100);
 /// Where the kernel does not tell, or could not be read, it is read this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The largest table that is read takes a quarter of a second; after this time the reading has failed.
-const KERNEL_PATIENCE: Duration = Duration::from_secs(5);
+/// The largest table that is read takes a quarter of a second; after this time the reading has failed. What
+/// the log says waits for it, so it is not long.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the kernel said last, and the wires to it.
 pub(crate) struct Surroundings {
