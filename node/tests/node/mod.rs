@@ -59,31 +59,48 @@ fn tell(name: &'static str) -> SocketAddr {
     address
 }
 
-/// The only member of its cluster. It ends with the value.
+/// A member of a cluster. It ends with the value.
 pub(crate) struct Node {
     directory: TempDir,
+    name: &'static str,
     /// Of the 127/8, so that tests side by side do not meet.
     address: String,
+    /// The part of the node's file that is the same on all of them.
+    members: String,
     child: Option<Child>,
 }
 
 impl Node {
-    /// A node with these lines in its file. It does not run yet.
+    /// A node, the only member of its cluster, with these lines in its file. It does not run yet.
     pub(crate) fn new(lines: &str) -> Self {
-        static NEXT: AtomicU8 = AtomicU8::new(1);
-        let [.., high, low] = std::process::id().to_be_bytes();
-        let address = format!("127.{}.{low}.{}", 128 | (high & 0x3f), NEXT.fetch_add(1, Ordering::Relaxed));
-        let node = Self { directory: TempDir::new().unwrap(), address, child: None };
-        node.write(lines);
+        let [node] = Self::cluster([("lb1", lines)]);
         node
+    }
+
+    /// The members of a cluster, by name and lines of their files. Who is called `witness` is one. None runs yet.
+    pub(crate) fn cluster<const N: usize>(wanted: [(&'static str, &str); N]) -> [Self; N] {
+        let mut members = String::new();
+        let addressed = wanted.map(|(name, lines)| (name, lines, own_address()));
+        for (id, (name, _, address)) in (1..).zip(&addressed) {
+            let witness = *name == "witness";
+            members += &format!(
+                "[[cluster.member]]\nid = {id}\nname = {name:?}\naddress = \"{address}:7300\"\nwitness = {witness}\n"
+            );
+        }
+        addressed.map(|(name, lines, address)| {
+            let directory = TempDir::new().unwrap();
+            let node = Self { directory, name, address, members: members.clone(), child: None };
+            node.write(lines);
+            node
+        })
     }
 
     /// Writes the node's file anew.
     pub(crate) fn write(&self, lines: &str) {
-        let (api, state, address) = (self.api(), self.path("state"), &self.address);
+        let (name, api, state, members) = (self.name, self.api(), self.path("state"), &self.members);
         let text = format!(
-            "name = \"lb1\"\nworkers = 2\napi = {api:?}\nstate_dir = {state:?}\n{lines}\n[cluster]\nname = \"demo\"\n\
-             [[cluster.member]]\nid = 1\nname = \"lb1\"\naddress = \"{address}:7300\"\n"
+            "name = {name:?}\nworkers = 2\napi = {api:?}\nstate_dir = {state:?}\n{lines}\n\
+             [cluster]\nname = \"demo\"\n{members}"
         );
         fs::write(self.path("node.toml"), text).unwrap();
     }
@@ -127,6 +144,11 @@ impl Node {
     /// Starts the node and waits until it can decide.
     pub(crate) fn start(&mut self) {
         self.spawn();
+        self.decides();
+    }
+
+    /// Waits until enough nodes agree.
+    pub(crate) fn decides(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.cygnet(&["-o", "json", "status"]).out.replace(' ', "").contains("\"reached\":true") {
             assert!(Instant::now() < deadline, "it does not start: {}", self.log());
@@ -205,6 +227,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn own_address() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{low}.{}", 128 | (high & 0x3f), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn answer(command: &mut Command) -> Answer {

@@ -1,4 +1,4 @@
-//! A whole node, the built program, alone on the loopback interface and without virtual addresses of its own.
+//! Whole nodes, the built program, on the loopback interface and without holding virtual addresses.
 
 mod node;
 
@@ -101,4 +101,69 @@ fn a_source_that_is_a_virtual_address_is_refused_when_applied_and_when_started()
     node.write("interface = \"lo\"");
     node.start();
     assert_eq!(node.cygnet(&["config", "show"]).out, text);
+}
+
+#[test]
+fn a_witness_decides_with_the_others_carries_nothing_and_complains_of_nothing() {
+    let servers = Servers::start(["s1"]);
+    // The balancer may not reach the server either, for it has no such source; the witness does not care.
+    let [mut balancer, mut witness] =
+        Node::cluster([("lb1", "source = \"192.0.2.1\""), ("witness", "source = \"192.0.2.1\"")]);
+    balancer.spawn();
+    witness.spawn();
+    balancer.decides();
+    let text = balancer.service(&servers);
+    balancer.apply(&text);
+    until("the balancer misses its source", || {
+        balancer.cygnet(&["events"]).out.contains("no source address")
+    });
+    until("the witness has it", || witness.cygnet(&["config", "show"]).out == text);
+    let list = witness.cygnet(&["server", "list"]);
+    assert_eq!(list.code, Some(1), "{list:?}");
+    assert!(
+        list.err.contains(
+            "this node is a witness and carries no traffic
+  ask one of the balancers"
+        ),
+        "{list:?}"
+    );
+    let events = witness.cygnet(&["events"]).out;
+    assert!(!events.contains("source") && !events.contains("alert"), "{events}");
+    assert!(witness.terminate().success(), "{}", witness.log());
+}
+
+#[test]
+fn a_node_that_cannot_run_a_version_goes_on_with_its_old_one_and_still_hears_of_drains() {
+    // It has no interface for the virtual address.
+    const BAD_FOR_LB2: &str = "[[vip]]\nname = \"www\"\naddress = \"192.0.2.100\"\nprotocol = \"vrrp3\"\nid = 51\nmode = \"watch\"\n";
+    let servers = Servers::start(["s1", "s2"]);
+    let [mut one, mut two, mut witness] = Node::cluster([
+        ("lb1", "interface = \"lo\"\nsource = \"127.0.0.1\""),
+        ("lb2", "source = \"127.0.0.1\""),
+        ("witness", ""),
+    ]);
+    for node in [&mut one, &mut two, &mut witness] {
+        node.spawn();
+    }
+    two.decides();
+    let good = two.service(&servers);
+    one.decides();
+    one.apply(&good);
+    until("both run it", || two.cygnet(&["events"]).out.contains("configuration v1 runs"));
+    // It does not hear of the next version, and cannot object.
+    assert!(two.terminate().success(), "{}", two.log());
+    let bad = format!("{good}{BAD_FOR_LB2}");
+    until("the others agree without it", || one.try_apply(&bad).ok());
+    two.spawn();
+    until("it is refused", || two.cygnet(&["status"]).out.contains("config v2 does not run here"));
+    assert!(two.cygnet(&["events"]).out.contains("configuration v2 does not run here; v1 goes on"));
+
+    assert!(one.cygnet(&["server", "drain", "web", "s1", "--yes"]).ok());
+    until("the drain comes through", || two.cygnet(&["server", "list"]).out.contains("drain"));
+    let events = two.cygnet(&["events"]).out;
+    assert_eq!(events.matches("configuration v2 does not run here").count(), 1, "told once: {events}");
+
+    one.apply(&good);
+    until("the next version runs", || two.cygnet(&["events"]).out.contains("configuration v3 runs"));
+    assert!(!two.cygnet(&["status"]).out.contains("does not run here"));
 }
