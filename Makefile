@@ -49,11 +49,11 @@ bars: bench-deps release ## every published limit, measured: 20 failovers of eac
 vagrant-check: release ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
 	@scripts/vagrant-check.sh
 
-man: deps ## the manual pages, in target/man
+man: release ## the manual pages, in target/man
 	mkdir -p $(TARGET)/man
-	cargo run --locked -p cygnet -- man $(TARGET)/man
+	$(TARGET)/release/cygnet man $(TARGET)/man
 
-install: ## after `make release`: the program and the systemd unit, below $(DESTDIR)$(PREFIX)
+install: release man ## the program, its manual pages and the systemd unit, below $(DESTDIR)$(PREFIX)
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh
 
 fuzz-build: deps ## the fuzz targets compile

@@ -141,13 +141,13 @@ impl Driver {
         self.leader = None;
         let what = "this node takes no part in the cluster any more; traffic goes on with the last state";
         self.shared.settings.events.record(Severity::Alert, SUBJECT, what, reason.as_str());
-        for (_, pending) in std::mem::take(&mut self.pending) {
-            pending.answer(Err(ProposeError::Stopped(reason.clone())));
-        }
         let mut view = CoreView::clone(&self.shared.view.load());
         view.stopped = Some(reason.clone());
         view.leader = None;
         self.shared.view.store(Arc::new(view));
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            pending.answer(Err(ProposeError::Stopped(reason.clone())));
+        }
         self.stopped = Some(reason);
     }
 
@@ -257,6 +257,8 @@ impl Driver {
                 self.soft.replicated(facts);
             }
             if let (Some(pending), Some(result)) = (self.pending.remove(&sequence), entry.outcome.result()) {
+                // Whoever gets the answer may look at the status next.
+                self.publish(false);
                 let committed = |version| Committed { version, index: entry.index };
                 pending.answer(result.map(committed).map_err(ProposeError::Refused));
             }

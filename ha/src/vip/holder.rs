@@ -140,6 +140,12 @@ impl Holder {
         self.since
     }
 
+    /// Our own address on the interface.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.ground.source.map(IpAddr::V4)
+    }
+
     /// What was last said of the address.
     #[must_use]
     pub fn presence(&self) -> Presence {

@@ -228,7 +228,7 @@ async fn both_nodes_restart_and_version_and_clients_are_still_there() {
     // Alone and without a quorum it goes on with what it had.
     let seen = cluster.seen(1).clone();
     wait("the state before the restart", || seen.config() == "two" && seen.clients() == 1000).await;
-    assert_eq!(cluster.handle(1).status().version, 2);
+    wait("the status says so", || cluster.handle(1).status().version == 2).await;
     assert!(!cluster.handle(1).status().quorum);
     cluster.start(2);
     cluster.settled().await;
@@ -301,9 +301,9 @@ async fn a_hundred_thousand_clients_reach_the_other_node_within_five_seconds() {
         );
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
-    let status = cluster.handle(leader).status();
-    assert_eq!(status.clients, 2 * count as usize);
-    assert_eq!(status.soft.dropped, 0);
+    let status = || cluster.handle(leader).status();
+    wait("the status says so", || status().clients == 2 * count as usize).await;
+    assert_eq!(status().soft.dropped, 0);
     wait("nothing is left", || cluster.handle(leader).status().soft.replicated == u64::from(count)).await;
     cluster.stop_all().await;
 }

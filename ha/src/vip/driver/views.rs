@@ -36,13 +36,7 @@ fn milliseconds(age: Duration) -> u64 {
 /// Puts the view together.
 pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> VipView {
     let settings = holder.settings();
-    let speaks = settings.mode == Mode::Hold && holder.role() == Role::Active;
-    let (shown, heard, rivals) = if speaks {
-        let rivals = rivals_of_ours(now, holder, &wire, sent.source);
-        (sent.source.map(|source| (source, settings.priority)), sent.last, rivals)
-    } else {
-        (wire.holder, wire.heard, wire.rivals)
-    };
+    let shown = shown(now, holder, &wire, sent);
     VipView {
         name: settings.name.clone(),
         address: settings.address,
@@ -54,14 +48,54 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
         reason: holder.reason().to_owned(),
         role_age_ms: milliseconds(now.since(holder.since())),
         priority: settings.priority,
-        holder: shown.map(|(source, _)| source),
-        holder_priority: shown.map(|(_, priority)| priority),
-        holder_heard_ms: heard.filter(|_| shown.is_some()).map(|heard| milliseconds(now.since(heard))),
-        rivals,
+        holder: shown.holder,
+        holder_priority: shown.priority,
+        holder_heard_ms: shown.heard.map(|heard| milliseconds(now.since(heard))),
+        rivals: shown.rivals,
         address_present: holder.presence().any(),
         adverts_heard: wire.valid,
         adverts_sent: sent.count,
         discarded: wire.discarded,
+    }
+}
+
+/// Who holds the address, as far as can be seen from here.
+#[derive(Debug, Default)]
+struct Shown {
+    holder: Option<IpAddr>,
+    priority: Option<u8>,
+    heard: Option<Time>,
+    rivals: Vec<IpAddr>,
+}
+
+fn shown(now: Time, holder: &Holder, wire: &OnTheWire, sent: Sent) -> Shown {
+    let settings = holder.settings();
+    let heard = wire.heard.filter(|_| wire.holder.is_some());
+    match (settings.mode, holder.role()) {
+        (Mode::Hold, Role::Active) => Shown {
+            holder: sent.source,
+            priority: sent.source.map(|_| settings.priority),
+            heard: sent.last,
+            rivals: rivals_of_ours(now, holder, wire, sent.source),
+        },
+        // A daemon of this very node is not heard: it is known by the address that it has put on our interface. Whoever
+        // was heard before has lost it; whoever is heard after that claims it as well.
+        (Mode::Watch, Role::Active) if heard.is_none_or(|heard| heard <= holder.since()) => {
+            Shown { holder: holder.source(), ..Shown::default() }
+        }
+        (mode, role) => {
+            let mut rivals = wire.rivals.clone();
+            let claimed_twice = heard.is_some_and(|heard| heard > holder.since() + settings.interval);
+            if mode == Mode::Watch && role == Role::Active && claimed_twice && rivals.is_empty() {
+                rivals = holder.source().into_iter().chain(wire.holder.map(|(source, _)| source)).collect();
+            }
+            Shown {
+                holder: wire.holder.map(|(source, _)| source),
+                priority: wire.holder.map(|(_, priority)| priority),
+                heard,
+                rivals,
+            }
+        }
     }
 }
 
@@ -141,15 +175,38 @@ mod tests {
         assert!(rivals(7_001).is_empty());
     }
 
+    /// The daemon beside us has had the address since 1 s.
+    fn watching() -> Holder {
+        let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
+        let source = Some(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
+        holder.presence_seen(ms(1_000), Presence { shorter: Some(24), ..Presence::default() });
+        holder
+    }
+
     #[test]
     fn a_watching_node_shows_the_wire() {
-        let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
-        holder.ground(Time::ZERO, Ground { link: Link::Up, ..Ground::default() });
-        holder.presence_seen(Time::ZERO, Presence { shorter: Some(24), ..Presence::default() });
-        let wire = OnTheWire { rivals: vec![OWN], ..heard(500) };
-        let view = view(ms(1_000), &holder, wire, Sent::default());
+        let mut holder = watching();
+        holder.presence_seen(ms(2_000), Presence::default());
+        let wire = OnTheWire { rivals: vec![OWN], ..heard(2_500) };
+        let view = view(ms(3_000), &holder, wire, Sent::default());
         assert_eq!((view.holder, view.holder_heard_ms), (Some(PEER), Some(500)));
-        assert_eq!((view.role, view.address_present), (Role::Active, true));
+        assert_eq!((view.role, view.address_present), (Role::Standby, false));
         assert_eq!(view.rivals, [OWN]);
+    }
+
+    #[test]
+    fn a_watching_node_names_itself_when_the_daemon_beside_it_has_taken_the_address() {
+        let view = view(ms(1_100), &watching(), heard(900), Sent::default());
+        assert_eq!((view.holder, view.holder_heard_ms), (Some(OWN), None));
+        assert_eq!((view.role, view.address_present), (Role::Active, true));
+        assert!(view.rivals.is_empty());
+    }
+
+    #[test]
+    fn a_watching_node_names_both_when_another_goes_on_claiming_the_address_that_is_here() {
+        let view = view(ms(2_600), &watching(), heard(2_500), Sent::default());
+        assert_eq!(view.holder, Some(PEER));
+        assert_eq!(view.rivals, [OWN, PEER]);
     }
 }
