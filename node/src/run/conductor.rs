@@ -4,20 +4,19 @@
 //! wake-up of its own (a virtual address heard on the wire, a listener that could not be opened, a worker that hangs).
 //! Traffic never waits for it: the workers run the last plan, for ever if need be (invariant 1).
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::vip::VipSettings;
+use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, judge, lost, news};
-use super::sources::source_towards;
+use super::sources::{source_towards, virtual_addresses};
 use super::surroundings::Surroundings;
 
 /// How often conditions without a wake-up of their own are looked at again.
@@ -148,11 +147,9 @@ impl Conductor {
 
     fn work_out_sources(&self) -> Sources {
         let cluster = &self.running.cluster;
-        let mut known: BTreeSet<IpAddr> = cluster.vips.iter().map(|vip| vip.address).collect();
-        if let Some(vips) = &self.node.vips {
-            known.extend(vips.known_virtual().iter());
-        }
         let (wish, snapshot) = (&self.node.config.source, self.surroundings.snapshot());
+        let heard = self.node.vips.as_ref().map(VipHandle::known_virtual).unwrap_or_default();
+        let known = virtual_addresses(cluster, &heard, snapshot);
         let servers = cluster
             .services
             .iter()
