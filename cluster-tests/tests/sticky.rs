@@ -18,9 +18,11 @@ const CLIENTS: u32 = 100_000;
 const REPLICATION_LIMIT: Duration = Duration::from_secs(5);
 /// Clients of the run without memory, against which the latency is compared.
 const COMPARED: u32 = 20_000;
-/// A connection that waited for the log, even once, would wait for a round trip and two disks: p99 may grow by the
-/// noise of a small machine, not by that.
-const P99_SLACK_US: u64 = 20_000;
+/// What p99 may grow by on a small machine that also writes 100,000 facts to two disks. That no connection waits for
+/// the log is shown where the log stands still: see [`STANDSTILL_P99_US`].
+const P99_SLACK_US: u64 = 50_000;
+/// While nothing can be committed for seconds, connections are made as ever: one that waited would wait for the quorum.
+const STANDSTILL_P99_US: u64 = 100_000;
 
 fn remembering() -> ClusterSettings {
     ClusterSettings { sticky: Some("30m"), ..ClusterSettings::default() }
@@ -127,6 +129,12 @@ fn clients_that_came_without_a_quorum_reach_the_peer_when_it_is_back() -> Result
         all.node("lb1")?.wait_status(LIMIT, "the quorum to be lost", |status| !status.quorum.reached)?;
         let crowd = Crowd::new(SERVICE, COMPARED).run_in(CLIENT)?;
         ensure!(crowd.succeeded == u64::from(COMPARED), "{:?}", crowd.failed);
+        let latency = &crowd.latency_us;
+        figure(
+            "sticky, no quorum",
+            &format!("latency µs p50 {} p99 {} max {}", latency.p50, latency.p99, latency.max),
+        );
+        ensure!(latency.p99 <= STANDSTILL_P99_US, "connections waited for the log: p99 {} µs", latency.p99);
         ensure!(all.node("lb2")?.status()?.soft.clients == 0, "the peer knows them already: no partition");
         all.pair.lab.heal_partitions()?;
         all.node("lb1")?.wait_status(LIMIT, "the quorum to be back", |status| status.quorum.reached)?;

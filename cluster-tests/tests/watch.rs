@@ -134,7 +134,10 @@ impl Drop for Observer {
 fn play(pair: &Pair, observers: &[Observer]) -> Result<Vec<String>> {
     let changes = BALANCERS.map(|node| Changes::start(pair, node)).into_iter().collect::<Result<Vec<_>>>()?;
     let wire = Wire::start()?;
-    let mut all = vec![start("lb1", 150)?, start("lb2", 100)?];
+    // One after the other: started together, the lesser one sometimes holds the address for a moment.
+    let preferred = start("lb1", 150)?;
+    until(LIMIT, "lb1 to hold the address", || Ok((pair.lab.holders(VIP)? == ["lb1"]).then_some(())))?;
+    let mut all = vec![preferred, start("lb2", 100)?];
     pair.lab.one_holder(VIP, Duration::from_secs(2), LIMIT)?;
     for (what, act, holder) in STEPS {
         let since = unix_ms();
