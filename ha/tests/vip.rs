@@ -97,7 +97,7 @@ fn a_deleted_address_comes_back_and_a_foreign_claim_is_answered() {
 
         lab.ip("-n a addr del 192.0.2.100/32 dev eth0");
         wait("it is added again", || lab.has("a"));
-        assert!(lab.says("a", "was removed from eth0"), "{:?}", lab.events("a"));
+        assert!(lab.says("a", "somebody else removed it"), "{:?}", lab.events("a"));
 
         // A host that believes another node: the claim of a worse one heals it.
         wait("the announcements of the take-over are out", || lab.view("a").role_age_ms > 1_500);
@@ -151,6 +151,28 @@ fn a_killed_node_leaves_no_address_and_a_frozen_one_neither() {
         lab.signal("a", "CONT");
         wait("a notices", || lab.says("a", "this process did not run"));
         lab.wait_for_holder("a");
+    });
+}
+
+#[test]
+fn a_lone_node_that_was_frozen_puts_the_address_back_and_says_why_it_was_gone() {
+    in_lab("a_lone_node_that_was_frozen_puts_the_address_back_and_says_why_it_was_gone", || {
+        let mut lab = Lab::new(&["a"]);
+        lab.start("a", "hold 150 50 preempt");
+        lab.wait_for_holder("a");
+        lab.signal("a", "STOP");
+        wait("the guard takes the address away", || !lab.has("a"));
+        let begin = Instant::now();
+        lab.signal("a", "CONT");
+        wait("it is back", || lab.has("a"));
+        println!("back {} ms after it woke", begin.elapsed().as_millis());
+        wait("the operator is told", || lab.says("a", "because this process did not run for"));
+        assert!(!lab.says("a", "somebody else"), "{:?}", lab.events("a"));
+        assert!(!lab.says("a", "gives up"), "{:?}", lab.events("a"));
+        wait("hosts know it", || {
+            lab.ask();
+            lab.neighbour() == lab.mac("a")
+        });
     });
 }
 

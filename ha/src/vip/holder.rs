@@ -242,10 +242,29 @@ impl Holder {
         self.follow(now, said)
     }
 
+    /// This process did not run, for so long, and the guard has taken the addresses away meanwhile, or may have. What is
+    /// missing is added again after an interval in which nobody claims it: a peer may hold it.
+    pub fn frozen(&mut self, now: Time, time: Duration) -> Vec<Action> {
+        if self.settings.mode == Mode::Watch || self.role != Role::Active || self.speaker.listens().is_some()
+        {
+            return Vec::new();
+        }
+        let said = self.speaker.frozen(now, time);
+        self.follow(now, said)
+    }
+
     /// The time that [`Holder::poll_timeout`] named has come.
     pub fn timeout(&mut self, now: Time) -> Vec<Action> {
+        let listened = self.speaker.listens();
         let said = self.speaker.timeout(now);
-        let mut actions = self.follow(now, said);
+        let mut actions = Vec::new();
+        if let (Some(time), None) = (listened, self.speaker.listens())
+            && self.lacks_address()
+        {
+            // First the address, then the advert and the announcement, which wait in `adding`.
+            actions.extend(self.add_again(now, &frozen_meanwhile(time)));
+        }
+        actions.extend(self.follow(now, said));
         // A node whose add failed is Down; it joins again, and adds when it is elected.
         Retry::begin(&mut self.add_retry, now);
         if Retry::begin(&mut self.remove_retry, now) {
@@ -376,20 +395,26 @@ impl Holder {
         };
         let mut actions = self.follow(now, said);
         if self.lacks_address() && self.readd_not_before <= now {
-            self.readd_not_before = now + READD_SPACING;
-            self.adding = Some(Pending::default());
-            let what = format!("{} was removed from {}", self.settings.address, self.settings.interface);
-            let why = "not by this node, which is active and adds it again".to_owned();
-            actions.push(event(Severity::Warning, what, why));
-            actions.push(Action::AddAddress);
+            actions.extend(
+                self.add_again(now, "somebody else removed it; this node is active and adds it again"),
+            );
         }
         actions
     }
 
-    /// Active, but the kernel does not have the address any more.
+    /// Adds an address that is gone although this node is Active.
+    fn add_again(&mut self, now: Time, why: &str) -> [Action; 2] {
+        self.readd_not_before = now + READD_SPACING;
+        self.adding = Some(Pending::default());
+        let what = format!("{} was gone from {}", self.settings.address, self.settings.interface);
+        [event(Severity::Warning, what, why.to_owned()), Action::AddAddress]
+    }
+
+    /// Active, and free to speak, but the kernel does not have the address any more.
     fn lacks_address(&self) -> bool {
         self.settings.mode == Mode::Hold
             && self.role == Role::Active
+            && self.speaker.listens().is_none()
             && self.adding.is_none()
             && !self.presence.any()
     }
@@ -493,6 +518,13 @@ impl Holder {
             None => (now + ANNOUNCE_REFRESH, done),
         }
     }
+}
+
+fn frozen_meanwhile(time: Duration) -> String {
+    let ms = time.as_millis();
+    format!(
+        "the guard took it away because this process did not run for {ms} ms; nobody else claims it, so it is added again"
+    )
 }
 
 fn event(severity: Severity, what: String, why: String) -> Action {

@@ -125,6 +125,7 @@ impl Driver {
     /// Brings ports and holders in line with settings and kernel.
     async fn survey(&mut self) {
         let Some(snapshot) = self.snapshot.take() else { return };
+        self.notice_a_freeze().await;
         let epoch = self.order.epoch.load(Ordering::Acquire);
         self.survey_ports(&snapshot);
         self.tell_ground().await;

@@ -285,6 +285,40 @@ fn a_holder_that_was_frozen_drops_the_address_when_it_finds_that_another_has_tak
     assert_eq!(holder.role(), Role::Standby);
 }
 
+#[test]
+fn a_lone_holder_whose_address_went_while_it_was_frozen_listens_and_adds_it_again_first() {
+    let (mut holder, start) = active();
+    let woke = start + Duration::from_secs(60);
+    assert!(holder.frozen(woke, Duration::from_secs(60)).is_empty());
+    assert!(holder.presence_seen(woke, ABSENT).is_empty(), "perhaps another has it now");
+    let mut seen = Vec::new();
+    while let Some(due) = holder.poll_timeout().filter(|due| due.since(woke) <= Duration::from_secs(1)) {
+        let actions = holder.timeout(due);
+        if let Some(Action::Event { what, why, .. }) = actions.first() {
+            assert_eq!(what, "192.0.2.100 was gone from eth0");
+            assert!(why.contains("did not run for 60000 ms") && !why.contains("somebody"), "{why}");
+        }
+        seen.extend(brief(&actions));
+        if seen.last().is_some_and(|last| last == "add") {
+            seen.extend(brief(&holder.added(due, Ok(true))));
+        }
+    }
+    seen.retain(|word| word != "announce");
+    assert_eq!(seen, ["warning", "add", "advert 100"]);
+    assert_eq!((holder.role(), holder.presence().exact), (Role::Active, true));
+}
+
+#[test]
+fn a_holder_whose_address_went_while_it_was_frozen_leaves_it_to_whoever_claims_it() {
+    let (mut holder, start) = active();
+    let woke = start + Duration::from_secs(60);
+    holder.frozen(woke, Duration::from_secs(60));
+    holder.presence_seen(woke, ABSENT);
+    let actions = brief(&holder.advert(woke, PEER, &advert(50)));
+    assert!(!actions.contains(&"add".to_owned()), "{actions:?}");
+    assert_eq!(holder.role(), Role::Standby);
+}
+
 mod properties {
     use super::*;
     use proptest::prelude::*;
@@ -366,7 +400,7 @@ mod properties {
                 }
                 prop_assert!(holder.adding.is_none());
                 if holder.role() == Role::Active {
-                    prop_assert!(kernel.exact || holder.lacks_address());
+                    prop_assert!(kernel.exact || holder.lacks_address() || holder.speaker.listens().is_some());
                 } else if holder.is_ours() {
                     prop_assert!(holder.remove_retry.is_some(), "an address of ours is forgotten");
                 }
