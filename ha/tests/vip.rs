@@ -77,6 +77,13 @@ fn the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down() {
         lab.cable("a");
         lab.wait_for_holder("a");
 
+        // It gets another name while it works, and then its old one.
+        lab.ip("-n a link set eth0 name lan0");
+        lab.wait_for_holder("b");
+        wait("a says why", || lab.view("a").reason == "eth0 has another name now");
+        lab.ip("-n a link set lan0 name eth0");
+        lab.wait_for_holder("a");
+
         // It cannot serve any more.
         lab.tell("a", "unready no listener on 192.0.2.100:80");
         lab.wait_for_holder("b");

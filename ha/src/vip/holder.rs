@@ -359,6 +359,7 @@ impl Holder {
         match self.ground.link {
             Link::Unknown => return Some("starting".to_owned()),
             Link::Missing => return Some(format!("there is no interface {interface}")),
+            Link::Renamed => return Some(format!("{interface} has another name now")),
             Link::Down => return Some(format!("{interface} is down")),
             Link::Up => {}
         }

@@ -170,7 +170,7 @@ impl Driver {
             }
             let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
             port.watch(own.clone(), routers, speaks);
-            port.update(facts::interface(snapshot, &port.name, &self.sources));
+            port.update(facts::interface(snapshot, &port.name, port.seen.index, &self.sources));
             open(port, now, &self.frame_sender, &self.events);
         }
     }

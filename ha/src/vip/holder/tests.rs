@@ -156,6 +156,14 @@ fn an_interface_that_vanishes_took_the_address_with_it() {
 }
 
 #[test]
+fn an_interface_with_a_new_name_does_not_keep_the_address() {
+    let (mut holder, start) = active();
+    let renamed = Ground { link: Link::Renamed, source: None, socket_error: None };
+    assert_eq!(brief(&holder.ground(start, renamed)), ["remove", "alert", "advert 0"]);
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "eth0 has another name now"));
+}
+
+#[test]
 fn an_address_deleted_by_hand_is_added_again_with_an_event_and_not_in_a_storm() {
     let (mut holder, start) = active();
     assert_eq!(brief(&holder.presence_seen(start, ABSENT)), ["warning", "add"]);
