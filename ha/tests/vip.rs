@@ -241,7 +241,13 @@ fn a_running_election_is_undisturbed_by_new_settings_and_follows_a_new_priority(
         let age = lab.view("a").role_age_ms;
         lab.tell("a", "configure hold 150 100 preempt");
         wait("time passes", || lab.view("a").role_age_ms >= age + 300);
-        lab.tell("a", "configure hold 90 100 preempt");
+        // Another interval is another election: resigned, and begun anew.
+        lab.tell("a", "configure hold 150 80 preempt");
+        wait("b steps in", || lab.says("b", "has resigned"));
+        lab.wait_for_holder("a");
+        let strange = |event: &&String| event.contains("earlier process");
+        assert_eq!(lab.events("a").iter().find(strange), None, "its own doing surprised it");
+        lab.tell("a", "configure hold 90 80 preempt");
         lab.wait_for_holder("b");
         assert!(lab.says("b", "lower priority 90"), "{:?}", lab.events("b"));
         lab.tell("b", "configure");

@@ -68,7 +68,8 @@ pub(super) struct Driver {
     pub(super) scout_failed: bool,
     pub(super) frames: mpsc::Receiver<Frame>,
     pub(super) frame_sender: mpsc::Sender<Frame>,
-    pub(super) snapshot: Option<Snapshot>,
+    /// The last picture, and the epoch that it shows.
+    pub(super) snapshot: Option<(u64, Snapshot)>,
     pub(super) sources: Sources,
     pub(super) ports: BTreeMap<String, Port>,
     pub(super) vips: Vec<Vip>,
