@@ -65,7 +65,8 @@ pub struct Holder {
     ground: Ground,
     /// Why this node cannot serve; `None` if it can.
     unready: Option<String>,
-    stopped: bool,
+    /// Why this holder takes part no more.
+    stopped: Option<&'static str>,
     presence: Presence,
     /// Added or adopted by us, and not yet removed.
     ours: bool,
@@ -102,7 +103,7 @@ impl Holder {
             speaker,
             ground: Ground::default(),
             unready: Some("starting".to_owned()),
-            stopped: false,
+            stopped: None,
             presence: Presence::default(),
             ours: false,
             adding: None,
@@ -220,9 +221,9 @@ impl Holder {
         actions
     }
 
-    /// Takes part no more, for good.
-    pub fn stop(&mut self, now: Time) -> Vec<Action> {
-        self.stopped = true;
+    /// Takes part no more, for good. `why`: for the operator.
+    pub fn stop(&mut self, now: Time, why: &'static str) -> Vec<Action> {
+        self.stopped = Some(why);
         self.settle(now)
     }
 
@@ -322,7 +323,11 @@ impl Holder {
             ));
             if !new {
                 let what = format!("adopts {}, which was there already", self.settings.address);
-                actions.push(event(Severity::Info, what, "it will go when the role goes".to_owned()));
+                actions.push(event(
+                    Severity::Info,
+                    what,
+                    "it is removed when this node is active no more".to_owned(),
+                ));
             }
         }
         actions.push(Action::Announce);
@@ -353,14 +358,14 @@ impl Holder {
     /// The first reason against taking part.
     fn obstacle(&self) -> Option<String> {
         let interface = &self.settings.interface;
-        if self.stopped {
-            return Some("stopped".to_owned());
+        if let Some(why) = self.stopped {
+            return Some(why.to_owned());
         }
         match self.ground.link {
             Link::Unknown => return Some("starting".to_owned()),
             Link::Missing => return Some(format!("there is no interface {interface}")),
             Link::Renamed => return Some(format!("{interface} has another name now")),
-            Link::Down => return Some(format!("{interface} is down")),
+            Link::Down => return Some(format!("{interface} is down or has no carrier")),
             Link::Up => {}
         }
         if self.settings.mode == Mode::Watch {
@@ -376,7 +381,9 @@ impl Holder {
             return Some(format!("not ready: {why}"));
         }
         let waits = self.add_retry.is_some_and(|retry| retry.due.is_some());
-        waits.then(|| format!("{} could not be added to {interface}", self.settings.address))
+        waits.then(|| {
+            format!("{} could not be added to {interface}; it is tried again", self.settings.address)
+        })
     }
 
     /// Joins or leaves the election as the obstacles say, and puts right what the kernel has.
@@ -495,8 +502,8 @@ impl Holder {
             actions.push(Action::RemoveAddress);
         }
         let severity = match role {
-            Role::Down if held && !self.stopped => Severity::Alert,
-            Role::Down if !self.stopped => Severity::Warning,
+            Role::Down if held && self.stopped.is_none() => Severity::Alert,
+            Role::Down if self.stopped.is_none() => Severity::Warning,
             _ => reason.severity(),
         };
         let what = match held {

@@ -290,7 +290,7 @@ impl Driver {
         for which in 0..self.vips.len() {
             let now = self.now();
             let Some(vip) = self.vips.get_mut(which) else { continue };
-            let actions = vip.holder.stop(now);
+            let actions = vip.holder.stop(now, "this program is being stopped");
             self.act(which, actions).await;
         }
         while self.vips.iter().any(|vip| vip.holder.is_ours()) && self.now() < until {

@@ -20,6 +20,10 @@ use crate::vip::speaker::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
 use crate::vip::{Mode, Protocol, VipSettings};
 
+/// Why an election ends while the program goes on.
+const NOT_CONFIGURED: &str = "it is not configured any more";
+const OTHER_SETTINGS: &str = "its settings have changed; a new election begins";
+
 impl Driver {
     /// Takes over the new set of addresses.
     pub(super) async fn configure(&mut self) {
@@ -35,7 +39,8 @@ impl Driver {
                 }
                 None => {
                     vip.leaving = true;
-                    let actions = vip.holder.stop(now);
+                    let goes_on = wanted.iter().any(|settings| settings.name == vip.holder.settings().name);
+                    let actions = vip.holder.stop(now, if goes_on { OTHER_SETTINGS } else { NOT_CONFIGURED });
                     self.act(which, actions).await;
                 }
             }
