@@ -66,7 +66,9 @@ fn the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down() {
         let begin = Instant::now();
         lab.wait_for_holder("b");
         println!("moved {} ms after the link went down", begin.elapsed().as_millis());
-        wait("a says why", || lab.view("a").role == Role::Down && lab.view("a").reason == "eth0 is down");
+        wait("a says why", || {
+            lab.view("a").role == Role::Down && lab.view("a").reason == "eth0 is down or has no carrier"
+        });
         lab.ip("-n a link set eth0 up");
         lab.wait_for_holder("a");
 
@@ -75,6 +77,13 @@ fn the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down() {
         lab.wait_for_holder("b");
         wait("a says why", || lab.view("a").reason == "there is no interface eth0");
         lab.cable("a");
+        lab.wait_for_holder("a");
+
+        // It gets another name while it works, and then its old one.
+        lab.ip("-n a link set eth0 name lan0");
+        lab.wait_for_holder("b");
+        wait("a says why", || lab.view("a").reason == "eth0 has another name now");
+        lab.ip("-n a link set lan0 name eth0");
         lab.wait_for_holder("a");
 
         // It cannot serve any more.
@@ -97,7 +106,7 @@ fn a_deleted_address_comes_back_and_a_foreign_claim_is_answered() {
 
         lab.ip("-n a addr del 192.0.2.100/32 dev eth0");
         wait("it is added again", || lab.has("a"));
-        assert!(lab.says("a", "was removed from eth0"), "{:?}", lab.events("a"));
+        assert!(lab.says("a", "somebody else removed it"), "{:?}", lab.events("a"));
 
         // A host that believes another node: the claim of a worse one heals it.
         wait("the announcements of the take-over are out", || lab.view("a").role_age_ms > 1_500);
@@ -151,6 +160,28 @@ fn a_killed_node_leaves_no_address_and_a_frozen_one_neither() {
         lab.signal("a", "CONT");
         wait("a notices", || lab.says("a", "this process did not run"));
         lab.wait_for_holder("a");
+    });
+}
+
+#[test]
+fn a_lone_node_that_was_frozen_puts_the_address_back_and_says_why_it_was_gone() {
+    in_lab("a_lone_node_that_was_frozen_puts_the_address_back_and_says_why_it_was_gone", || {
+        let mut lab = Lab::new(&["a"]);
+        lab.start("a", "hold 150 50 preempt");
+        lab.wait_for_holder("a");
+        lab.signal("a", "STOP");
+        wait("the guard takes the address away", || !lab.has("a"));
+        let begin = Instant::now();
+        lab.signal("a", "CONT");
+        wait("it is back", || lab.has("a"));
+        println!("back {} ms after it woke", begin.elapsed().as_millis());
+        wait("the operator is told", || lab.says("a", "because this process did not run for"));
+        assert!(!lab.says("a", "somebody else"), "{:?}", lab.events("a"));
+        assert!(!lab.says("a", "gives up"), "{:?}", lab.events("a"));
+        wait("hosts know it", || {
+            lab.ask();
+            lab.neighbour() == lab.mac("a")
+        });
     });
 }
 
@@ -212,11 +243,19 @@ fn a_running_election_is_undisturbed_by_new_settings_and_follows_a_new_priority(
         let age = lab.view("a").role_age_ms;
         lab.tell("a", "configure hold 150 100 preempt");
         wait("time passes", || lab.view("a").role_age_ms >= age + 300);
-        lab.tell("a", "configure hold 90 100 preempt");
+        // Another interval is another election: resigned, and begun anew.
+        lab.tell("a", "configure hold 150 80 preempt");
+        wait("b steps in", || lab.says("b", "has resigned"));
+        lab.wait_for_holder("a");
+        let strange = |event: &&String| event.contains("earlier process");
+        assert_eq!(lab.events("a").iter().find(strange), None, "its own doing surprised it");
+        assert!(lab.says("a", "its settings have changed; a new election begins"), "{:?}", lab.events("a"));
+        lab.tell("a", "configure hold 90 80 preempt");
         lab.wait_for_holder("b");
         assert!(lab.says("b", "lower priority 90"), "{:?}", lab.events("b"));
         lab.tell("b", "configure");
         lab.wait_for_holder("a");
+        wait("b says why", || lab.says("b", "it is not configured any more"));
     });
 }
 

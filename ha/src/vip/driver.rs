@@ -160,16 +160,19 @@ impl VipHandle {
     }
 }
 
-/// The thread's work is small, and must not wait behind the data path's.
-fn hurry(events: &EventLog) {
-    let why = match scheduling::make_urgent() {
-        Ok(Urgency::RealTime) => return,
-        Ok(Urgency::Preferred) => "real-time scheduling is not allowed".to_owned(),
-        Err(error) => error.to_string(),
+/// The thread's work is small, and must not wait behind the data path's. Says what the kernel has allowed.
+fn hurry(events: &EventLog) -> Option<Urgency> {
+    let (urgency, why) = match scheduling::make_urgent() {
+        Ok(Urgency::RealTime) => return Some(Urgency::RealTime),
+        Ok(Urgency::Preferred) => {
+            (Some(Urgency::Preferred), "real-time scheduling is not allowed".to_owned())
+        }
+        Err(error) => (None, error.to_string()),
     };
     let what =
         "the election is not scheduled in real time; with intervals below 50 ms a busy machine may flap";
     events.record(Severity::Info, "vip", what, why);
+    urgency
 }
 
 /// The life of the thread.
@@ -181,9 +184,9 @@ fn live(settings: DriverSettings, outputs: Outputs, started: &std::sync::mpsc::S
             return;
         }
     };
-    hurry(&settings.events);
+    let urgency = hurry(&settings.events);
     runtime.block_on(async {
-        match run::Driver::new(settings, outputs) {
+        match run::Driver::new(settings, outputs, urgency) {
             Ok(driver) => {
                 let _ = started.send(Ok(()));
                 driver.run().await;

@@ -65,7 +65,8 @@ pub struct Holder {
     ground: Ground,
     /// Why this node cannot serve; `None` if it can.
     unready: Option<String>,
-    stopped: bool,
+    /// Why this holder takes part no more.
+    stopped: Option<&'static str>,
     presence: Presence,
     /// Added or adopted by us, and not yet removed.
     ours: bool,
@@ -102,7 +103,7 @@ impl Holder {
             speaker,
             ground: Ground::default(),
             unready: Some("starting".to_owned()),
-            stopped: false,
+            stopped: None,
             presence: Presence::default(),
             ours: false,
             adding: None,
@@ -220,9 +221,9 @@ impl Holder {
         actions
     }
 
-    /// Takes part no more, for good.
-    pub fn stop(&mut self, now: Time) -> Vec<Action> {
-        self.stopped = true;
+    /// Takes part no more, for good. `why`: for the operator.
+    pub fn stop(&mut self, now: Time, why: &'static str) -> Vec<Action> {
+        self.stopped = Some(why);
         self.settle(now)
     }
 
@@ -242,10 +243,29 @@ impl Holder {
         self.follow(now, said)
     }
 
+    /// This process did not run, for so long, and the guard has taken the addresses away meanwhile, or may have. What is
+    /// missing is added again after an interval in which nobody claims it: a peer may hold it.
+    pub fn frozen(&mut self, now: Time, time: Duration) -> Vec<Action> {
+        if self.settings.mode == Mode::Watch || self.role != Role::Active || self.speaker.listens().is_some()
+        {
+            return Vec::new();
+        }
+        let said = self.speaker.frozen(now, time);
+        self.follow(now, said)
+    }
+
     /// The time that [`Holder::poll_timeout`] named has come.
     pub fn timeout(&mut self, now: Time) -> Vec<Action> {
+        let listened = self.speaker.listens();
         let said = self.speaker.timeout(now);
-        let mut actions = self.follow(now, said);
+        let mut actions = Vec::new();
+        if let (Some(time), None) = (listened, self.speaker.listens())
+            && self.lacks_address()
+        {
+            // First the address, then the advert and the announcement, which wait in `adding`.
+            actions.extend(self.add_again(now, &frozen_meanwhile(time)));
+        }
+        actions.extend(self.follow(now, said));
         // A node whose add failed is Down; it joins again, and adds when it is elected.
         Retry::begin(&mut self.add_retry, now);
         if Retry::begin(&mut self.remove_retry, now) {
@@ -303,7 +323,11 @@ impl Holder {
             ));
             if !new {
                 let what = format!("adopts {}, which was there already", self.settings.address);
-                actions.push(event(Severity::Info, what, "it will go when the role goes".to_owned()));
+                actions.push(event(
+                    Severity::Info,
+                    what,
+                    "it is removed when this node is active no more".to_owned(),
+                ));
             }
         }
         actions.push(Action::Announce);
@@ -334,13 +358,14 @@ impl Holder {
     /// The first reason against taking part.
     fn obstacle(&self) -> Option<String> {
         let interface = &self.settings.interface;
-        if self.stopped {
-            return Some("stopped".to_owned());
+        if let Some(why) = self.stopped {
+            return Some(why.to_owned());
         }
         match self.ground.link {
             Link::Unknown => return Some("starting".to_owned()),
             Link::Missing => return Some(format!("there is no interface {interface}")),
-            Link::Down => return Some(format!("{interface} is down")),
+            Link::Renamed => return Some(format!("{interface} has another name now")),
+            Link::Down => return Some(format!("{interface} is down or has no carrier")),
             Link::Up => {}
         }
         if self.settings.mode == Mode::Watch {
@@ -356,7 +381,9 @@ impl Holder {
             return Some(format!("not ready: {why}"));
         }
         let waits = self.add_retry.is_some_and(|retry| retry.due.is_some());
-        waits.then(|| format!("{} could not be added to {interface}", self.settings.address))
+        waits.then(|| {
+            format!("{} could not be added to {interface}; it is tried again", self.settings.address)
+        })
     }
 
     /// Joins or leaves the election as the obstacles say, and puts right what the kernel has.
@@ -376,20 +403,26 @@ impl Holder {
         };
         let mut actions = self.follow(now, said);
         if self.lacks_address() && self.readd_not_before <= now {
-            self.readd_not_before = now + READD_SPACING;
-            self.adding = Some(Pending::default());
-            let what = format!("{} was removed from {}", self.settings.address, self.settings.interface);
-            let why = "not by this node, which is active and adds it again".to_owned();
-            actions.push(event(Severity::Warning, what, why));
-            actions.push(Action::AddAddress);
+            actions.extend(
+                self.add_again(now, "somebody else removed it; this node is active and adds it again"),
+            );
         }
         actions
     }
 
-    /// Active, but the kernel does not have the address any more.
+    /// Adds an address that is gone although this node is Active.
+    fn add_again(&mut self, now: Time, why: &str) -> [Action; 2] {
+        self.readd_not_before = now + READD_SPACING;
+        self.adding = Some(Pending::default());
+        let what = format!("{} was gone from {}", self.settings.address, self.settings.interface);
+        [event(Severity::Warning, what, why.to_owned()), Action::AddAddress]
+    }
+
+    /// Active, and free to speak, but the kernel does not have the address any more.
     fn lacks_address(&self) -> bool {
         self.settings.mode == Mode::Hold
             && self.role == Role::Active
+            && self.speaker.listens().is_none()
             && self.adding.is_none()
             && !self.presence.any()
     }
@@ -469,8 +502,8 @@ impl Holder {
             actions.push(Action::RemoveAddress);
         }
         let severity = match role {
-            Role::Down if held && !self.stopped => Severity::Alert,
-            Role::Down if !self.stopped => Severity::Warning,
+            Role::Down if held && self.stopped.is_none() => Severity::Alert,
+            Role::Down if self.stopped.is_none() => Severity::Warning,
             _ => reason.severity(),
         };
         let what = match held {
@@ -493,6 +526,13 @@ impl Holder {
             None => (now + ANNOUNCE_REFRESH, done),
         }
     }
+}
+
+fn frozen_meanwhile(time: Duration) -> String {
+    let ms = time.as_millis();
+    format!(
+        "the guard took it away because this process did not run for {ms} ms; nobody else claims it, so it is added again"
+    )
 }
 
 fn event(severity: Severity, what: String, why: String) -> Action {

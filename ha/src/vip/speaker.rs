@@ -28,9 +28,10 @@
 //! - A router that gives way to a better one repeats its own claim once, *after* it has dropped the address. The better one
 //!   answers such a claim by announcing (we do, keepalived does). Without it, a split brain that heals with an advert
 //!   of the better router is announced by nobody, and hosts keep the wrong MAC for half a minute.
-//! - A router that finds its timer overdue by more than Active_Down_Interval was frozen: others may have acted. A Backup
-//!   starts with a fresh Active_Down_Timer rather than act on an old one. An Active router claims nothing for one interval: an
-//!   advert that it finds in its queue, or hears meanwhile, ends its term; if there is none it goes on, for nobody took over.
+//! - A router that finds its timer overdue by more than Active_Down_Interval (and [`STALL_MIN`]) was frozen: others may have
+//!   acted. A Backup starts with a fresh Active_Down_Timer rather than act on an old one. An Active router claims nothing for
+//!   one interval: an advert that it finds in its queue, or hears meanwhile, ends its term; if there is none it goes on,
+//!   for nobody took over.
 //! - Answers are at least [`ANSWER_SPACING`] apart, however many claims come in.
 
 mod reason;
@@ -57,6 +58,10 @@ pub const INTERVAL_CS_MAX: u16 = 4095;
 /// At least so long between two answers to foreign claims: the shortest interval that VRRP knows. A flood of claims makes
 /// us send 100 adverts and announcements a second, no more; a claim within the pause is answered at its end.
 pub const ANSWER_SPACING: Duration = Duration::from_millis(10);
+
+/// Who finds its timer less late than this was not frozen but waits for a CPU: a busy machine without real-time scheduling
+/// keeps a thread waiting that long now and then, and with short intervals Active_Down_Interval (36 ms at 10 ms) is less.
+pub const STALL_MIN: Duration = Duration::from_millis(200);
 
 /// What the speaker needs to know of its virtual router.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +168,15 @@ impl Speaker {
         }
     }
 
+    /// Active, but silent: it was frozen, for so long, and listens whether somebody has taken over.
+    #[must_use]
+    pub fn listens(&self) -> Option<Duration> {
+        match &self.state {
+            State::Active(active) => active.frozen,
+            State::Initialize | State::Backup(_) => None,
+        }
+    }
+
     /// The settings, with the priority of this moment.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -260,6 +274,8 @@ impl Speaker {
         let next = now + self.interval();
         let own = self.advertisement(priority);
         match &mut self.state {
+            // It claims nothing yet.
+            State::Active(Active { frozen: Some(_), .. }) => Vec::new(),
             State::Active(active) => {
                 active.advert_due = next;
                 vec![Action::Send(own)]
@@ -300,9 +316,14 @@ impl Speaker {
     fn notice_a_stall(&mut self, now: Time) -> Vec<Action> {
         let Some(due) = self.poll_timeout() else { return Vec::new() };
         let late = now.since(due);
-        if late <= self.active_down_interval() {
+        if late <= self.active_down_interval().max(STALL_MIN) {
             return Vec::new();
         }
+        self.frozen(now, late)
+    }
+
+    /// This process did not run, for so long: whoever was Backup may have taken over.
+    pub fn frozen(&mut self, now: Time, late: Duration) -> Vec<Action> {
         let next = now + self.interval();
         match &mut self.state {
             State::Initialize => Vec::new(),

@@ -12,7 +12,7 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::lines::Told;
 use crate::kernel::{message, was_absent};
-use crate::sys;
+use crate::{scheduling, sys};
 
 /// Bytes read at once.
 const READ_LEN: usize = 4096;
@@ -20,6 +20,10 @@ const READ_LEN: usize = 4096;
 /// Reads after the node's death, enough for a full pipe (64 KiB). Bounded, for a child that the node has left behind may
 /// hold a copy of the pipe's other end.
 const LAST_READS: usize = 32;
+
+/// A guard that notices the end of a lease so late was itself kept waiting (a paused virtual machine, a busy scheduler), and
+/// the node perhaps with it.
+const OWN_DELAY_MAX: Duration = Duration::from_millis(50);
 
 /// Attempts to remove an address that the kernel refuses to remove (it is short of memory, say).
 const ATTEMPTS: usize = 3;
@@ -34,9 +38,17 @@ pub fn run() -> io::Result<()> {
     }
     // Not to be killed for want of memory just before the node is. Needs a privilege and is no condition.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    // The addresses of a dead node are to be gone before its successor adds them again, also on a busy machine.
+    let _ = scheduling::make_urgent();
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let watch =
-        Watch { input, remover: Remover::open()?, told: Told::default(), parent: None, lease_end: None };
+    let watch = Watch {
+        input,
+        remover: Remover::open()?,
+        told: Told::default(),
+        parent: None,
+        lease_end: None,
+        grace_given: false,
+    };
     watch.until_the_end()
 }
 
@@ -57,6 +69,8 @@ struct Watch {
     parent: Option<Parent>,
     /// When the node counts as frozen.
     lease_end: Option<Instant>,
+    /// The lease was prolonged because we were late ourselves; not twice without a word of the node.
+    grace_given: bool,
 }
 
 /// What came of reading.
@@ -91,11 +105,26 @@ impl Watch {
                 self.remove_all("the node has died");
                 return Ok(());
             }
-            if self.lease_end.is_some_and(|end| Instant::now() >= end) {
-                self.lease_end = None;
-                self.remove_all("the node is frozen");
-            }
+            self.end_lease()?;
         }
+    }
+
+    /// Takes the addresses away if the lease is over.
+    fn end_lease(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let Some(end) = self.lease_end.filter(|end| now >= *end) else { return Ok(()) };
+        // The node may have spoken since we looked, if we were kept waiting.
+        if sys::wait_readable([self.input.as_fd()], Some(Duration::ZERO))? == [true] {
+            return Ok(());
+        }
+        if now - end > OWN_DELAY_MAX && !self.grace_given {
+            self.grace_given = true;
+            self.lease_end = self.told.lease.map(|time| now + time);
+            return Ok(());
+        }
+        self.lease_end = None;
+        self.remove_all("the node is frozen");
+        Ok(())
     }
 
     /// What the node wrote before it died may still be in the pipe.
@@ -121,6 +150,7 @@ impl Watch {
         }
         if self.told.leases != leases {
             self.lease_end = self.told.lease.map(|time| Instant::now() + time);
+            self.grace_given = false;
         }
         if let (None, Some(pid)) = (&self.parent, self.told.parent) {
             self.parent = Some(watch_parent(pid));

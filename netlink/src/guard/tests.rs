@@ -265,6 +265,57 @@ fn a_frozen_node_loses_its_addresses_when_its_lease_ends() {
     });
 }
 
+#[test]
+fn a_guard_that_was_frozen_with_its_node_gives_it_time_to_speak_once() {
+    in_namespace(|| {
+        let mut node = node("lease");
+        let both = |signal: &str| program("kill", &format!("-{signal} {} {}", node.process.id(), node.guard));
+        both("STOP");
+        std::thread::sleep(LEASE * 2);
+        // The guard first, as an unkind scheduler would.
+        program("kill", &format!("-CONT {}", node.guard));
+        std::thread::sleep(LEASE / 5);
+        program("kill", &format!("-CONT {}", node.process.id()));
+        let start = Instant::now();
+        while start.elapsed() < LEASE * 2 {
+            assert!(is_held(), "the whole machine stood still, not the node");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // The node alone does not come back: it has one lease more, and no further one.
+        both("STOP");
+        std::thread::sleep(LEASE * 2);
+        program("kill", &format!("-CONT {}", node.guard));
+        wait_until("the frozen node's addresses are gone", || !is_held());
+        node.process.kill().expect("kill -9");
+        wait_until("the guard is gone", || !runs(node.guard));
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn the_guard_is_as_urgent_as_the_system_allows() {
+    in_namespace(|| {
+        let mut node = node("hold");
+        let allowed = std::thread::spawn(crate::scheduling::make_urgent).join().expect("no panic");
+        if matches!(allowed, Ok(crate::scheduling::Urgency::RealTime)) {
+            let threads = || fs::read_dir(format!("/proc/{}/task", node.guard)).expect("threads").flatten();
+            let policy = |stat: String| {
+                let (_, rest) = stat.rsplit_once(')').expect("a name in brackets");
+                // Field 41 of proc(5): SCHED_RR.
+                rest.split_whitespace().nth(38) == Some("2")
+            };
+            wait_until("one of its threads is urgent", || {
+                threads().any(|thread| fs::read_to_string(thread.path().join("stat")).is_ok_and(policy))
+            });
+        } else {
+            eprintln!("SKIPPED: real-time scheduling is not allowed here");
+        }
+        node.process.kill().expect("kill -9");
+        expect_cleaned(node.guard);
+        node.process.wait().expect("reaped");
+    });
+}
+
 /// Runs a guard whose input we keep open, as a child that the node left behind would.
 fn guard_with_open_input() -> Child {
     let guard = Command::new("/proc/self/exe")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cygnet_netlink::kernel::Kernel;
 use cygnet_netlink::wire::vrrp::Advertisement;
 
-use super::run::Driver;
+use super::run::{Driver, Vip};
 use crate::events::Severity;
 use crate::vip::holder::Action;
 
@@ -34,8 +34,11 @@ impl Driver {
                 }
             }
         }
-        if let Some(vip) = self.vips.get(which).filter(|vip| !vip.holder.is_ours()) {
-            self.guardian.release(vip.holder.settings().address);
+        let Some(settings) = self.vips.get(which).map(|vip| vip.holder.settings()) else { return };
+        // The same address may be held on another interface, or by the successor of this holder.
+        let is_held = |vip: &Vip| vip.holder.settings().address == settings.address && vip.holder.is_ours();
+        if !self.vips.iter().any(is_held) {
+            self.guardian.release(settings.address);
         }
     }
 

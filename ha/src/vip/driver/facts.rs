@@ -30,10 +30,17 @@ pub(super) struct Sources {
     pub(super) preferred: Vec<IpAddr>,
 }
 
-/// What the snapshot says of an interface.
-pub(super) fn interface(snapshot: &Snapshot, name: &str, sources: &Sources) -> Seen {
+/// What the snapshot says of an interface. `before`: its index so far; under another name it is not ours any more, but our
+/// address is still on it.
+pub(super) fn interface(snapshot: &Snapshot, name: &str, before: Option<u32>, sources: &Sources) -> Seen {
+    let gone = |link| Seen { index: before, mac: Mac::default(), link, source: None };
     match snapshot.link(name) {
-        None => Seen { index: None, mac: Mac::default(), link: Link::Missing, source: None },
+        None if snapshot.links.iter().any(|link| Some(link.index) == before) => gone(Link::Renamed),
+        None => Seen { index: None, ..gone(Link::Missing) },
+        // Another interface has the name already; first our address must go from the one that had it.
+        Some(link) if Some(link.index) != before && keeps_ours(snapshot, before, sources) => {
+            gone(Link::Renamed)
+        }
         Some(link) => Seen {
             index: Some(link.index),
             mac: link.mac,
@@ -41,6 +48,14 @@ pub(super) fn interface(snapshot: &Snapshot, name: &str, sources: &Sources) -> S
             source: source(snapshot, link.index, sources),
         },
     }
+}
+
+/// Whether an interface still has a virtual address of ours.
+fn keeps_ours(snapshot: &Snapshot, index: Option<u32>, sources: &Sources) -> bool {
+    let is_kept = |entry: &Address| {
+        Some(entry.interface) == index && entry.ours && sources.virtual_addresses.contains(&entry.address)
+    };
+    snapshot.addresses.iter().any(is_kept)
 }
 
 /// The primary address of VRRP (RFC 9568 section 1.7): a named one, else the first of a subnet, else the first; never a
@@ -121,7 +136,7 @@ mod tests {
     }
 
     fn found(snapshot: &Snapshot, sources: &Sources) -> Option<String> {
-        interface(snapshot, "eth0", sources).source.map(|source| source.to_string())
+        interface(snapshot, "eth0", None, sources).source.map(|source| source.to_string())
     }
 
     #[test]
@@ -160,7 +175,23 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_missing() {
-        let seen = interface(&Snapshot::default(), "eth0", &Sources::default());
+        let seen = interface(&Snapshot::default(), "eth0", Some(2), &Sources::default());
         assert_eq!((seen.link, seen.index), (Link::Missing, None));
+    }
+
+    #[test]
+    fn an_interface_with_a_new_name_can_still_be_cleaned() {
+        let mut renamed = snapshot(Vec::new());
+        renamed.links[0].name = "lan0".into();
+        let seen = interface(&renamed, "eth0", Some(2), &Sources::default());
+        assert_eq!((seen.link, seen.index), (Link::Renamed, Some(2)));
+        // A new interface under the old name has to wait until the address is gone from the old one.
+        let mut replaced = snapshot(vec![address(1, "192.0.2.100", 32, true)]);
+        let seen = |all: &Snapshot| interface(all, "eth0", Some(1), &sources("192.0.2.100"));
+        assert_eq!((seen(&replaced).link, seen(&replaced).index), (Link::Renamed, Some(1)));
+        replaced.addresses.clear();
+        assert_eq!((seen(&replaced).link, seen(&replaced).index), (Link::Up, Some(2)));
+        let never_ours = interface(&renamed, "eth0", None, &Sources::default());
+        assert_eq!((never_ours.link, never_ours.index), (Link::Missing, None));
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::guard::Guard;
+use cygnet_netlink::scheduling::Urgency;
 
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
@@ -16,8 +17,12 @@ const CHECK: Duration = Duration::from_secs(1);
 /// most four (three, and a skew of less than one), so that nothing is taken away that would still serve.
 const LEASE_INTERVALS: u32 = 4;
 
-/// ... but not earlier than this: a busy scheduler is no frozen process.
-const LEASE_MIN: Duration = Duration::from_millis(200);
+/// ... but not earlier than this: a real-time thread comes late only when the whole machine stands still for a moment.
+const LEASE_MIN_REALTIME: Duration = Duration::from_millis(200);
+
+/// ... or this, where real-time scheduling is not allowed: a busy scheduler is no frozen process. With four busy loops on two
+/// CPUs an ordinary thread was up to 0.8 s late (see `cygnet_netlink::scheduling`).
+const LEASE_MIN_ORDINARY: Duration = Duration::from_secs(1);
 
 /// A lease is renewed so many times while it runs.
 const LEASE_RENEWALS: u32 = 4;
@@ -30,13 +35,17 @@ pub(super) struct Guardian {
     next_check: Time,
     /// It does not run or does not listen.
     broken: bool,
+    /// The shortest lease.
+    lease_min: Duration,
     /// So long it trusts us without a word; zero while nothing is held.
     lease: Duration,
     next_lease: Time,
+    /// When the lease was told last.
+    told: Time,
 }
 
 impl Guardian {
-    pub(super) fn new(guard: Option<Guard>, events: &EventLog) -> Self {
+    pub(super) fn new(guard: Option<Guard>, urgency: Option<Urgency>, events: &EventLog) -> Self {
         if guard.is_none() {
             let what = "there is no guard process: if this process is killed, its addresses stay behind";
             events.record(Severity::Warning, "guard", what, "");
@@ -46,8 +55,13 @@ impl Guardian {
             held: BTreeSet::new(),
             next_check: Time::ZERO,
             broken: false,
+            lease_min: match urgency {
+                Some(Urgency::RealTime) => LEASE_MIN_REALTIME,
+                Some(Urgency::Preferred) | None => LEASE_MIN_ORDINARY,
+            },
             lease: Duration::ZERO,
             next_lease: Time::ZERO,
+            told: Time::ZERO,
         }
     }
 
@@ -58,14 +72,22 @@ impl Guardian {
         Some(lease.map_or(self.next_check, |lease| lease.min(self.next_check)))
     }
 
+    /// How long we did not run, if that was so long that the guard has taken our addresses away, or may have: its lease runs
+    /// from a little later. The next [`Guardian::check`] renews the lease.
+    pub(super) fn lapsed(&self, now: Time) -> Option<Duration> {
+        let silent = now.since(self.told);
+        (self.guard.is_some() && !self.lease.is_zero() && silent >= self.lease).then_some(silent)
+    }
+
     /// Renews the lease, and starts the guard again if it is gone. `interval`: the longest advertisement interval of the
     /// addresses that we hold, `None` if there are none.
     pub(super) fn check(&mut self, now: Time, interval: Option<Duration>, events: &EventLog) {
         let Some(guard) = &mut self.guard else { return };
-        let lease = interval.map_or(Duration::ZERO, |interval| (interval * LEASE_INTERVALS).max(LEASE_MIN));
+        let lease =
+            interval.map_or(Duration::ZERO, |interval| (interval * LEASE_INTERVALS).max(self.lease_min));
         if lease != self.lease || (!lease.is_zero() && self.next_lease <= now) {
             self.broken |= guard.lease(lease).is_err();
-            (self.lease, self.next_lease) = (lease, now + lease / LEASE_RENEWALS);
+            (self.lease, self.next_lease, self.told) = (lease, now + lease / LEASE_RENEWALS, now);
         }
         if self.next_check > now {
             return;

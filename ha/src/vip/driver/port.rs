@@ -140,7 +140,7 @@ impl Port {
 
     /// Opens what is missing. Says what newly went wrong.
     pub(super) fn open(&mut self, now: Time, frames: &mpsc::Sender<Frame>) -> Option<String> {
-        let index = self.seen.index?;
+        let index = self.seen.index.filter(|_| self.seen.link != Link::Renamed)?;
         if self.reopen.is_some_and(|due| due > now) {
             return None;
         }

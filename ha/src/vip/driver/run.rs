@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_netlink::kernel::{Kernel, Snapshot};
+use cygnet_netlink::scheduling::Urgency;
 use cygnet_netlink::wire::Message;
 use tokio::sync::mpsc;
 
@@ -67,7 +68,8 @@ pub(super) struct Driver {
     pub(super) scout_failed: bool,
     pub(super) frames: mpsc::Receiver<Frame>,
     pub(super) frame_sender: mpsc::Sender<Frame>,
-    pub(super) snapshot: Option<Snapshot>,
+    /// The last picture, and the epoch that it shows.
+    pub(super) snapshot: Option<(u64, Snapshot)>,
     pub(super) sources: Sources,
     pub(super) ports: BTreeMap<String, Port>,
     pub(super) vips: Vec<Vip>,
@@ -80,13 +82,17 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Must be called within the runtime of the thread.
-    pub(super) fn new(settings: DriverSettings, outputs: Outputs) -> io::Result<Self> {
+    pub(super) fn new(
+        settings: DriverSettings,
+        outputs: Outputs,
+        urgency: Option<Urgency>,
+    ) -> io::Result<Self> {
         let kernel = Kernel::connect()?;
         let order = Order::default();
         let (report, scouted) = mpsc::channel(1);
         tokio::spawn(scout(order.clone(), report));
         let (frame_sender, frames) = mpsc::channel(FRAMES_WAITING);
-        let guardian = Guardian::new(settings.guard, &settings.events);
+        let guardian = Guardian::new(settings.guard, urgency, &settings.events);
         Ok(Self {
             origin: Instant::now(),
             events: settings.events,
@@ -151,8 +157,21 @@ impl Driver {
         vips.chain(ports).chain(self.guardian.poll_timeout()).min().unwrap_or(views).min(views)
     }
 
+    /// To be called before anything is dealt with: if the guard may have taken our addresses away, the holders must know why
+    /// they are gone.
+    pub(super) async fn notice_a_freeze(&mut self) {
+        let now = self.now();
+        let Some(time) = self.guardian.lapsed(now) else { return };
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which).filter(|vip| vip.holder.is_ours()) else { continue };
+            let actions = vip.holder.frozen(now, time);
+            self.act(which, actions).await;
+        }
+    }
+
     /// A frame off the wire: to the watcher, and what it finds valid to the election.
     async fn hear(&mut self, frame: Frame) {
+        self.notice_a_freeze().await;
         let now = self.now();
         let Some(port) = self.ports.get_mut(&*frame.interface) else { return };
         if port.generation != frame.generation {
@@ -204,6 +223,7 @@ impl Driver {
             let Ok(frame) = self.frames.try_recv() else { break };
             self.hear(frame).await;
         }
+        self.notice_a_freeze().await;
         let now = self.now();
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which) else { continue };
@@ -270,7 +290,7 @@ impl Driver {
         for which in 0..self.vips.len() {
             let now = self.now();
             let Some(vip) = self.vips.get_mut(which) else { continue };
-            let actions = vip.holder.stop(now);
+            let actions = vip.holder.stop(now, "this program is being stopped");
             self.act(which, actions).await;
         }
         while self.vips.iter().any(|vip| vip.holder.is_ours()) && self.now() < until {

@@ -18,7 +18,11 @@ use crate::time::Time;
 use crate::vip::holder::Holder;
 use crate::vip::speaker::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
-use crate::vip::{Mode, VipSettings};
+use crate::vip::{Mode, Protocol, VipSettings};
+
+/// Why an election ends while the program goes on.
+const NOT_CONFIGURED: &str = "it is not configured any more";
+const OTHER_SETTINGS: &str = "its settings have changed; a new election begins";
 
 impl Driver {
     /// Takes over the new set of addresses.
@@ -35,7 +39,8 @@ impl Driver {
                 }
                 None => {
                     vip.leaving = true;
-                    let actions = vip.holder.stop(now);
+                    let goes_on = wanted.iter().any(|settings| settings.name == vip.holder.settings().name);
+                    let actions = vip.holder.stop(now, if goes_on { OTHER_SETTINGS } else { NOT_CONFIGURED });
                     self.act(which, actions).await;
                 }
             }
@@ -72,10 +77,7 @@ impl Driver {
             let refused = match supported(settings) {
                 _ if accepted.len() == VIPS_MAX => Some(format!("more than {VIPS_MAX} virtual addresses")),
                 Err(why) => Some(why),
-                Ok(()) if accepted.iter().any(|other| other.name == settings.name) => {
-                    Some("there are two of this name".to_owned())
-                }
-                Ok(()) => None,
+                Ok(()) => accepted.iter().find_map(|other| conflict(settings, other)),
             };
             match refused {
                 None => accepted.push(settings.clone()),
@@ -116,7 +118,7 @@ impl Driver {
                     self.order.again.notify_one();
                     return;
                 }
-                self.snapshot = Some(snapshot);
+                self.snapshot = Some((epoch, snapshot));
                 self.survey().await;
             }
         }
@@ -124,13 +126,13 @@ impl Driver {
 
     /// Brings ports and holders in line with settings and kernel.
     async fn survey(&mut self) {
-        let Some(snapshot) = self.snapshot.take() else { return };
-        let epoch = self.order.epoch.load(Ordering::Acquire);
+        let Some((epoch, snapshot)) = self.snapshot.take() else { return };
+        self.notice_a_freeze().await;
         self.survey_ports(&snapshot);
         self.tell_ground().await;
         let now = self.now();
         for which in 0..self.vips.len() {
-            // A change of ours on the way makes the picture old.
+            // A change of ours since then makes the picture old.
             if self.order.epoch.load(Ordering::Acquire) != epoch {
                 self.order.again.notify_one();
                 break;
@@ -142,7 +144,7 @@ impl Driver {
             let actions = vip.holder.presence_seen(now, presence);
             self.act(which, actions).await;
         }
-        self.snapshot = Some(snapshot);
+        self.snapshot = Some((epoch, snapshot));
         self.changed = true;
     }
 
@@ -169,7 +171,7 @@ impl Driver {
             }
             let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
             port.watch(own.clone(), routers, speaks);
-            port.update(facts::interface(snapshot, &port.name, &self.sources));
+            port.update(facts::interface(snapshot, &port.name, port.seen.index, &self.sources));
             open(port, now, &self.frame_sender, &self.events);
         }
     }
@@ -197,6 +199,24 @@ pub(super) fn open(port: &mut Port, now: Time, frames: &mpsc::Sender<Frame>, eve
     }
 }
 
+/// Why two virtual addresses cannot be handled beside each other: two holders of one address would remove it from each other, and
+/// of two with one number the second would never hear an advert.
+fn conflict(new: &VipSettings, other: &VipSettings) -> Option<String> {
+    let name = &other.name;
+    if new.name == *name {
+        return Some("there are two of this name".to_owned());
+    }
+    if new.interface != other.interface {
+        return None;
+    }
+    if new.address == other.address {
+        return Some(format!("`{name}` has the address {} on {} already", new.address, new.interface));
+    }
+    let family = |vip: &VipSettings| (vip.id, vip.address.is_ipv4(), vip.protocol == Protocol::Carp);
+    let number = || format!("`{name}` has the identifier {} on {} already", new.id, new.interface);
+    (family(new) == family(other)).then(number)
+}
+
 /// Whether an election can go on under the new settings: all is the same, but perhaps the priority.
 fn is_same_election(new: &VipSettings, running: &VipSettings) -> bool {
     let ownership = (new.priority == PRIORITY_OWNER) == (running.priority == PRIORITY_OWNER);
@@ -212,3 +232,6 @@ fn watch_settings(settings: &VipSettings) -> WatchSettings {
         password: settings.password.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

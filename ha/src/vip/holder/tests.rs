@@ -122,14 +122,14 @@ fn a_better_router_takes_the_address_away_before_the_last_word() {
     assert_eq!(brief(&actions), ["remove", "info", "advert 100"]);
     assert!(holder.removed(start, Ok(true)).is_empty());
     assert_eq!((holder.role(), holder.is_ours()), (Role::Standby, false));
-    assert_eq!(holder.reason(), "192.0.2.6 advertises the higher priority 150");
+    assert_eq!(holder.reason(), "192.0.2.6 advertised the higher priority 150");
 }
 
 #[test]
 fn a_stop_removes_the_address_and_then_resigns() {
     let (mut holder, start) = active();
-    assert_eq!(brief(&holder.stop(start)), ["remove", "info", "advert 0"]);
-    assert_eq!((holder.role(), holder.reason()), (Role::Down, "stopped"));
+    assert_eq!(brief(&holder.stop(start, "bye")), ["remove", "info", "advert 0"]);
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "bye"));
     holder.removed(start, Ok(true));
     assert_eq!(holder.poll_timeout(), None);
     assert!(holder.ready(start, true, "").is_empty(), "stopped for good");
@@ -140,7 +140,7 @@ fn a_lost_link_takes_the_address_away_and_its_return_joins_again() {
     let (mut holder, start) = active();
     let down = Ground { link: Link::Down, ..up() };
     assert_eq!(brief(&holder.ground(start, down)), ["remove", "alert", "advert 0"]);
-    assert_eq!((holder.role(), holder.reason()), (Role::Down, "eth0 is down"));
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "eth0 is down or has no carrier"));
     holder.removed(start, Ok(true));
     assert_eq!(brief(&holder.ground(start, up())), ["info"]);
     assert_eq!(holder.role(), Role::Standby);
@@ -153,6 +153,14 @@ fn an_interface_that_vanishes_took_the_address_with_it() {
     assert_eq!(brief(&holder.ground(start, gone)), ["alert", "advert 0"]);
     assert!(!holder.is_ours());
     assert_eq!(holder.reason(), "there is no interface eth0");
+}
+
+#[test]
+fn an_interface_with_a_new_name_does_not_keep_the_address() {
+    let (mut holder, start) = active();
+    let renamed = Ground { link: Link::Renamed, source: None, socket_error: None };
+    assert_eq!(brief(&holder.ground(start, renamed)), ["remove", "alert", "advert 0"]);
+    assert_eq!((holder.role(), holder.reason()), (Role::Down, "eth0 has another name now"));
 }
 
 #[test]
@@ -213,7 +221,7 @@ fn an_active_node_that_cannot_add_the_address_again_resigns() {
 #[test]
 fn a_failed_removal_is_told_once_and_tried_until_it_works() {
     let (mut holder, start) = active();
-    holder.stop(start);
+    holder.stop(start, "bye");
     assert_eq!(brief(&holder.removed(start, Err("busy".into()))), ["alert"]);
     assert!(holder.is_ours(), "the guard must still know of it");
     for wait in [100, 200] {
@@ -236,7 +244,7 @@ fn a_leftover_of_our_own_is_removed_and_a_strangers_is_left_alone() {
     holder.removed(Time::ZERO, Ok(true));
     assert_eq!(brief(&holder.presence_seen(Time::ZERO, FOREIGN)), ["warning"]);
     assert!(holder.presence_seen(Time::ZERO, FOREIGN).is_empty(), "told once");
-    assert!(!brief(&holder.stop(ms(1))).contains(&"remove".to_owned()));
+    assert!(!brief(&holder.stop(ms(1), "bye")).contains(&"remove".to_owned()));
 }
 
 #[test]
@@ -246,7 +254,7 @@ fn a_strangers_address_is_adopted_by_the_active_node_and_goes_with_the_role() {
     let due = holder.poll_timeout().expect("a timer");
     assert_eq!(brief(&holder.timeout(due)), ["add"]);
     assert_eq!(brief(&holder.added(due, Ok(false))), ["info", "info", "announce", "advert 100"]);
-    assert_eq!(brief(&holder.stop(due)), ["remove", "info", "advert 0"]);
+    assert_eq!(brief(&holder.stop(due, "bye")), ["remove", "info", "advert 0"]);
 }
 
 #[test]
@@ -255,7 +263,7 @@ fn an_address_with_a_shorter_prefix_is_never_touched() {
     holder.presence_seen(ms(1), Presence { shorter: Some(24), ..ABSENT });
     let due = holder.poll_timeout().expect("a timer");
     assert_eq!(brief(&holder.timeout(due)), ["info", "announce", "advert 100"]);
-    assert_eq!(brief(&holder.stop(due)), ["info", "advert 0"]);
+    assert_eq!(brief(&holder.stop(due, "bye")), ["info", "advert 0"]);
 }
 
 #[test]
@@ -271,7 +279,7 @@ fn in_watch_mode_the_role_is_what_the_kernel_shows_and_nothing_is_touched() {
     assert_eq!(brief(&holder.ready(ms(3), false, "no listener")), ["alert"]);
     assert_eq!(brief(&holder.presence_seen(ms(4), ABSENT)), ["info"]);
     assert_eq!(brief(&holder.ground(ms(5), Ground { link: Link::Down, ..up() })), ["warning"]);
-    assert_eq!(holder.reason(), "eth0 is down");
+    assert_eq!(holder.reason(), "eth0 is down or has no carrier");
     assert_eq!(holder.poll_timeout(), None);
 }
 
@@ -282,6 +290,40 @@ fn a_holder_that_was_frozen_drops_the_address_when_it_finds_that_another_has_tak
     assert!(!brief(&holder.timeout(woke)).contains(&"remove".to_owned()), "nobody has claimed it yet");
     let actions = holder.advert(woke, PEER, &advert(50));
     assert_eq!(brief(&actions), ["remove", "warning", "advert 0"]);
+    assert_eq!(holder.role(), Role::Standby);
+}
+
+#[test]
+fn a_lone_holder_whose_address_went_while_it_was_frozen_listens_and_adds_it_again_first() {
+    let (mut holder, start) = active();
+    let woke = start + Duration::from_secs(60);
+    assert!(holder.frozen(woke, Duration::from_secs(60)).is_empty());
+    assert!(holder.presence_seen(woke, ABSENT).is_empty(), "perhaps another has it now");
+    let mut seen = Vec::new();
+    while let Some(due) = holder.poll_timeout().filter(|due| due.since(woke) <= Duration::from_secs(1)) {
+        let actions = holder.timeout(due);
+        if let Some(Action::Event { what, why, .. }) = actions.first() {
+            assert_eq!(what, "192.0.2.100 was gone from eth0");
+            assert!(why.contains("did not run for 60000 ms") && !why.contains("somebody"), "{why}");
+        }
+        seen.extend(brief(&actions));
+        if seen.last().is_some_and(|last| last == "add") {
+            seen.extend(brief(&holder.added(due, Ok(true))));
+        }
+    }
+    seen.retain(|word| word != "announce");
+    assert_eq!(seen, ["warning", "add", "advert 100"]);
+    assert_eq!((holder.role(), holder.presence().exact), (Role::Active, true));
+}
+
+#[test]
+fn a_holder_whose_address_went_while_it_was_frozen_leaves_it_to_whoever_claims_it() {
+    let (mut holder, start) = active();
+    let woke = start + Duration::from_secs(60);
+    holder.frozen(woke, Duration::from_secs(60));
+    holder.presence_seen(woke, ABSENT);
+    let actions = brief(&holder.advert(woke, PEER, &advert(50)));
+    assert!(!actions.contains(&"add".to_owned()), "{actions:?}");
     assert_eq!(holder.role(), Role::Standby);
 }
 
@@ -335,7 +377,7 @@ mod properties {
                     Input::Presence(presence) => { kernel = presence; holder.presence_seen(now, presence) }
                     Input::Ready(ready) => holder.ready(now, ready, "test"),
                     Input::Advert(priority) => holder.advert(now, PEER, &advert(priority)),
-                    Input::Stop => holder.stop(now),
+                    Input::Stop => holder.stop(now, "bye"),
                     Input::Timeout => {
                         now = holder.poll_timeout().map_or(now, |due| due.max(now));
                         holder.timeout(now)
@@ -366,7 +408,7 @@ mod properties {
                 }
                 prop_assert!(holder.adding.is_none());
                 if holder.role() == Role::Active {
-                    prop_assert!(kernel.exact || holder.lacks_address());
+                    prop_assert!(kernel.exact || holder.lacks_address() || holder.speaker.listens().is_some());
                 } else if holder.is_ours() {
                     prop_assert!(holder.remove_retry.is_some(), "an address of ours is forgotten");
                 }

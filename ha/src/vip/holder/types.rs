@@ -36,6 +36,8 @@ pub enum Link {
     Unknown,
     /// There is no such interface.
     Missing,
+    /// It was there, and has another name now. Our address is still on it.
+    Renamed,
     /// It is there, without carrier or administratively down.
     Down,
     /// It works.

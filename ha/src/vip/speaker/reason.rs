@@ -61,7 +61,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Started => write!(f, "the election begins"),
+            Self::Started => write!(f, "it has joined the election and waits"),
             Self::Owner => write!(f, "this node owns the address (priority 255)"),
             Self::Silence { last: Some(last), waited } => {
                 write!(f, "no advertisement from {last} for {} ms", waited.as_millis())
@@ -71,14 +71,18 @@ impl fmt::Display for Reason {
             }
             Self::Resigned(source) => write!(f, "{source} has resigned"),
             Self::Preempts { from, priority } => {
-                write!(f, "{from} advertises the lower priority {priority}")
+                write!(f, "preferred to {from}, which advertised the lower priority {priority}")
             }
-            Self::Higher { to, priority } => write!(f, "{to} advertises the higher priority {priority}"),
+            Self::Higher { to, priority } => write!(f, "{to} advertised the higher priority {priority}"),
             Self::HigherAddress(source) => {
-                write!(f, "{source} advertises the same priority and has the higher address")
+                write!(f, "{source} advertised the same priority and has the higher address")
             }
             Self::Stalled { late } => {
-                write!(f, "this process did not run for {} ms", late.as_millis())
+                write!(
+                    f,
+                    "this process did not run for {} ms; another may hold the address",
+                    late.as_millis()
+                )
             }
             Self::Withdrawn(why) => f.write_str(why),
         }

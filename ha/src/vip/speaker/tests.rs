@@ -251,6 +251,29 @@ fn an_active_router_that_was_frozen_listens_for_one_interval_before_it_claims_an
 }
 
 #[test]
+fn a_busy_machine_is_no_freeze_however_short_the_interval() {
+    let mut speaker = Speaker::new(Settings { interval_cs: 1, ..settings(100) });
+    speaker.start(Time::ZERO);
+    let start = speaker.poll_timeout().expect("a timer");
+    speaker.timeout(start);
+    let late = speaker.poll_timeout().expect("a timer") + STALL_MIN;
+    assert_eq!(sent(&speaker.clone().timeout(late)), [100]);
+    let answer = speaker.clone().advert(late, LOW, &advert(50, 1));
+    assert_eq!(sent(&answer), [100], "who took over hastily gives it back at once");
+    assert!(speaker.timeout(late + Duration::from_nanos(1)).is_empty(), "frozen");
+}
+
+#[test]
+fn a_new_priority_is_no_claim_while_a_router_that_was_frozen_listens() {
+    let (mut speaker, start) = active(100);
+    speaker.frozen(start, Duration::from_secs(9));
+    assert!(speaker.set_priority(start, 120).is_empty());
+    assert_eq!(speaker.listens(), Some(Duration::from_secs(9)));
+    assert_eq!(sent(&speaker.timeout(start + Duration::from_secs(1))), [120]);
+    assert_eq!(speaker.listens(), None);
+}
+
+#[test]
 fn a_resignation_in_the_queue_does_not_end_the_term_of_a_router_that_was_frozen() {
     let (mut speaker, start) = active(100);
     let actions = speaker.advert(start + Duration::from_secs(60), LOW, &advert(0, 100));
@@ -346,7 +369,7 @@ proptest! {
             now = now + Duration::from_millis(wait_ms);
             let before = speaker.clone();
             let stalled = before.poll_timeout()
-                .is_some_and(|due| now.since(due) > before.active_down_interval());
+                .is_some_and(|due| now.since(due) > before.active_down_interval().max(STALL_MIN));
             let actions = match &input {
                 Input::Start => speaker.start(now),
                 Input::Stop => speaker.stop("test"),

@@ -216,7 +216,7 @@ impl fmt::Display for WatchEvent {
             Self::Appeared { holder, priority, gap: None, .. } => write!(f, "{holder} ({priority}) holds the address"),
             Self::Changed { from, to, priority, change, .. } => {
                 let how = match change {
-                    Change::Preempted => "by preference, without resignation",
+                    Change::Preempted => "which it outranks",
                     Change::Resigned => "which resigned",
                     Change::TimedOut => "which fell silent",
                 };
@@ -227,7 +227,7 @@ impl fmt::Display for WatchEvent {
                 let ms = silent.as_millis();
                 write!(f, "{holder} is silent for {ms} ms (crash or cut, no resignation); nobody holds the address")
             }
-            Self::SecondHolder { holder, rival, .. } => write!(f, "two holders: {holder}, and {rival} as well"),
+            Self::SecondHolder { holder, rival, .. } => write!(f, "two nodes claim the address: {holder}, and {rival} as well"),
             Self::SecondHolderGone { rival, .. } => write!(f, "{rival} no longer claims the address"),
             Self::PriorityChanged { holder, from, to, .. } => write!(f, "{holder} went from priority {from} to {to}"),
             Self::Flapping { changes, window, .. } => {

@@ -7,6 +7,8 @@
 //!     │  H resigns or times out,        │  │ any other: X is a second holder (rival) beside H, until it
 //!     └──── no rival is left ───────────┘  └─ resigns or is silent; a rival that is left takes H's place
 //! ```
+//!
+//! Who was preempted is no rival for its last word: one claim within one interval.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -63,6 +65,8 @@ pub(super) struct Router {
     pub(super) view: RouterView,
     senders: Vec<Sender>,
     last_holder: Option<(IpAddr, Time)>,
+    /// Who was preempted, and when, until it has spoken once more.
+    displaced: Option<(IpAddr, Time)>,
     changes: VecDeque<Time>,
     nothing_heard_at: Option<Time>,
 }
@@ -74,6 +78,7 @@ impl Router {
             view: RouterView::default(),
             senders: Vec::new(),
             last_holder: None,
+            displaced: None,
             changes: VecDeque::new(),
             nothing_heard_at: None,
         }
@@ -198,14 +203,37 @@ impl Router {
         }
         let overdue = now.since(holder.heard) > holder.claim.overdue_after();
         let (held_by, change) = (holder.source, if overdue { Change::TimedOut } else { Change::Preempted });
-        if overdue || rank > holder.claim.rank {
+        let better = rank > holder.claim.rank;
+        if overdue || better {
             self.set_active(held_by, false);
             self.install(now, index, source, Some((held_by, change)), events);
+            let says_a_last_word = better && self.settings.protocol != Protocol::Carp;
+            self.displaced = says_a_last_word.then_some((held_by, now));
+        } else if self.is_last_word(now, source) {
+            self.set_active(source, false);
         } else if !self.view.rivals.contains(&source) {
             self.view.rivals.push(source);
             self.view.rivals.sort_unstable();
             events.push(WatchEvent::SecondHolder { router: index, holder: held_by, rival: source });
         }
+    }
+
+    /// Whoever was just preempted may speak once more, within one interval: it repeats its claim so that the better one
+    /// announces the address again (we do; keepalived with `higher_prio_send_advert`), or its advert and the better one's
+    /// have crossed. Not with CARP: ucarp notices up to a second late, and holds the address until then.
+    fn is_last_word(&mut self, now: Time, source: IpAddr) -> bool {
+        let Some((_, since)) = self.displaced.filter(|(displaced, _)| *displaced == source) else {
+            return false;
+        };
+        self.displaced = None;
+        let claimed = self.sender(source).map(|sender| sender.claim.interval);
+        now.since(since) <= self.usual_interval().min(claimed.unwrap_or_default())
+    }
+
+    /// An interval that is known to be in use.
+    fn usual_interval(&self) -> Duration {
+        let holder = self.view.holder.and_then(|holder| self.sender(holder.source));
+        holder.map_or(self.settings.interval, |holder| holder.claim.interval.max(self.settings.interval))
     }
 
     /// The holder has lowered itself below a rival.
@@ -350,10 +378,7 @@ impl Router {
 
     fn rival_deadline(&self, rival: IpAddr) -> Option<Time> {
         let sender = self.sender(rival)?;
-        let holder = self.view.holder.and_then(|holder| self.sender(holder.source));
-        let usual =
-            holder.map_or(self.settings.interval, |holder| holder.claim.interval.max(self.settings.interval));
-        Some(sender.heard + sender.claim.rival_after(usual))
+        Some(sender.heard + sender.claim.rival_after(self.usual_interval()))
     }
 }
 

@@ -158,6 +158,51 @@ fn a_rival_takes_the_place_of_a_holder_that_resigns_or_lowers_itself() {
 }
 
 #[test]
+fn the_last_word_of_a_preempted_holder_makes_no_second_holder() {
+    for protocol in [Protocol::Vrrp3, Protocol::Vrrp2] {
+        let mut watcher = watcher(protocol);
+        let advert = |priority| if protocol == Protocol::Vrrp2 { vrrp2(priority) } else { vrrp3(priority) };
+        watcher.hear(0, A, &advert(100));
+        watcher.hear(300, B, &advert(150));
+        assert_eq!(watcher.hear(301, A, &advert(100)).events, [], "its last word");
+        assert_eq!((watcher.holder(), watcher.router(0).rivals.len()), (Some(ip(B)), 0));
+        // The handover back, at once: the other one has a last word too.
+        watcher.hear(400, A, &advert(200));
+        assert_eq!(watcher.hear(401, B, &advert(150)).events, []);
+        assert_eq!((watcher.holder(), watcher.router(0).rivals.len()), (Some(ip(A)), 0));
+    }
+}
+
+#[test]
+fn a_preempted_holder_that_goes_on_or_speaks_late_is_a_second_holder() {
+    let second = WatchEvent::SecondHolder { router: 0, holder: ip(B), rival: ip(A) };
+    let preempted = || {
+        let mut watcher = watcher(Protocol::Vrrp3);
+        watcher.hear(0, A, &vrrp3(100));
+        watcher.hear(300, B, &vrrp3(150));
+        watcher
+    };
+    let mut goes_on = preempted();
+    assert_eq!(goes_on.hear(301, A, &vrrp3(100)).events, []);
+    assert_eq!(goes_on.hear(302, A, &vrrp3(100)).events, std::slice::from_ref(&second), "two words");
+    let mut late = preempted();
+    late.hear(1300, B, &vrrp3(150));
+    assert_eq!(late.hear(1301, A, &vrrp3(100)).events, std::slice::from_ref(&second));
+    // One that speaks too often is not excused by the interval that it claims.
+    let mut slow = preempted();
+    slow.hear(1300, B, &vrrp3(150));
+    let claim = Advertisement { interval_cs: 4095, ..vrrp3(100) };
+    assert_eq!(slow.hear(1301, A, &claim).events, [second]);
+    // CARP has no last word: who goes on speaking goes on holding.
+    let mut ucarp = watcher(Protocol::Carp);
+    ucarp.hear_carp(0, A, mac(A), &carp(100, 1));
+    ucarp.hear_carp(300, B, mac(B), &carp(0, 9));
+    assert_eq!(ucarp.hear_carp(301, A, mac(A), &carp(100, 2)).events.len(), 1);
+    // Somebody else has no last word.
+    assert_eq!(preempted().hear(301, C, &vrrp3(100)).events.len(), 1);
+}
+
+#[test]
 fn a_driver_that_comes_late_finds_the_same_state() {
     let mut watcher = watcher(Protocol::Vrrp3);
     watcher.hear(0, A, &vrrp3(150));
