@@ -246,6 +246,8 @@ impl Driver {
         let Output { messages, applied, restored } = output;
         self.send(messages);
         if restored && let Some(core) = &self.core {
+            // Also when the version is the same: servers may have been drained meanwhile.
+            publish_state(&self.shared, core);
             self.applied.restored(core.state());
         }
         for entry in applied {

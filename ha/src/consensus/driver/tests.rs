@@ -1,5 +1,7 @@
 //! Whole nodes over loopback, with real disks and real time.
 
+mod direct;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};

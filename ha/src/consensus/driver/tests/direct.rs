@@ -1,0 +1,63 @@
+//! The driver by hand: no thread, no connections, only its disk is real.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
+
+use super::{Seen, settings};
+use crate::consensus::core::{Core, CoreSettings};
+use crate::consensus::driver::Driver;
+use crate::consensus::shared::{Input, Member, Shared};
+use crate::consensus::store::Identity;
+use crate::consensus::store::redb::RedbStore;
+use crate::state::{Admin, Command, Kind, SetServer, State};
+
+/// Node 1 of two, which has not heard of the other.
+fn driver(dir: &Path) -> (Driver, Seen, Receiver<Input>) {
+    let member = |id: u64| Member {
+        id,
+        name: format!("lb{id}"),
+        address: ([127, 0, 0, 1], 1).into(),
+        witness: false,
+    };
+    let settings = settings("demo", 1, &[member(1), member(2)], dir);
+    let store = RedbStore::open(dir, &Identity { cluster: "demo".into(), node: 1 }).unwrap();
+    let core = Core::open(CoreSettings::new(1, vec![1, 2], Vec::new()), store).unwrap();
+    let (inbox, inputs) = sync_channel(8);
+    let shared = Arc::new(Shared::new(settings, Arc::new(|_: &str| Ok(())), inbox));
+    let seen = Seen::default();
+    (Driver::new(shared, core, Box::new(seen.clone())), seen, inputs)
+}
+
+fn drain(service: &str, server: &str) -> Command {
+    let set =
+        SetServer { service: service.to_owned(), server: server.to_owned(), state: Admin::Drain as i32 };
+    Command::new(Kind::SetServer(set))
+}
+
+/// The leader's snapshot at `index`.
+fn snapshot_of(state: &State) -> Message {
+    let mut snapshot = Snapshot { data: state.snapshot(), ..Snapshot::default() };
+    snapshot.mut_metadata().index = state.index();
+    snapshot.mut_metadata().term = 2;
+    snapshot.mut_metadata().set_conf_state(ConfState::from((vec![1, 2], Vec::new())));
+    let msg_type = MessageType::MsgSnapshot as i32;
+    Message { msg_type, from: 2, to: 1, term: 2, snapshot: Some(snapshot), ..Message::default() }
+}
+
+#[test]
+fn a_snapshot_that_only_drains_a_server_is_shown_although_the_version_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut driver, seen, _inputs) = driver(dir.path());
+    driver.begin().unwrap();
+    let mut state = State::default();
+    state.apply(9, &drain("web", "s1")).unwrap();
+    let message = Box::new(snapshot_of(&state));
+    driver.take(Input::Raft { from: 2, message, size: 1 }, Instant::now());
+    driver.turn(Instant::now()).unwrap();
+    assert_eq!(seen.0.lock().unwrap().drained, 1);
+    assert_eq!(driver.shared.published.load().servers.get("web", "s1"), Admin::Drain);
+}
