@@ -103,6 +103,7 @@ impl Driver {
         // What was committed before the restart is applied before anybody is served.
         self.guarded(Self::begin);
         loop {
+            self.shared.turned();
             let mut next = match inputs.recv_timeout(self.until_next_turn(Instant::now())) {
                 Ok(input) => Some(input),
                 Err(RecvTimeoutError::Timeout) => None,

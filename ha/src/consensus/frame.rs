@@ -116,7 +116,10 @@ pub enum Frame {
         bytes: Vec<u8>,
     },
     /// Nothing to say, still here.
-    Ping,
+    Ping {
+        /// The sender takes no part in the agreement: its raft thread was given up or is stuck.
+        mute: bool,
+    },
 }
 
 /// Why bytes are not a frame. The connection is closed.
@@ -203,7 +206,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
             let Small { number, bytes, .. } = small()?;
             Frame::Report { age_ms: number, bytes }
         }
-        PING => Frame::Ping,
+        PING => Frame::Ping { mute: small()?.number != 0 },
         _ => return Ok(None),
     };
     Ok(Some(frame))
@@ -260,7 +263,7 @@ impl Frame {
             Self::PreflightAsk { .. } => PREFLIGHT_ASK,
             Self::PreflightAnswer { .. } => PREFLIGHT_ANSWER,
             Self::Report { .. } => REPORT,
-            Self::Ping => PING,
+            Self::Ping { .. } => PING,
         }
     }
 
@@ -269,7 +272,8 @@ impl Frame {
             Small { number, text, bytes: content }.encode_to_vec()
         };
         let body = match self {
-            Self::Welcome | Self::Ping => return,
+            Self::Welcome => return,
+            Self::Ping { mute } => small(u64::from(*mute), None, Vec::new()),
             Self::Hello(hello) => hello.encode_to_vec(),
             Self::Refused(reason) => small(0, Some(reason.clone()), Vec::new()),
             Self::Raft(message) => message.encode_to_vec(),
@@ -319,7 +323,7 @@ mod tests {
                 }
             ),
             Just(Frame::Welcome),
-            Just(Frame::Ping),
+            any::<bool>().prop_map(|mute| Frame::Ping { mute }),
             ".{0,9}".prop_map(Frame::Refused),
             (1i32..18, any::<u64>()).prop_map(|(msg_type, term)| {
                 Frame::Raft(Box::new(Message { msg_type, term, ..Message::default() }))

@@ -92,6 +92,17 @@ pub const PENDING_MAX: usize = 64;
 /// A hard proposal is given up after so long, whatever happens.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Whoever asked for a change hears after so long that the raft thread does not answer; longer than
+/// [`PROPOSE_TIMEOUT`], within which a thread that lives answers.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// A raft thread that has not finished a turn for so long is stuck, most likely in a write to a dying disk; this node
+/// then counts neither for itself nor for the others. Ten times what a slow disk needs for a write.
+pub const STUCK: Duration = Duration::from_secs(3);
+
+/// A node that stops waits so long for its raft thread.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Without a leader and without enough reachable nodes to elect one, a proposal is refused after this: longer than
 /// an election, so that the change of a leader does not disturb an operator.
 pub const NO_QUORUM_WAIT: Duration = Duration::from_secs(2);

@@ -87,6 +87,7 @@ async fn serve(shared: &Arc<Shared>, mut stream: TcpStream, from: SocketAddr) ->
     };
     timeout(GREETING, stream.write_all(&Frame::Welcome.encode())).await??;
     peer.level.store(u64::from(hello.level), Ordering::Relaxed);
+    peer.mute.store(false, Ordering::Relaxed);
     shared.heard(peer);
     shared.input(Input::Connected { peer: hello.node, last: hello.last });
     loop {
@@ -152,11 +153,23 @@ fn receive(shared: &Arc<Shared>, peer: &Peer, frame: Frame) {
                 let _ = asked.send(problem);
             }
         }
+        Frame::Ping { mute } => {
+            if mute && !peer.mute.swap(mute, Ordering::Relaxed) {
+                let what = format!("{} takes no part in the cluster any more", peer.member.name);
+                record(
+                    shared,
+                    Severity::Warning,
+                    what,
+                    "its log has stopped; look at its status, restart it",
+                );
+            }
+            peer.mute.store(mute, Ordering::Relaxed);
+        }
         Frame::Report { age_ms, bytes } if bytes.len() <= REPORT_MAX => {
             let age_when_received = Duration::from_millis(age_ms);
             *lock_report() = Some(Report { bytes, age_when_received, received: Instant::now() });
         }
-        Frame::Report { .. } | Frame::Hello(_) | Frame::Welcome | Frame::Refused(_) | Frame::Ping => {}
+        Frame::Report { .. } | Frame::Hello(_) | Frame::Welcome | Frame::Refused(_) => {}
     }
 }
 
@@ -260,7 +273,7 @@ async fn talk(shared: &Shared, peer: &Peer, stream: TcpStream) -> io::Result<()>
             frame = peer.outbox.next() => frame,
             // Nothing is said on this side of the connection; only its end can be read.
             read = reader.read(&mut byte) => return read.map(|_| ()),
-            () = tokio::time::sleep(PING_EVERY) => Frame::Ping,
+            () = tokio::time::sleep(PING_EVERY) => Frame::Ping { mute: shared.own_silence().is_some() },
         };
         let snapshot = matches!(frame, Frame::Snapshot(_));
         let written = writer.write_all(&frame.encode()).await;

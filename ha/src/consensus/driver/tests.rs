@@ -1,6 +1,7 @@
 //! Whole nodes over loopback, with real disks and real time.
 
 mod direct;
+mod silent;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -442,38 +443,6 @@ async fn a_node_that_was_away_for_long_gets_the_largest_configurations_in_a_snap
         cluster.handle(leader).put_config(config(&"x".repeat(CONFIG_TEXT_MAX + 1))).await.unwrap_err();
     assert!(matches!(too_long, ProposeError::Invalid(_)), "{too_long}");
     cluster.stop_all().await;
-}
-
-/// The rest of the program has a bug.
-struct Broken;
-
-impl Applied for Broken {
-    fn config(&mut self, _state: &State) {
-        panic!("a bug in the plan");
-    }
-    fn servers(&mut self, _state: &State) {}
-    fn clients(&mut self, _facts: &[ClientFact]) {}
-    fn restored(&mut self, _state: &State) {}
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_on_the_raft_thread_costs_this_node_its_voice_and_is_shown() {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let members = [Member { id: 1, name: "lb1".into(), address, witness: false }];
-    let dir = tempfile::tempdir().unwrap();
-    let settings = settings("demo", 1, &members, dir.path());
-    let handle = Handle::start(settings.clone(), Box::new(Broken), Arc::new(|_: &str| Ok(()))).unwrap();
-    wait("a leader", || handle.status().quorum).await;
-    let error = handle.put_config(config("one")).await.unwrap_err();
-    assert!(matches!(&error, ProposeError::Stopped(why) if why.contains("a bug in the plan")), "{error}");
-    let error = handle.put_config(config("two")).await.unwrap_err();
-    assert!(matches!(error, ProposeError::Stopped(_)), "and it goes on to say so");
-    let status = handle.status();
-    assert!(status.stopped.is_some() && !status.quorum);
-    assert!(settings.events.after(0).iter().any(|event| event.why.contains("a bug in the plan")));
-    handle.stop().await;
 }
 
 #[tokio::test]

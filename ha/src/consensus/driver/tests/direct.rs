@@ -17,12 +17,8 @@ use crate::state::{Admin, Command, Kind, SetServer, State};
 
 /// Node 1 of two, which has not heard of the other.
 fn driver(dir: &Path) -> (Driver, Seen, Receiver<Input>) {
-    let member = |id: u64| Member {
-        id,
-        name: format!("lb{id}"),
-        address: ([127, 0, 0, 1], 1).into(),
-        witness: false,
-    };
+    let member =
+        |id: u64| Member { id, name: format!("lb{id}"), address: ([127, 0, 0, 1], 1).into(), witness: false };
     let settings = settings("demo", 1, &[member(1), member(2)], dir);
     let store = RedbStore::open(dir, &Identity { cluster: "demo".into(), node: 1 }).unwrap();
     let core = Core::open(CoreSettings::new(1, vec![1, 2], Vec::new()), store).unwrap();
