@@ -174,6 +174,19 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         PROPOSE | SOFT | PREFLIGHT_ASK => PROPOSAL_MAX,
         _ => UNKNOWN_MAX,
     };
+    within(kind, length, limit)
+}
+
+/// The same for the first frame of a connection, whose sender may be anybody: a hello, or nothing.
+///
+/// # Errors
+/// Too long, or no hello.
+pub fn decode_first_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
+    let (kind, length) = decode_header(header)?;
+    within(kind, length, if kind == HELLO { HELLO_MAX } else { 0 })
+}
+
+fn within(kind: u8, length: usize, limit: usize) -> Result<(u8, usize), FrameError> {
     if length > limit { Err(FrameError::TooLong { kind, length, limit }) } else { Ok((kind, length)) }
 }
 

@@ -65,7 +65,7 @@ pub const PING_EVERY: Duration = Duration::from_millis(200);
 /// A peer that was not heard for so long does not count as reachable: five pings.
 pub const PEER_STALE: Duration = Duration::from_secs(1);
 
-/// An incoming connection that is silent for so long is closed.
+/// An incoming connection that is silent for so long, also within a frame, is closed.
 pub const READ_IDLE: Duration = Duration::from_secs(3);
 
 /// A frame that has begun must be complete after this: the largest snapshot at some 10 Mbit/s.
@@ -85,6 +85,9 @@ pub const RECONNECT_MOST: Duration = Duration::from_secs(1);
 
 /// Incoming connections per configured peer, so that old ones may linger while new ones come.
 pub const CONNECTIONS_PER_PEER: usize = 4;
+
+/// Connections from addresses that are no member's. They never take the members' room.
+pub const STRANGERS: usize = 4;
 
 /// Hard proposals that wait on one node; an operator has few hands.
 pub const PENDING_MAX: usize = 64;

@@ -2,17 +2,15 @@
 
 mod direct;
 mod silent;
+mod strangers;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::consensus::frame::{Frame, HEADER, Hello, PROTOCOL, decode, decode_header};
 use crate::consensus::store::redb::FILE_NAME;
 use crate::consensus::{Applied, Handle, Member, ProposeError, Settings, StartError, Status};
 use crate::events::EventLog;
@@ -355,46 +353,6 @@ async fn leadership_moves_on_request_also_when_a_follower_is_asked() {
     cluster.handle(other).put_config(config("one")).await.unwrap();
     cluster.handle(other).transfer_leader(other).await;
     wait("the other leads", || cluster.up().all(|(handle, _)| handle.status().leader == Some(other))).await;
-    cluster.stop_all().await;
-}
-
-async fn greet(address: SocketAddr, hello: Hello) -> Frame {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
-    let mut header = [0; HEADER];
-    stream.read_exact(&mut header).await.unwrap();
-    let (kind, length) = decode_header(header).unwrap();
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.unwrap();
-    decode(kind, &body).unwrap().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_refused_with_the_reason_and_garbage_disturbs_nobody() {
-    let mut cluster = Cluster::new(2, None);
-    cluster.settled().await;
-    let address = cluster.members[0].address;
-    let good = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
-    let wrong = [
-        (Hello { protocol: 99, ..good.clone() }, "update the older node"),
-        (Hello { cluster: "other".into(), ..good.clone() }, "this is the cluster \"demo\""),
-        (Hello { node: 7, ..good.clone() }, "is no member here"),
-        (Hello { node: 1, ..good.clone() }, "two nodes have the id 1"),
-        (Hello { to: 2, ..good.clone() }, "check the addresses"),
-    ];
-    for (hello, reason) in wrong {
-        let answer = greet(address, hello).await;
-        assert!(matches!(&answer, Frame::Refused(why) if why.contains(reason)), "{answer:?}");
-    }
-    for garbage in [vec![0xff; 4096], vec![4, 0xff, 0xff, 0xff, 0xff], b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(&garbage).await.unwrap();
-        let mut rest = Vec::new();
-        // Closed or reset, but not served.
-        let _ = stream.read_to_end(&mut rest).await;
-        assert!(rest.is_empty());
-    }
-    cluster.handle(1).put_config(config("still here")).await.unwrap();
     cluster.stop_all().await;
 }
 
