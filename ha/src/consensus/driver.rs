@@ -8,12 +8,13 @@ mod pending;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
@@ -78,10 +79,9 @@ pub(super) fn spawn(mut driver: Driver, inputs: Receiver<Input>) -> io::Result<o
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, core: Core<RedbStore>, applied: Box<dyn Applied>) -> Self {
         let now = Instant::now();
-        let unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        // Later than any number of an earlier life: the clock says so, and the state, should the clock be wrong.
-        let next_sequence = (unix_ms << 20).max(core.state().last_sequence(shared.settings.id) + 1);
+        // Other numbers than those of an earlier life, whatever the clock says and wherever the log has got to: a
+        // number that the log has seen would be answered with the result of then.
+        let next_sequence = RandomState::new().hash_one(shared.settings.id) >> 1;
         Self {
             shared,
             core: Some(core),

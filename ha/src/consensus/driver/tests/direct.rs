@@ -57,3 +57,13 @@ fn a_snapshot_that_only_drains_a_server_is_shown_although_the_version_is_the_sam
     assert_eq!(seen.0.lock().unwrap().drained, 1);
     assert_eq!(driver.shared.published.load().servers.get("web", "s1"), Admin::Drain);
 }
+
+#[test]
+fn a_new_life_gives_other_numbers_to_its_changes_even_in_the_same_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = || driver(dir.path()).0.sequence();
+    // No clock and no log in between: only chance keeps a hundred lives apart.
+    let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| first()).collect();
+    let nearest = numbers.iter().zip(numbers.iter().skip(1)).map(|(one, next)| next - one).min().unwrap();
+    assert!(nearest > 1 << 32, "two lives are only {nearest} changes apart");
+}
