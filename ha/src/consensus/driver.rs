@@ -69,6 +69,7 @@ pub(super) fn spawn(mut driver: Driver, inputs: Receiver<Input>) -> io::Result<o
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new().name("cygnet-raft".to_owned()).spawn(move || {
         driver.run(&inputs);
+        driver.shared.ended.store(true, Ordering::Relaxed);
         // Closes the database before anybody is told.
         drop(driver);
         let _ = ended.send(());

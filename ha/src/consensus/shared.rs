@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
-use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS, STUCK};
+use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS, STUCK, TICK};
 use super::outbox::Outbox;
 use super::soft::Offered;
 use super::status::CoreView;
@@ -126,6 +126,8 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) inbox: SyncSender<Input>,
     inbox_bytes: AtomicUsize,
+    /// The raft thread is gone.
+    pub(super) ended: AtomicBool,
     /// When the raft thread finished its last turn, ms since `started`.
     turned: AtomicU64,
     /// The last entry on our disk, for greetings.
@@ -155,6 +157,7 @@ impl Shared {
             started: Instant::now(),
             inbox,
             inbox_bytes: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
             turned: AtomicU64::new(0),
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
@@ -185,6 +188,13 @@ impl Shared {
             self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Hands over what must not be lost while the raft thread lives: raft would wait for it for ever. Waits for room.
+    pub(super) async fn input_surely(&self, make: impl Fn() -> Input) {
+        while !self.input(make()) && !self.ended.load(Ordering::Relaxed) {
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// The raft thread has taken so many bytes out.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -97,7 +98,7 @@ async fn serve(shared: &Arc<Shared>, mut stream: TcpStream, from: SocketAddr) ->
     peer.level.store(u64::from(hello.level), Ordering::Relaxed);
     peer.mute.store(false, Ordering::Relaxed);
     shared.heard(peer);
-    shared.input(Input::Connected { peer: hello.node, last: hello.last });
+    shared.input_surely(|| Input::Connected { peer: hello.node, last: hello.last }).await;
     loop {
         let frame = read_frame(&mut stream, decode_header).await?;
         shared.heard(peer);
@@ -216,7 +217,7 @@ pub(super) async fn connect_forever(shared: Arc<Shared>, id: u64) {
                     Err(error) => error.to_string(),
                 };
                 if peer.outbox.close() {
-                    shared.input(Input::SnapshotSent { peer: id, sent: false });
+                    shared.input_surely(|| Input::SnapshotSent { peer: id, sent: false }).await;
                 }
                 shared.input(Input::Unreachable { peer: id });
                 record(&shared, Severity::Warning, format!("lost {}", peer.member.name), &error);
@@ -283,16 +284,27 @@ async fn talk(shared: &Shared, peer: &Peer, stream: TcpStream) -> io::Result<()>
             read = reader.read(&mut byte) => return read.map(|_| ()),
             () = tokio::time::sleep(PING_EVERY) => Frame::Ping { mute: shared.own_silence().is_some() },
         };
-        let snapshot = matches!(frame, Frame::Snapshot(_));
-        let written = writer.write_all(&frame.encode()).await;
-        if snapshot {
-            shared.input(Input::SnapshotSent { peer: peer.member.id, sent: written.is_ok() });
+        let written = write(shared, &mut writer, &frame).await;
+        if matches!(frame, Frame::Snapshot(_)) {
+            let sent = matches!(written, Ok(true));
+            shared.input_surely(|| Input::SnapshotSent { peer: peer.member.id, sent }).await;
         }
         written?;
         if let Some(report) = report_due(shared, &mut reported) {
             writer.write_all(&report.encode()).await?;
         }
     }
+}
+
+/// False if the frame is longer than the peer would take: it would end the connection, and all else with it.
+async fn write(shared: &Shared, writer: &mut OwnedWriteHalf, frame: &Frame) -> io::Result<bool> {
+    let bytes = frame.encode();
+    let header = bytes.first_chunk().copied().unwrap_or_default();
+    if let Err(error) = decode_header(header) {
+        record(shared, Severity::Alert, "a message was too long to be sent".to_owned(), &error.to_string());
+        return Ok(false);
+    }
+    writer.write_all(&bytes).await.map(|()| true)
 }
 
 /// Our report, if it is new or was not sent for a while.

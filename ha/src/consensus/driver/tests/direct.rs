@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
 use super::{Seen, settings};
 use crate::consensus::core::{Core, CoreSettings};
 use crate::consensus::driver::Driver;
+use crate::consensus::limits::TICK;
 use crate::consensus::shared::{Input, Member, Shared};
 use crate::consensus::store::Identity;
 use crate::consensus::store::redb::RedbStore;
@@ -66,4 +68,33 @@ fn a_new_life_gives_other_numbers_to_its_changes_even_in_the_same_moment() {
     let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| first()).collect();
     let nearest = numbers.iter().zip(numbers.iter().skip(1)).map(|(one, next)| next - one).min().unwrap();
     assert!(nearest > 1 << 32, "two lives are only {nearest} changes apart");
+}
+
+#[tokio::test]
+async fn the_fate_of_a_snapshot_reaches_raft_also_when_the_inbox_is_full_and_nobody_waits_for_a_dead_thread()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let (driver, _, inputs) = driver(dir.path());
+    while driver.shared.input(Input::SoftWaiting) {}
+    let shared = Arc::clone(&driver.shared);
+    let told = tokio::spawn(async move {
+        shared.input_surely(|| Input::SnapshotSent { peer: 2, sent: false }).await;
+    });
+    tokio::time::sleep(TICK).await;
+    assert!(!told.is_finished(), "the inbox is full");
+    let is_fate = |input: &Input| matches!(input, Input::SnapshotSent { peer: 2, sent: false });
+    let told = async move { told.await.unwrap() };
+    let ((), found) = tokio::join!(told, async {
+        loop {
+            match inputs.try_recv() {
+                Ok(input) if is_fate(&input) => break true,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(TICK).await,
+            }
+        }
+    });
+    assert!(found);
+    drop(inputs);
+    driver.shared.ended.store(true, Ordering::Relaxed);
+    driver.shared.input_surely(|| Input::SnapshotSent { peer: 2, sent: false }).await;
 }

@@ -11,7 +11,7 @@ use crate::consensus::limits::{ANSWER_TIMEOUT, NO_QUORUM_WAIT, STOP_TIMEOUT};
 use crate::consensus::{Applied, Handle, Member, ProposeError, Settings};
 use crate::state::{ClientFact, State};
 
-fn members(count: u64) -> Vec<Member> {
+pub(super) fn members(count: u64) -> Vec<Member> {
     let held: Vec<_> =
         (0..count).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
     let address = |id: u64| -> SocketAddr { held[usize::try_from(id - 1).unwrap()].local_addr().unwrap() };
@@ -20,7 +20,7 @@ fn members(count: u64) -> Vec<Member> {
         .collect()
 }
 
-fn start(settings: Settings, applied: impl Applied + 'static) -> Handle {
+pub(super) fn start(settings: Settings, applied: impl Applied + 'static) -> Handle {
     Handle::start(settings, Box::new(applied), Arc::new(|_: &str| Ok(()))).unwrap()
 }
 

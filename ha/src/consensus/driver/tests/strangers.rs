@@ -6,9 +6,11 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Cluster, config, wait};
+use super::silent::{members, start};
+use super::{Cluster, Seen, config, settings, wait};
 use crate::consensus::frame::{Frame, HEADER, Hello, PROTOCOL, decode, decode_header};
 use crate::consensus::limits::{GREETING, PEER_STALE, READ_BODY, READ_IDLE, STRANGERS};
+use crate::state::command::CONFIG_TEXT_MAX;
 
 async fn greet(address: SocketAddr, hello: Hello) -> Frame {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -105,4 +107,23 @@ async fn a_frame_that_stops_in_the_middle_ends_the_connection_as_silence_does() 
     let ended = tokio::time::timeout(READ_BODY, stream.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok() && start.elapsed() < READ_IDLE + GREETING, "{:?}", start.elapsed());
     cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_too_long_is_not_sent_and_the_connection_stands() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let members = members(2);
+    let own = settings("demo", 1, &members, dirs[0].path());
+    let events = own.events.clone();
+    let one = start(own, Seen::default());
+    let two = start(settings("demo", 2, &members, dirs[1].path()), Seen::default());
+    wait("a pair", || one.status().quorum && one.status().reachable == 2).await;
+    let answers = one.preflight(&"x".repeat(2 * CONFIG_TEXT_MAX)).await;
+    assert!(matches!(answers.as_slice(), [(_, Err(_))]), "{answers:?}");
+    one.put_config(config("goes on")).await.unwrap();
+    let said: Vec<String> = events.after(0).into_iter().map(|event| event.what).collect();
+    assert!(said.iter().any(|what| what.contains("too long")), "{said:?}");
+    assert!(!said.iter().any(|what| what.contains("lost lb2")), "{said:?}");
+    one.stop().await;
+    two.stop().await;
 }
