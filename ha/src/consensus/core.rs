@@ -9,20 +9,22 @@
 
 #[cfg(test)]
 mod tests;
+mod types;
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 
+pub use self::types::{AppliedEntry, CoreError, CoreSettings, NotProposed, Output, RaftRole};
 use super::check::{Receiver, Rejected, check};
 use super::limits::{
     APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS,
-    SNAPSHOT_BYTES, SNAPSHOT_ENTRIES, TAIL_BYTES, TAIL_ENTRIES, UNCOMMITTED_BYTES,
+    SNAPSHOT_BYTES, TAIL_BYTES, UNCOMMITTED_BYTES,
 };
 use super::logger::logger;
 use super::store::mirror::Mirror;
-use super::store::{Batch, LogStore, Position, StoreError, Stored};
-use crate::state::{ApplyError, Origin, Outcome, SnapshotError, State};
+use super::store::{Batch, LogStore, Position, Stored};
+use crate::state::State;
 
 /// Marks an entry as soft in its context: its commit need not be durable at once.
 const SOFT: &[u8] = b"s";
@@ -33,94 +35,6 @@ const WITNESS_PRIORITY: i64 = -1;
 /// The first voters start from a snapshot at this position, so that nobody ever sees term 0 (a node that refuses a
 /// pre-vote at term 0 ends the process in raft 0.7) and a late joiner gets the voters with a snapshot.
 const BOOTSTRAP: Position = Position { index: 1, term: 1 };
-
-/// What the core must know of its cluster.
-#[derive(Clone, Debug)]
-pub struct CoreSettings {
-    /// This node.
-    pub id: u64,
-    /// All voters, this node included.
-    pub voters: Vec<u64>,
-    /// Those of them that carry no traffic.
-    pub witnesses: Vec<u64>,
-    /// Snapshot after so many entries; [`SNAPSHOT_ENTRIES`] but in tests.
-    pub snapshot_entries: u64,
-    /// Entries that stay behind a snapshot; [`TAIL_ENTRIES`] but in tests.
-    pub tail_entries: u64,
-    /// Draws the election timeouts from this number instead of the system's randomness, so that a simulation
-    /// can be repeated.
-    pub seed: Option<u64>,
-}
-
-/// The core cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum CoreError {
-    /// The disk.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An entry that this version does not understand.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// The snapshot on disk or from the leader.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// Raft refuses.
-    #[error("raft: {0}")]
-    Raft(#[from] raft::Error),
-    /// The configured members are not those of the log.
-    #[error("the log was begun with the members {stored:?}, and {configured:?} are configured")]
-    Members {
-        /// By the log.
-        stored: Vec<u64>,
-        /// By the configuration.
-        configured: Vec<u64>,
-    },
-}
-
-/// Why a proposal was not taken. It has no effect; try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotProposed {
-    /// Only the leader proposes.
-    #[error("this node does not lead")]
-    NotLeader,
-    /// Leadership is on the move, or too much waits for a quorum.
-    #[error("the leader is busy")]
-    Busy,
-}
-
-/// An entry that was applied.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AppliedEntry {
-    /// Its index.
-    pub index: u64,
-    /// Who proposed it.
-    pub origin: Option<Origin>,
-    /// What it did.
-    pub outcome: Outcome,
-}
-
-/// What is to be done after [`Core::advance`].
-#[derive(Debug, Default)]
-pub struct Output {
-    /// To be sent; losing them is harmless.
-    pub messages: Vec<Message>,
-    /// In the order of the log.
-    pub applied: Vec<AppliedEntry>,
-    /// The state was replaced by the leader's snapshot, before `applied`.
-    pub restored: bool,
-}
-
-/// This node's part in the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RaftRole {
-    /// Proposes.
-    Leader,
-    /// Follows, or looks for a leader.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-}
 
 /// The step machine.
 pub struct Core<S> {
@@ -482,21 +396,6 @@ impl<S: LogStore> Core<S> {
     /// The voters now.
     pub fn voters(&self) -> &[u64] {
         &self.node.store().conf_state().voters
-    }
-}
-
-impl CoreSettings {
-    /// Settings with the usual limits.
-    #[must_use]
-    pub fn new(id: u64, voters: Vec<u64>, witnesses: Vec<u64>) -> Self {
-        Self {
-            id,
-            voters,
-            witnesses,
-            snapshot_entries: SNAPSHOT_ENTRIES,
-            tail_entries: TAIL_ENTRIES,
-            seed: None,
-        }
     }
 }
 

@@ -4,16 +4,18 @@
 //! fails, or panics, it is given up with an event; the thread stays to say so, and traffic goes on.
 
 mod pending;
+mod soft;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
@@ -21,15 +23,15 @@ use tokio::sync::oneshot;
 use super::core::{Core, CoreError, NotProposed, Output};
 use super::frame::Frame;
 use super::handle::{Applied, Committed, ProposeError};
-use super::limits::{RESEND_AFTER, SOFT_EVERY, TICK};
+use super::limits::TICK;
 use super::shared::{Input, Published, Shared};
 use super::soft::{SOFT_MAX, SoftQueue};
 use super::status::CoreView;
 use super::store::redb::RedbStore;
 use crate::events::Severity;
-use crate::state::command::BATCH_FACTS_MAX;
-use crate::state::{ClientBatch, ClientFact, Command, Kind, Origin, Outcome};
+use crate::state::{Command, Kind, Origin, Outcome};
 use pending::Pending;
+use soft::Flight;
 
 /// Inputs taken in one turn, so that a flood cannot keep the clock from ticking.
 const INPUTS_PER_TURN: usize = 256;
@@ -56,18 +58,12 @@ pub(super) struct Driver {
     stopped: Option<String>,
 }
 
-/// The batch of client facts that is on its way. There is at most one.
-struct Flight {
-    sequence: u64,
-    facts: Vec<ClientFact>,
-    sent: Instant,
-}
-
 /// Starts the thread. The receiver resolves when it has ended.
 pub(super) fn spawn(mut driver: Driver, inputs: Receiver<Input>) -> io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new().name("cygnet-raft".to_owned()).spawn(move || {
         driver.run(&inputs);
+        driver.shared.ended.store(true, Ordering::Relaxed);
         // Closes the database before anybody is told.
         drop(driver);
         let _ = ended.send(());
@@ -78,10 +74,9 @@ pub(super) fn spawn(mut driver: Driver, inputs: Receiver<Input>) -> io::Result<o
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, core: Core<RedbStore>, applied: Box<dyn Applied>) -> Self {
         let now = Instant::now();
-        let unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        // Later than any number of an earlier life: the clock says so, and the state, should the clock be wrong.
-        let next_sequence = (unix_ms << 20).max(core.state().last_sequence(shared.settings.id) + 1);
+        // Other numbers than those of an earlier life, whatever the clock says and wherever the log has got to: a
+        // number that the log has seen would be answered with the result of then.
+        let next_sequence = RandomState::new().hash_one(shared.settings.id) >> 1;
         Self {
             shared,
             core: Some(core),
@@ -103,6 +98,7 @@ impl Driver {
         // What was committed before the restart is applied before anybody is served.
         self.guarded(Self::begin);
         loop {
+            self.shared.turned();
             let mut next = match inputs.recv_timeout(self.until_next_turn(Instant::now())) {
                 Ok(input) => Some(input),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -246,6 +242,8 @@ impl Driver {
         let Output { messages, applied, restored } = output;
         self.send(messages);
         if restored && let Some(core) = &self.core {
+            // Also when the version is the same: servers may have been drained meanwhile.
+            publish_state(&self.shared, core);
             self.applied.restored(core.state());
         }
         for entry in applied {
@@ -349,15 +347,6 @@ impl Driver {
         self.land(|flight| flight.sequence == sequence);
     }
 
-    /// Takes the batch in flight back if it is lost.
-    fn land(&mut self, lost: impl Fn(&Flight) -> bool) {
-        if let Some(flight) = self.flight.take_if(|flight| lost(flight)) {
-            self.soft.give_back(flight.facts);
-            // Not at once: whoever refused it needs a moment.
-            self.soft_not_before = Instant::now() + TICK;
-        }
-    }
-
     fn transfer(&mut self, to: u64) {
         let Some(core) = &mut self.core else { return };
         if core.is_leader() {
@@ -390,51 +379,6 @@ impl Driver {
         self.pending.values_mut().for_each(Pending::ask_again);
         self.land(|_| true);
         self.soft_not_before = now;
-    }
-
-    /// Sends batches of client facts; at most one is on its way. True if one was handed to our own core.
-    fn pump_soft(&mut self, now: Instant) -> bool {
-        self.take_offered();
-        self.land(|flight| now.saturating_duration_since(flight.sent) > RESEND_AFTER);
-        let Some(core) = &mut self.core else { return false };
-        let Some(leader) = core.leader() else { return false };
-        if self.flight.is_some() || now < self.soft_not_before {
-            return false;
-        }
-        let (reachable, needed) = self.shared.quorum();
-        if reachable < needed {
-            // A leader that has lost its followers will notice soon; look again at the next tick.
-            self.soft_not_before = now + TICK;
-            return false;
-        }
-        let facts = self.soft.take(BATCH_FACTS_MAX);
-        if facts.is_empty() {
-            return false;
-        }
-        self.next_sequence += 1;
-        let sequence = self.next_sequence;
-        let origin = Some(Origin { node: self.shared.settings.id, sequence });
-        let bytes = Command { origin, ..Command::new(Kind::Clients(ClientBatch::pack(&facts))) }.encode();
-        let ours = leader == self.shared.settings.id;
-        let sent = if ours {
-            core.propose(bytes, true).is_ok()
-        } else {
-            self.shared.send(leader, Frame::Soft(bytes))
-        };
-        self.soft_not_before = now + SOFT_EVERY;
-        self.flight = Some(Flight { sequence, facts, sent: now });
-        if !sent {
-            self.land(|_| true);
-        }
-        ours && sent
-    }
-
-    fn take_offered(&mut self) {
-        // Before the facts: whoever puts some down afterwards signals anew.
-        self.shared.soft_signalled.store(false, Ordering::Relaxed);
-        let (facts, dropped) = self.shared.offered().take();
-        self.soft.count_dropped(dropped);
-        facts.into_iter().for_each(|fact| self.soft.offer(fact));
     }
 
     fn publish(&mut self, always: bool) {

@@ -116,7 +116,10 @@ pub enum Frame {
         bytes: Vec<u8>,
     },
     /// Nothing to say, still here.
-    Ping,
+    Ping {
+        /// The sender takes no part in the agreement: its raft thread was given up or is stuck.
+        mute: bool,
+    },
 }
 
 /// Why bytes are not a frame. The connection is closed.
@@ -171,6 +174,19 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         PROPOSE | SOFT | PREFLIGHT_ASK => PROPOSAL_MAX,
         _ => UNKNOWN_MAX,
     };
+    within(kind, length, limit)
+}
+
+/// The same for the first frame of a connection, whose sender may be anybody: a hello, or nothing.
+///
+/// # Errors
+/// Too long, or no hello.
+pub fn decode_first_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
+    let (kind, length) = decode_header(header)?;
+    within(kind, length, if kind == HELLO { HELLO_MAX } else { 0 })
+}
+
+fn within(kind: u8, length: usize, limit: usize) -> Result<(u8, usize), FrameError> {
     if length > limit { Err(FrameError::TooLong { kind, length, limit }) } else { Ok((kind, length)) }
 }
 
@@ -203,7 +219,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
             let Small { number, bytes, .. } = small()?;
             Frame::Report { age_ms: number, bytes }
         }
-        PING => Frame::Ping,
+        PING => Frame::Ping { mute: small()?.number != 0 },
         _ => return Ok(None),
     };
     Ok(Some(frame))
@@ -260,7 +276,7 @@ impl Frame {
             Self::PreflightAsk { .. } => PREFLIGHT_ASK,
             Self::PreflightAnswer { .. } => PREFLIGHT_ANSWER,
             Self::Report { .. } => REPORT,
-            Self::Ping => PING,
+            Self::Ping { .. } => PING,
         }
     }
 
@@ -269,7 +285,8 @@ impl Frame {
             Small { number, text, bytes: content }.encode_to_vec()
         };
         let body = match self {
-            Self::Welcome | Self::Ping => return,
+            Self::Welcome => return,
+            Self::Ping { mute } => small(u64::from(*mute), None, Vec::new()),
             Self::Hello(hello) => hello.encode_to_vec(),
             Self::Refused(reason) => small(0, Some(reason.clone()), Vec::new()),
             Self::Raft(message) => message.encode_to_vec(),
@@ -319,7 +336,7 @@ mod tests {
                 }
             ),
             Just(Frame::Welcome),
-            Just(Frame::Ping),
+            any::<bool>().prop_map(|mute| Frame::Ping { mute }),
             ".{0,9}".prop_map(Frame::Refused),
             (1i32..18, any::<u64>()).prop_map(|(msg_type, term)| {
                 Frame::Raft(Box::new(Message { msg_type, term, ..Message::default() }))

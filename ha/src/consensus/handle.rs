@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::core::{Core, CoreError, CoreSettings};
 use super::driver::{Driver, spawn};
 use super::frame::{Frame, REPORT_MAX};
-use super::limits::{INBOX_INPUTS, PREFLIGHT_TIMEOUT, TICK};
+use super::limits::{ANSWER_TIMEOUT, INBOX_INPUTS, PREFLIGHT_TIMEOUT, STOP_TIMEOUT, TICK};
 use super::shared::{Input, Member, Preflight, Settings, Shared};
 use super::status::{MemberStatus, Status};
 use super::store::redb::RedbStore;
@@ -55,8 +55,8 @@ pub struct Committed {
 pub enum ProposeError {
     /// Too few nodes can be reached.
     #[error(
-        "no quorum: {reachable} of {needed} needed nodes can be reached (missing: {}); start the missing node; \
-         a third node as witness lets changes go on when one fails; traffic is not affected{}",
+        "no quorum: {reachable} of {needed} needed nodes can be reached (missing: {}); start the missing node, \
+         or restart it if it runs; a third node as witness lets changes go on when one fails; traffic is not affected{}",
         missing.join(", "),
         undecided_text(*undecided)
     )]
@@ -227,7 +227,12 @@ impl Handle {
         if !self.shared.input(Input::Propose { kind: Box::new(kind), reply }) {
             return Err(ProposeError::Busy);
         }
-        result.await.unwrap_or_else(|_| Err(ProposeError::Stopped("it is stopping".to_owned())))
+        match tokio::time::timeout(ANSWER_TIMEOUT, result).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ProposeError::Stopped("it is stopping".to_owned())),
+            // The thread may have taken it before it got stuck.
+            Err(_) => Err(ProposeError::Timeout { seconds: ANSWER_TIMEOUT, undecided: true }),
+        }
     }
 
     /// Takes facts for replication. Never waits and never fails; what is too much is dropped and counted.
@@ -264,6 +269,7 @@ impl Handle {
                 dropped: peer.map_or(0, |peer| peer.outbox.dropped()),
             }
         });
+        let stopped = shared.own_silence();
         Status {
             id: shared.settings.id,
             role: view.role,
@@ -272,10 +278,10 @@ impl Handle {
             commit: view.commit,
             applied: view.applied,
             version: view.version,
-            quorum: view.leader.is_some() && view.stopped.is_none(),
+            quorum: view.leader.is_some() && stopped.is_none(),
             reachable,
             needed,
-            stopped: view.stopped.clone(),
+            stopped,
             clients: view.clients,
             soft,
             rejected: view.rejected,
@@ -364,11 +370,17 @@ impl Handle {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { tasks, ended }) = running else { return };
         self.hand_over().await;
-        while !self.shared.input(Input::Stop) && !ended.is_terminated() {
-            tokio::time::sleep(TICK).await;
+        let end = async {
+            while !self.shared.input(Input::Stop) && !ended.is_terminated() {
+                tokio::time::sleep(TICK).await;
+            }
+            // An error means that the thread has ended already.
+            let _ = ended.await;
+        };
+        // A thread that is stuck in a write must not keep the node from stopping; the log stands a kill.
+        if tokio::time::timeout(STOP_TIMEOUT, end).await.is_err() {
+            tracing::warn!("the raft thread does not end; left behind");
         }
-        // An error means that the thread has ended already.
-        let _ = ended.await;
         for task in &tasks {
             task.abort();
         }

@@ -65,7 +65,7 @@ pub const PING_EVERY: Duration = Duration::from_millis(200);
 /// A peer that was not heard for so long does not count as reachable: five pings.
 pub const PEER_STALE: Duration = Duration::from_secs(1);
 
-/// An incoming connection that is silent for so long is closed.
+/// An incoming connection that is silent for so long, also within a frame, is closed.
 pub const READ_IDLE: Duration = Duration::from_secs(3);
 
 /// A frame that has begun must be complete after this: the largest snapshot at some 10 Mbit/s.
@@ -86,11 +86,25 @@ pub const RECONNECT_MOST: Duration = Duration::from_secs(1);
 /// Incoming connections per configured peer, so that old ones may linger while new ones come.
 pub const CONNECTIONS_PER_PEER: usize = 4;
 
+/// Connections from addresses that are no member's. They never take the members' room.
+pub const STRANGERS: usize = 4;
+
 /// Hard proposals that wait on one node; an operator has few hands.
 pub const PENDING_MAX: usize = 64;
 
 /// A hard proposal is given up after so long, whatever happens.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whoever asked for a change hears after so long that the raft thread does not answer; longer than
+/// [`PROPOSE_TIMEOUT`], within which a thread that lives answers.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// A raft thread that has not finished a turn for so long is stuck, most likely in a write to a dying disk; this node
+/// then counts neither for itself nor for the others. Ten times what a slow disk needs for a write.
+pub const STUCK: Duration = Duration::from_secs(3);
+
+/// A node that stops waits so long for its raft thread.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Without a leader and without enough reachable nodes to elect one, a proposal is refused after this: longer than
 /// an election, so that the change of a leader does not disturb an operator.

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_full_outbox_drops_the_oldest_raft_message_and_refuses_other_frames() {
         let outbox = Outbox::default();
-        assert!(!outbox.push(Frame::Ping), "nothing is taken without a connection");
+        assert!(!outbox.push(Frame::Ping { mute: false }), "nothing is taken without a connection");
         outbox.open();
         for _ in 0..OUTBOX_FRAMES - 1 {
             assert!(outbox.push(Frame::NotProposed { sequence: 1 }));
@@ -126,8 +126,8 @@ mod tests {
         assert!(outbox.push(raft(1)));
         assert!(outbox.push(raft(2)));
         assert_eq!(outbox.dropped(), 1);
-        assert!(outbox.push(Frame::Ping), "in place of the last raft message");
-        assert!(!outbox.push(Frame::Ping), "no room");
+        assert!(outbox.push(Frame::Ping { mute: false }), "in place of the last raft message");
+        assert!(!outbox.push(Frame::Ping { mute: false }), "no room");
         assert!(!outbox.push(raft(3)), "nothing to drop for it");
         assert_eq!(outbox.dropped(), 4);
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
-use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS};
+use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS, STUCK, TICK};
 use super::outbox::Outbox;
 use super::soft::Offered;
 use super::status::CoreView;
@@ -98,6 +98,8 @@ pub(super) struct Peer {
     pub(super) outbox: Outbox,
     /// When it was last heard, ms since `Shared::started`, plus one; 0 is never.
     heard: AtomicU64,
+    /// It says itself that it takes no part.
+    pub(super) mute: AtomicBool,
     /// Its feature level; 0 until it has said hello.
     pub(super) level: AtomicU64,
     pub(super) report: Mutex<Option<Report>>,
@@ -124,6 +126,10 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) inbox: SyncSender<Input>,
     inbox_bytes: AtomicUsize,
+    /// The raft thread is gone.
+    pub(super) ended: AtomicBool,
+    /// When the raft thread finished its last turn, ms since `started`.
+    turned: AtomicU64,
     /// The last entry on our disk, for greetings.
     pub(super) last: AtomicU64,
     pub(super) view: ArcSwap<CoreView>,
@@ -151,6 +157,8 @@ impl Shared {
             started: Instant::now(),
             inbox,
             inbox_bytes: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            turned: AtomicU64::new(0),
             last: AtomicU64::new(0),
             view: ArcSwap::default(),
             published: ArcSwap::default(),
@@ -180,6 +188,13 @@ impl Shared {
             self.inbox_bytes.fetch_sub(size, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Hands over what must not be lost while the raft thread lives: raft would wait for it for ever. Waits for room.
+    pub(super) async fn input_surely(&self, make: impl Fn() -> Input) {
+        while !self.input(make()) && !self.ended.load(Ordering::Relaxed) {
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// The raft thread has taken so many bytes out.
@@ -230,9 +245,29 @@ impl Shared {
         peer.outbox.is_open() && self.silent_ms(peer).is_some_and(|silent| silent < stale)
     }
 
-    /// Nodes that can be reached, this one included, and how many make a quorum.
+    /// It can be reached and takes part in the agreement.
+    pub(super) fn has_voice(&self, peer: &Peer) -> bool {
+        self.is_reachable(peer) && !peer.mute.load(Ordering::Relaxed)
+    }
+
+    /// The raft thread has finished a turn.
+    pub(super) fn turned(&self) {
+        self.turned.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Why this node takes no part in the agreement, if so.
+    pub(super) fn own_silence(&self) -> Option<String> {
+        if let Some(reason) = &self.view.load().stopped {
+            return Some(reason.clone());
+        }
+        let since = Duration::from_millis(self.now_ms().saturating_sub(self.turned.load(Ordering::Relaxed)));
+        let stuck = || format!("the raft thread is stuck for {} s; look at the disk", since.as_secs());
+        (since >= STUCK).then(stuck)
+    }
+
+    /// Nodes that can be reached and take part, this one included, and how many make a quorum.
     pub(super) fn quorum(&self) -> (usize, usize) {
-        let reachable = 1 + self.peers.values().filter(|peer| self.is_reachable(peer)).count();
+        let reachable = 1 + self.peers.values().filter(|peer| self.has_voice(peer)).count();
         (reachable, self.settings.members.len() / 2 + 1)
     }
 
@@ -251,6 +286,7 @@ impl Peer {
             member,
             outbox: Outbox::default(),
             heard: AtomicU64::new(0),
+            mute: AtomicBool::new(false),
             level: AtomicU64::new(0),
             report: Mutex::new(None),
         }

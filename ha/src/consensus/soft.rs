@@ -8,10 +8,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::state::ClientFact;
+use crate::state::command::NAME_MAX;
 
 /// How many clients wait at most: as many as the table holds. Beyond that the one that waited longest is dropped,
 /// for the table would forget it next.
 pub const SOFT_MAX: usize = crate::state::CLIENTS_MAX;
+
+/// Names and facts in one batch, bytes, as if no two facts shared a name: a batch must fit into one entry, and an entry
+/// into one frame, or neither would ever get anywhere.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// Of one fact without its names: address, time and protobuf tags.
+const FACT_BYTES: usize = 40;
 
 type Key = (Arc<str>, IpAddr);
 
@@ -76,9 +84,13 @@ impl SoftQueue {
         Self { limit, facts: HashMap::new(), order: VecDeque::new(), figures: SoftFigures::default() }
     }
 
-    /// Takes a fact in. Never waits; if the queue is full, the oldest goes.
+    /// Takes a fact in. Never waits; if the queue is full, the oldest goes. A name that no entry may hold is dropped.
     pub fn offer(&mut self, fact: ClientFact) {
         self.figures.offered += 1;
+        if fact.service.len().max(fact.server.len()) > NAME_MAX {
+            self.figures.dropped += 1;
+            return;
+        }
         if !self.insert(fact) {
             self.figures.coalesced += 1;
         }
@@ -99,12 +111,14 @@ impl SoftQueue {
         }
     }
 
-    /// At most `count` facts, those that waited longest first.
+    /// At most `count` facts that fit into one entry, those that waited longest first.
     pub fn take(&mut self, count: usize) -> Vec<ClientFact> {
         let mut taken = Vec::with_capacity(count.min(self.order.len()));
-        while taken.len() < count {
+        let mut bytes = 0;
+        while taken.len() < count && bytes + FACT_BYTES + 2 * NAME_MAX <= BATCH_BYTES {
             let Some(key) = self.order.pop_front() else { break };
             if let Some((server, seen)) = self.facts.remove(&key) {
+                bytes += FACT_BYTES + key.0.len() + server.len();
                 taken.push(ClientFact { service: key.0, client: key.1, server, seen });
             }
         }
@@ -155,6 +169,8 @@ impl SoftQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::command::BATCH_FACTS_MAX;
+    use crate::state::{ClientBatch, Command, Kind};
 
     fn fact(client: u8, server: &str, seen: u32) -> ClientFact {
         ClientFact { service: "web".into(), client: [10, 0, 0, client].into(), server: server.into(), seen }
@@ -180,6 +196,26 @@ mod tests {
         assert_eq!(queue.take(1), vec![fact(3, "s1", 1)]);
         assert_eq!(queue.take(9), vec![fact(4, "s1", 1)]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_batch_fits_into_an_entry_however_long_the_names_and_a_name_over_the_limit_blocks_nobody() {
+        let mut queue = SoftQueue::new(5000);
+        queue.offer(fact(1, &"x".repeat(NAME_MAX + 1), 1));
+        assert_eq!((queue.figures().dropped, queue.figures().waiting), (1, 0));
+        for number in 0..4000u32 {
+            let server: Arc<str> = format!("{number:0>NAME_MAX$}").into();
+            let client = IpAddr::from(number.to_be_bytes());
+            queue.offer(ClientFact { service: Arc::clone(&server), client, server, seen: 1 });
+        }
+        let mut taken = 0;
+        while !queue.is_empty() {
+            let facts = queue.take(BATCH_FACTS_MAX);
+            taken += facts.len();
+            let entry = Command::new(Kind::Clients(ClientBatch::pack(&facts)));
+            assert!(entry.check().is_ok() && entry.encode().len() <= BATCH_BYTES);
+        }
+        assert_eq!(taken, 4000);
     }
 
     #[test]

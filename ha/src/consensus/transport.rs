@@ -16,15 +16,18 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::frame::{Frame, HEADER, Hello, PROTOCOL, REPORT_MAX, decode, decode_header};
+use super::frame::{
+    Frame, FrameError, HEADER, Hello, PROTOCOL, REPORT_MAX, decode, decode_first_header, decode_header,
+};
 use super::limits::{
     CONNECTIONS_PER_PEER, GREETING, PING_EVERY, READ_BODY, READ_IDLE, RECONNECT_FIRST, RECONNECT_MOST,
-    REPORT_EVERY, UNACKNOWLEDGED,
+    REPORT_EVERY, STRANGERS, UNACKNOWLEDGED,
 };
 use super::shared::{Input, Peer, Report, Shared};
 use crate::events::Severity;
@@ -53,16 +56,21 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts the other nodes until it is dropped.
 pub(super) async fn accept_all(shared: Arc<Shared>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_PER_PEER * shared.peers.len().max(1)));
+    let members = Arc::new(Semaphore::new(CONNECTIONS_PER_PEER * shared.peers.len().max(1)));
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, from)) = listener.accept().await else {
             // Out of descriptors, most likely: not a reason to spin.
             tokio::time::sleep(RECONNECT_FIRST).await;
             continue;
         };
+        // Members connect from the address that they listen on.
+        let known = shared.peers.values().any(|peer| peer.member.address.ip() == from.ip());
+        let room = if known { &members } else { &strangers };
+        // Without room it is closed at once; a member comes again.
+        let Ok(place) = Arc::clone(room).try_acquire_owned() else { continue };
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             if let Err(error) = serve(&shared, stream, from).await {
@@ -75,7 +83,8 @@ pub(super) async fn accept_all(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn serve(shared: &Arc<Shared>, mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
     prepare(&stream)?;
-    let Some(Frame::Hello(hello)) = timeout(GREETING, read_frame(&mut stream)).await?? else {
+    let greeting = timeout(GREETING, read_frame(&mut stream, decode_first_header)).await??;
+    let Some(Frame::Hello(hello)) = greeting else {
         return Err(io::Error::other("it did not begin with a hello"));
     };
     let peer = match greet(shared, &hello) {
@@ -87,10 +96,11 @@ async fn serve(shared: &Arc<Shared>, mut stream: TcpStream, from: SocketAddr) ->
     };
     timeout(GREETING, stream.write_all(&Frame::Welcome.encode())).await??;
     peer.level.store(u64::from(hello.level), Ordering::Relaxed);
+    peer.mute.store(false, Ordering::Relaxed);
     shared.heard(peer);
-    shared.input(Input::Connected { peer: hello.node, last: hello.last });
+    shared.input_surely(|| Input::Connected { peer: hello.node, last: hello.last }).await;
     loop {
-        let frame = read_frame(&mut stream).await?;
+        let frame = read_frame(&mut stream, decode_header).await?;
         shared.heard(peer);
         if let Some(frame) = frame {
             receive(shared, peer, frame);
@@ -152,11 +162,23 @@ fn receive(shared: &Arc<Shared>, peer: &Peer, frame: Frame) {
                 let _ = asked.send(problem);
             }
         }
+        Frame::Ping { mute } => {
+            if mute && !peer.mute.swap(mute, Ordering::Relaxed) {
+                let what = format!("{} takes no part in the cluster any more", peer.member.name);
+                record(
+                    shared,
+                    Severity::Warning,
+                    what,
+                    "its log has stopped; look at its status, restart it",
+                );
+            }
+            peer.mute.store(mute, Ordering::Relaxed);
+        }
         Frame::Report { age_ms, bytes } if bytes.len() <= REPORT_MAX => {
             let age_when_received = Duration::from_millis(age_ms);
             *lock_report() = Some(Report { bytes, age_when_received, received: Instant::now() });
         }
-        Frame::Report { .. } | Frame::Hello(_) | Frame::Welcome | Frame::Refused(_) | Frame::Ping => {}
+        Frame::Report { .. } | Frame::Hello(_) | Frame::Welcome | Frame::Refused(_) => {}
     }
 }
 
@@ -195,7 +217,7 @@ pub(super) async fn connect_forever(shared: Arc<Shared>, id: u64) {
                     Err(error) => error.to_string(),
                 };
                 if peer.outbox.close() {
-                    shared.input(Input::SnapshotSent { peer: id, sent: false });
+                    shared.input_surely(|| Input::SnapshotSent { peer: id, sent: false }).await;
                 }
                 shared.input(Input::Unreachable { peer: id });
                 record(&shared, Severity::Warning, format!("lost {}", peer.member.name), &error);
@@ -243,7 +265,7 @@ async fn dial(shared: &Shared, peer: &Peer) -> io::Result<TcpStream> {
         last: shared.last.load(Ordering::Relaxed),
     };
     timeout(GREETING, stream.write_all(&Frame::Hello(hello).encode())).await??;
-    match timeout(GREETING, read_frame(&mut stream)).await?? {
+    match timeout(GREETING, read_frame(&mut stream, decode_header)).await?? {
         Some(Frame::Welcome) => Ok(stream),
         Some(Frame::Refused(reason)) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason)),
         _ => Err(io::Error::other("it did not answer the hello")),
@@ -260,18 +282,29 @@ async fn talk(shared: &Shared, peer: &Peer, stream: TcpStream) -> io::Result<()>
             frame = peer.outbox.next() => frame,
             // Nothing is said on this side of the connection; only its end can be read.
             read = reader.read(&mut byte) => return read.map(|_| ()),
-            () = tokio::time::sleep(PING_EVERY) => Frame::Ping,
+            () = tokio::time::sleep(PING_EVERY) => Frame::Ping { mute: shared.own_silence().is_some() },
         };
-        let snapshot = matches!(frame, Frame::Snapshot(_));
-        let written = writer.write_all(&frame.encode()).await;
-        if snapshot {
-            shared.input(Input::SnapshotSent { peer: peer.member.id, sent: written.is_ok() });
+        let written = write(shared, &mut writer, &frame).await;
+        if matches!(frame, Frame::Snapshot(_)) {
+            let sent = matches!(written, Ok(true));
+            shared.input_surely(|| Input::SnapshotSent { peer: peer.member.id, sent }).await;
         }
         written?;
         if let Some(report) = report_due(shared, &mut reported) {
             writer.write_all(&report.encode()).await?;
         }
     }
+}
+
+/// False if the frame is longer than the peer would take: it would end the connection, and all else with it.
+async fn write(shared: &Shared, writer: &mut OwnedWriteHalf, frame: &Frame) -> io::Result<bool> {
+    let bytes = frame.encode();
+    let header = bytes.first_chunk().copied().unwrap_or_default();
+    if let Err(error) = decode_header(header) {
+        record(shared, Severity::Alert, "a message was too long to be sent".to_owned(), &error.to_string());
+        return Ok(false);
+    }
+    writer.write_all(&bytes).await.map(|()| true)
 }
 
 /// Our report, if it is new or was not sent for a while.
@@ -291,15 +324,24 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
+/// Kind and length of a frame from its header.
+type DecodeHeader = fn([u8; HEADER]) -> Result<(u8, usize), FrameError>;
+
 /// One frame; `None` if its kind is unknown. Memory grows with what arrives, not with what the header claims.
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Option<Frame>> {
+async fn read_frame(stream: &mut TcpStream, header_of: DecodeHeader) -> io::Result<Option<Frame>> {
     let mut header = [0; HEADER];
     timeout(READ_IDLE, stream.read_exact(&mut header)).await??;
-    let (kind, length) = decode_header(header).map_err(io::Error::other)?;
+    let (kind, length) = header_of(header).map_err(io::Error::other)?;
     let mut body = Vec::new();
-    let read = timeout(READ_BODY, stream.take(length as u64).read_to_end(&mut body)).await??;
-    if read < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+    let mut rest = stream.take(length as u64);
+    let read_all = async {
+        while body.len() < length {
+            if timeout(READ_IDLE, rest.read_buf(&mut body)).await?? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    timeout(READ_BODY, read_all).await??;
     decode(kind, &body).map_err(io::Error::other)
 }

@@ -48,7 +48,7 @@ pub struct Origin {
     /// The node.
     #[prost(uint64, tag = "1")]
     pub node: u64,
-    /// Grows with each proposal of that node, also across restarts.
+    /// Begins anywhere in each life of that node and grows with each proposal.
     #[prost(uint64, tag = "2")]
     pub sequence: u64,
 }

@@ -186,13 +186,6 @@ impl State {
         self.index = self.index.max(index);
     }
 
-    /// The highest number of a hard command of `node` that is remembered; 0 if none is.
-    #[must_use]
-    pub fn last_sequence(&self, node: u64) -> u64 {
-        let own = self.results.iter().map(|(origin, _)| origin).filter(|origin| origin.node == node);
-        own.map(|origin| origin.sequence).max().unwrap_or(0)
-    }
-
     fn apply_hard(&mut self, kind: &Kind) -> Outcome {
         match kind {
             Kind::PutConfig(put) => match self.configuration.put(put) {

@@ -64,7 +64,7 @@ impl Pending {
         if reachable >= needed {
             return Some(ProposeError::Timeout { seconds: PROPOSE_TIMEOUT, undecided });
         }
-        let missing = shared.peers.values().filter(|peer| !shared.is_reachable(peer));
+        let missing = shared.peers.values().filter(|peer| !shared.has_voice(peer));
         let missing = missing.map(|peer| peer.member.name.clone()).collect();
         Some(ProposeError::NoQuorum { reachable, needed, missing, undecided })
     }

@@ -1,15 +1,16 @@
 //! Whole nodes over loopback, with real disks and real time.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod direct;
+mod silent;
+mod strangers;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::consensus::frame::{Frame, HEADER, Hello, PROTOCOL, decode, decode_header};
 use crate::consensus::store::redb::FILE_NAME;
 use crate::consensus::{Applied, Handle, Member, ProposeError, Settings, StartError, Status};
 use crate::events::EventLog;
@@ -355,46 +356,6 @@ async fn leadership_moves_on_request_also_when_a_follower_is_asked() {
     cluster.stop_all().await;
 }
 
-async fn greet(address: SocketAddr, hello: Hello) -> Frame {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
-    let mut header = [0; HEADER];
-    stream.read_exact(&mut header).await.unwrap();
-    let (kind, length) = decode_header(header).unwrap();
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.unwrap();
-    decode(kind, &body).unwrap().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_refused_with_the_reason_and_garbage_disturbs_nobody() {
-    let mut cluster = Cluster::new(2, None);
-    cluster.settled().await;
-    let address = cluster.members[0].address;
-    let good = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
-    let wrong = [
-        (Hello { protocol: 99, ..good.clone() }, "update the older node"),
-        (Hello { cluster: "other".into(), ..good.clone() }, "this is the cluster \"demo\""),
-        (Hello { node: 7, ..good.clone() }, "is no member here"),
-        (Hello { node: 1, ..good.clone() }, "two nodes have the id 1"),
-        (Hello { to: 2, ..good.clone() }, "check the addresses"),
-    ];
-    for (hello, reason) in wrong {
-        let answer = greet(address, hello).await;
-        assert!(matches!(&answer, Frame::Refused(why) if why.contains(reason)), "{answer:?}");
-    }
-    for garbage in [vec![0xff; 4096], vec![4, 0xff, 0xff, 0xff, 0xff], b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(&garbage).await.unwrap();
-        let mut rest = Vec::new();
-        // Closed or reset, but not served.
-        let _ = stream.read_to_end(&mut rest).await;
-        assert!(rest.is_empty());
-    }
-    cluster.handle(1).put_config(config("still here")).await.unwrap();
-    cluster.stop_all().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_database_is_an_error_with_file_and_remedy_and_a_fresh_one_catches_up() {
     let mut cluster = Cluster::new(2, None);
@@ -440,38 +401,6 @@ async fn a_node_that_was_away_for_long_gets_the_largest_configurations_in_a_snap
         cluster.handle(leader).put_config(config(&"x".repeat(CONFIG_TEXT_MAX + 1))).await.unwrap_err();
     assert!(matches!(too_long, ProposeError::Invalid(_)), "{too_long}");
     cluster.stop_all().await;
-}
-
-/// The rest of the program has a bug.
-struct Broken;
-
-impl Applied for Broken {
-    fn config(&mut self, _state: &State) {
-        panic!("a bug in the plan");
-    }
-    fn servers(&mut self, _state: &State) {}
-    fn clients(&mut self, _facts: &[ClientFact]) {}
-    fn restored(&mut self, _state: &State) {}
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_on_the_raft_thread_costs_this_node_its_voice_and_is_shown() {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let members = [Member { id: 1, name: "lb1".into(), address, witness: false }];
-    let dir = tempfile::tempdir().unwrap();
-    let settings = settings("demo", 1, &members, dir.path());
-    let handle = Handle::start(settings.clone(), Box::new(Broken), Arc::new(|_: &str| Ok(()))).unwrap();
-    wait("a leader", || handle.status().quorum).await;
-    let error = handle.put_config(config("one")).await.unwrap_err();
-    assert!(matches!(&error, ProposeError::Stopped(why) if why.contains("a bug in the plan")), "{error}");
-    let error = handle.put_config(config("two")).await.unwrap_err();
-    assert!(matches!(error, ProposeError::Stopped(_)), "and it goes on to say so");
-    let status = handle.status();
-    assert!(status.stopped.is_some() && !status.quorum);
-    assert!(settings.events.after(0).iter().any(|event| event.why.contains("a bug in the plan")));
-    handle.stop().await;
 }
 
 #[tokio::test]
