@@ -2,7 +2,8 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, and [`socket`] opens connections. Nothing here decides who is active: that is `cygnet-ha`.
+//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log. Nothing
+//! here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
 pub mod advert;
@@ -10,6 +11,8 @@ pub mod announce;
 pub mod capture;
 pub mod guard;
 pub mod kernel;
+pub mod limits;
+pub mod output;
 pub mod pcap;
 pub mod scheduling;
 pub mod socket;

@@ -64,7 +64,9 @@ mod tests {
             Ok(Urgency::Preferred) => assert_eq!(policy_and_niceness().1, "-15"),
             Err(error) => eprintln!("SKIPPED: {error}"),
         };
+        // Whoever runs the tests may have been nice about it.
+        let before = policy_and_niceness();
         std::thread::spawn(check).join().expect("no panic");
-        assert_eq!(policy_and_niceness(), ("0".to_owned(), "0".to_owned()));
+        assert_eq!(policy_and_niceness(), before, "the others stay as they were");
     }
 }

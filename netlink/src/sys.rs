@@ -174,3 +174,11 @@ pub(crate) fn wait_readable<const N: usize>(
         Err(error) => Err(error),
     }
 }
+
+/// Whether a small write would be taken at once.
+pub(crate) fn writable_now(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: pointer and length describe `polled`, which the kernel may read and write until the call returns.
+    check(unsafe { libc::poll(&raw mut polled, 1, 0) })?;
+    Ok(polled.revents & libc::POLLOUT != 0)
+}

@@ -24,7 +24,7 @@ pub use cluster::{
 };
 pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
-pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings};
+pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings, virtual_source};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub(crate) use section::shortened;
 pub use values::{INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};

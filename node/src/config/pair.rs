@@ -31,7 +31,7 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     let virtual_addresses: BTreeMap<IpAddr, &Vip> =
         cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
     let mut problems = Vec::new();
-    problems.extend(virtual_source(node, &virtual_addresses));
+    problems.extend(virtual_sources(node, &virtual_addresses));
     problems.extend(virtual_members(node, &virtual_addresses));
     problems.extend(virtual_servers(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
@@ -57,8 +57,14 @@ pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<Cl
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
 }
 
-/// Invariant 2: a connection to a server never starts from a virtual address.
-fn virtual_source(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
+/// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.
+#[must_use]
+pub fn virtual_source(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let virtual_addresses = cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
+    virtual_sources(node, &virtual_addresses).into_iter().next()
+}
+
+fn virtual_sources(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
     let Source::Fixed(sources) = &node.source else { return Vec::new() };
     let virtual_sources = sources.iter().filter_map(|source| virtual_addresses.get(source));
     let what = |vip: &Vip| {

@@ -16,8 +16,9 @@ use super::api::NodeApi;
 use super::status::Status;
 use super::types::{
     AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
-    ClientsQuery, ConfigChecked, ConfigDiff, ConfigHistory, ConfigText, ConfigVersion, EVENTS_PAGE_MAX,
-    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, Reply, ServerView, Servers, SetServer, Vips,
+    ClientsQuery, ConfigChecked, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
+    EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, Reply, ServerView, Servers,
+    SetServer, Vips,
 };
 use crate::config::diff::diff;
 use crate::config::model::ClusterConfig;
@@ -149,7 +150,8 @@ fn check_here<A: NodeApi>(api: &A, text: &str, file: &str) -> Answer<ClusterConf
 
 async fn difference<A: NodeApi>(api: &A, new: &ClusterConfig, new_text: &str) -> Answer<ConfigDiff> {
     let ConfigVersion { entry, text } = api.config(None).await?;
-    let running = config::parse_cluster(&text, "the running configuration").map_err(ApiError::invalid)?;
+    // One that this program cannot read, from another version of it, differs in everything.
+    let running = config::parse_cluster(&text, "the running configuration").unwrap_or_default();
     Ok(ConfigDiff { version: entry.version, changed: text != new_text, changes: diff(&running, new) })
 }
 
@@ -160,20 +162,21 @@ async fn config_apply<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Apply
 async fn apply<A: NodeApi>(api: &A, change: ApplyConfig) -> Answer<Applied> {
     short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
     short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
-    let new = check_here(api, &change.text, &change.file)?;
-    let difference = difference(api, &new, &change.text).await?;
-    if let Some(expected) = change.if_version.filter(|expected| *expected != difference.version) {
-        let error = format!("version {} is running, not {expected}", difference.version);
+    check_here(api, &change.text, &change.file)?;
+    // Only the texts are compared: one that this program cannot read, from another version of it, can be replaced.
+    let ConfigVersion { entry: ConfigEntry { version, .. }, text } = api.config(None).await?;
+    if let Some(expected) = change.if_version.filter(|expected| *expected != version) {
+        let error = format!("version {version} is running, not {expected}");
         return Err(ApiError::new(
             ErrorCode::Refused,
             error,
             "look at `cygnet config diff FILE` and apply again",
         ));
     }
-    if !difference.changed {
+    if text == change.text {
         let here = api.node_config().name.clone();
-        let nodes = vec![NodeApplied { node: here, version: Some(difference.version), age_ms: None }];
-        return Ok(Applied { version: difference.version, changed: false, nodes });
+        let nodes = vec![NodeApplied { node: here, version: Some(version), age_ms: None }];
+        return Ok(Applied { version, changed: false, nodes });
     }
     let objections: Vec<String> =
         api.preflight(&change.text).await?.into_iter().filter_map(objection).collect();

@@ -80,7 +80,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             Err(io::Error::new(error.kind(), format!("cannot use {}: {error}", path.display())))
         }
         _ => {
-            let what = format!("another process listens on {}", path.display());
+            let what = format!(
+                "another process listens on {}; stop it, or give this node another socket with `api`",
+                path.display()
+            );
             Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
     }

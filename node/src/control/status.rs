@@ -122,6 +122,9 @@ pub struct QuorumFacts {
     pub leader: Option<String>,
     /// The term.
     pub term: u64,
+    /// Why this node itself takes no part any more: a fault, or its disk.
+    #[serde(default)]
+    pub stopped: Option<String>,
 }
 
 /// A member as seen from here.
@@ -259,7 +262,10 @@ fn node_reasons(facts: &Facts, found: &mut Vec<Reason>) {
 
 fn quorum_reasons(facts: &Facts, found: &mut Vec<Reason>) {
     let quorum = &facts.quorum;
-    if !quorum.reached {
+    if let Some(why) = &quorum.stopped {
+        let what = format!("{} takes no part in the cluster any more: {why}; traffic goes on", facts.node);
+        degraded(found, what, "see to the cause, and restart the node");
+    } else if !quorum.reached {
         let what = format!(
             "no quorum: {} of {} voters connected, {} needed; traffic goes on, changes are refused",
             quorum.connected, quorum.voters, quorum.needed

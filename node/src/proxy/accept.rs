@@ -12,16 +12,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cygnet_ha::events::Severity;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, TryAcquireError};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::dial::is_exhaustion;
+use super::places::Place;
 use super::worker::{Counted, Worker, serve};
 use crate::plan::{Limiter, Plan, ServicePlan};
 
 /// After an error of accept (descriptors used up, most likely) the loop rests for this time: the listener stays
 /// readable, and without a rest the worker would do nothing else.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How often the loop looks for a free place when all are taken. The client is in no hurry that it would notice, and a
+/// full balancer has better things to do.
+const PLACE_REST: Duration = Duration::from_millis(5);
 /// Not more than one event of a kind per listener in this time.
 const EVENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Clients taken from a listener that is being closed, at most: its queue, and those who came meanwhile.
@@ -120,7 +124,7 @@ impl AcceptLoop {
     }
 
     async fn admit(&mut self, client: TcpStream, peer: SocketAddr) {
-        let Some(place) = self.place().await else { return };
+        let place = self.place().await;
         let service = Arc::clone(self.service());
         let shard = service.state.shard(self.worker.index);
         shard.accepted.add(1);
@@ -130,19 +134,21 @@ impl AcceptLoop {
     }
 
     /// A place for a client; waits when all are taken, and leaves further clients in the kernel's queue meanwhile.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let places = &self.worker.places;
-        match Arc::clone(places).try_acquire_owned() {
-            Ok(place) => return Some(place),
-            Err(TryAcquireError::Closed) => return None,
-            Err(TryAcquireError::NoPermits) => {}
+    async fn place(&self) -> Place {
+        if let Some(place) = self.worker.places.take() {
+            return place;
         }
         if let Some(held_back) = self.crowded.pass(self.worker.clock.now(), EVENT_INTERVAL) {
             let what = format!("all places for clients are taken ({held_back} times before)");
             let why = "the limit on connections is reached; clients wait until others have ended";
             self.worker.events.record(Severity::Alert, &self.subject(), what, why);
         }
-        Arc::clone(places).acquire_owned().await.ok()
+        loop {
+            sleep(PLACE_REST).await;
+            if let Some(place) = self.worker.places.take() {
+                return place;
+            }
+        }
     }
 
     /// What is served at this address by the current plan.

@@ -15,6 +15,7 @@ mod accept;
 mod dial;
 mod half;
 mod local;
+mod places;
 mod relay;
 mod silence;
 mod stats;
@@ -22,7 +23,7 @@ mod worker;
 mod workers;
 
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
-pub use workers::{ListenError, Settings, StopReport, Workers};
+pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::dial::dial;
 use super::local::{self, Seated};
+use super::places::{Place, Places};
 use super::relay::{Outcome, Relay};
 use super::silence::{End, TICK};
 use crate::balance::ClientTable;
@@ -54,7 +55,7 @@ pub(super) struct Worker {
     pub(super) clients: Arc<ClientTable>,
     pub(super) events: EventLog,
     /// Places for clients, over all workers.
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     pub(super) figures: Figures,
     stop: Stop,
 }
@@ -87,7 +88,7 @@ impl Worker {
         clock: Clock,
         clients: Arc<ClientTable>,
         events: EventLog,
-        places: Arc<Semaphore>,
+        places: Arc<Places>,
     ) -> Self {
         let stop = Stop { deadline: AtomicU64::new(NEVER), wake: Notify::new() };
         Self { index, clock, clients, events, places, figures: Figures::default(), stop }
@@ -157,7 +158,7 @@ pub(super) async fn serve(
     peer: IpAddr,
     service: Arc<ServicePlan>,
     counted: Counted,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     let worker = &*counted.worker;
     let seated = poll_fn(|cx| Poll::Ready(Seated::enter(cx.waker()))).await;

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cygnet_ha::events::EventLog;
-use cygnet_netlink::socket;
+use cygnet_ha::time::Time;
+use cygnet_netlink::{limits, socket};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::Semaphore;
 
 use super::accept::{AcceptLoop, Plans, Tap};
+use super::places::Places;
 use super::stats::{self, Stats};
 use super::worker::{Clock, Counted, Worker};
 use crate::balance::ClientTable;
@@ -64,6 +66,8 @@ pub struct Workers {
     clock: Clock,
     plans: Arc<Plans>,
     threads: Vec<Thread>,
+    /// Taken by the first stop.
+    joins: Mutex<Vec<JoinHandle<()>>>,
     /// One change at a time. The taps of a listening address, one per worker.
     listeners: Mutex<BTreeMap<SocketAddr, Vec<Arc<Tap>>>>,
 }
@@ -71,7 +75,6 @@ pub struct Workers {
 struct Thread {
     worker: Arc<Worker>,
     runtime: Handle,
-    join: Option<JoinHandle<()>>,
 }
 
 impl Workers {
@@ -79,17 +82,19 @@ impl Workers {
     pub fn start(settings: Settings, clients: &Arc<ClientTable>) -> io::Result<Self> {
         let clock = Clock::start();
         let places = settings.connections_max.unwrap_or_else(connections_by_descriptors);
-        let places = Arc::new(Semaphore::new(places.clamp(1, CONNECTIONS_MAX)));
+        let places = Arc::new(Places::new(places.min(CONNECTIONS_MAX)));
         let threads = (0..settings.workers.clamp(1, 1024))
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
                 spawn(Arc::new(Worker::new(index, clock, clients, events, Arc::clone(&places))))
             })
             .collect::<io::Result<Vec<_>>>()?;
+        let (threads, joins) = threads.into_iter().unzip();
         Ok(Self {
             clock,
             plans: Arc::new(Plans::new(Arc::new(Plan::default()))),
             threads,
+            joins: Mutex::new(joins),
             listeners: Mutex::default(),
         })
     }
@@ -135,6 +140,12 @@ impl Workers {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
+    /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
+    pub fn turned(&self) -> impl Iterator<Item = Time> {
+        let turned = |thread: &Thread| thread.worker.figures.turned.load(Ordering::Relaxed);
+        self.threads.iter().map(move |thread| Time(turned(thread)))
+    }
+
     /// The figures at this moment. Locks nothing that a connection needs.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -144,25 +155,18 @@ impl Workers {
 
     /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
     /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
-    /// Blocks for that time; call it from a thread that may.
-    #[must_use]
-    pub fn stop(mut self, deadline: Duration) -> StopReport {
-        self.end(deadline)
-    }
-
-    fn end(&mut self, deadline: Duration) -> StopReport {
+    /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
+    pub fn stop(&self, deadline: Duration) -> StopReport {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *listeners).into_values().flatten().for_each(|tap| tap.close());
         drop(listeners);
         let deadline = self.clock.now() + deadline;
         self.threads.iter().for_each(|thread| thread.worker.stop_at(deadline));
-        for thread in &mut self.threads {
-            if let Some(join) = thread.join.take() {
-                // A worker that has panicked has no connections any more.
-                let _ = join.join();
-            }
+        for join in std::mem::take(&mut *self.joins.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A worker that has panicked has no connections any more.
+            let _ = join.join();
         }
-        let cut = |thread: &Thread| thread.worker.figures.cut.load(std::sync::atomic::Ordering::Relaxed);
+        let cut = |thread: &Thread| thread.worker.figures.cut.load(Ordering::Relaxed);
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
@@ -199,11 +203,11 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.stop(Duration::ZERO);
     }
 }
 
-fn spawn(worker: Arc<Worker>) -> io::Result<Thread> {
+fn spawn(worker: Arc<Worker>) -> io::Result<(Thread, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel(1);
     let inner = Arc::clone(&worker);
     let join = std::thread::Builder::new().name(format!("worker-{}", worker.index)).spawn(move || {
@@ -219,15 +223,17 @@ fn spawn(worker: Arc<Worker>) -> io::Result<Thread> {
         let _ = runtime.block_on(runtime.spawn(inner.run()));
     })?;
     let runtime = receiver.recv().map_err(io::Error::other)??;
-    Ok(Thread { worker, runtime, join: Some(join) })
+    Ok((Thread { worker, runtime }, join))
 }
 
-/// Half of the descriptors that this process may open.
+/// How many connections fit into a limit on open files: each takes two, and some are for other things. At least one.
+#[must_use]
+pub fn connections_that_fit(open_files: u64) -> usize {
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
+}
+
+/// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    soft.map_or(CONNECTIONS_MAX, |soft| soft.saturating_sub(DESCRIPTORS_RESERVED) / 2)
+    limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
 }

@@ -10,6 +10,7 @@ use cygnet_ha::vip::VipView;
 
 use super::facts;
 use super::node::Node;
+use super::replica::Replicated;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::NodeApi;
@@ -21,7 +22,7 @@ use crate::control::types::{
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
-/// How long `apply` waits until this node runs what was committed. It normally takes milliseconds.
+/// How long a change waits until this node runs what was committed. It normally takes milliseconds.
 const RUN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// [`NodeApi`] over a running node.
@@ -78,11 +79,7 @@ impl NodeApi for Api {
             if_version: change.if_version,
         };
         let committed = self.0.log.put_config(put).await.map_err(refused)?;
-        let mut running = self.0.running.clone();
-        let runs =
-            running.wait_for(|running| running.version >= committed.version || running.problem.is_some());
-        // When it takes longer the answer says so: the version that this node runs stands in it.
-        let _ = tokio::time::timeout(RUN_PATIENCE, runs).await;
+        self.taken(|made_from| made_from.version() >= committed.version).await;
         Ok(Applied { version: committed.version, changed: true, nodes: self.versions() })
     }
 
@@ -101,6 +98,7 @@ impl NodeApi for Api {
             Admin::Drain => LogAdmin::Drain,
         };
         self.0.log.set_server(&change.service, &change.server, admin).await.map_err(refused)?;
+        self.taken(|made_from| made_from.servers.get(&change.service, &change.server) == admin).await;
         Ok(())
     }
 
@@ -117,14 +115,22 @@ impl NodeApi for Api {
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {
-        let mut events = self.0.events.after(query.after);
-        let last = self.0.events.after(0).last().map_or(0, |event| event.sequence);
+        let mut events = self.0.events.after(0);
+        let last = events.last().map_or(0, |event| event.sequence);
+        events.retain(|event| event.sequence > query.after);
         events.truncate(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
         Ok(Events { node: self.0.config.name.clone(), events, last })
     }
 }
 
 impl Api {
+    /// Waits until this node has taken up what was committed. When that takes longer than it may, `status` says which
+    /// version runs.
+    async fn taken(&self, up: impl Fn(&Replicated) -> bool) {
+        let mut running = self.0.running.clone();
+        let _ = tokio::time::timeout(RUN_PATIENCE, running.wait_for(|running| up(&running.made_from))).await;
+    }
+
     /// Who runs which version, as far as is known here.
     fn versions(&self) -> Vec<NodeApplied> {
         let facts = facts::facts(&self.0);

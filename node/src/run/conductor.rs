@@ -1,261 +1,223 @@
 //! The conductor: turns what was agreed on, and what the kernel says, into a plan, elections and readiness.
 //!
 //! It wakes when the log has something new, when addresses, links or routes change, and once a second for what has no
-//! wake-up of its own (a virtual address heard on the wire, a listener that could not be opened). Traffic never waits
-//! for it: the workers run the last plan, for ever if need be (invariant 1).
+//! wake-up of its own (a virtual address heard on the wire, a listener that could not be opened, a worker that hangs).
+//! Traffic never waits for it: the workers run the last plan, for ever if need be (invariant 1).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
-use cygnet_netlink::kernel::{Changes, Kernel, Snapshot};
+use cygnet_ha::vip::VipSettings;
+use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::node::Node;
+use super::node::{Node, Traffic};
 use super::replica::Replicated;
-use super::sources::source_towards;
-use crate::config::model::ClusterConfig;
-use crate::config::{Problem, parse_cluster_for, vip_settings};
-use crate::proxy::ListenError;
+use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, judge, lost, news};
+use super::sources::{source_towards, virtual_addresses};
+use super::surroundings::Surroundings;
 
 /// How often conditions without a wake-up of their own are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What this node made of the last configuration.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Running {
-    /// The version that traffic runs with; 0: none.
-    pub(crate) version: u64,
-    /// The checked model of that version.
-    pub(crate) cluster: Arc<ClusterConfig>,
-    /// Why the committed version does not run here.
-    pub(crate) problem: Option<String>,
-    /// Addresses that cannot be listened on: service, and the reason.
-    pub(crate) listen_problems: Vec<(Arc<str>, String)>,
-    /// Whether this node may hold addresses.
-    pub(crate) ready: bool,
-    /// Why, in one line.
-    pub(crate) ready_reason: String,
-}
-
-/// The sources of all servers, by (service, server).
-type Sources = BTreeMap<(String, String), Result<IpAddr, String>>;
-
-/// Checks a configuration against this node: what preflight answers, and what is checked again before it runs.
-pub(crate) fn check(node: &crate::config::model::NodeConfig, text: &str) -> Result<ClusterConfig, String> {
-    let told =
-        |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let cluster = parse_cluster_for(node, text, "cluster.toml").map_err(told)?;
-    for settings in vip_settings(node, &cluster).map_err(told)? {
-        cygnet_ha::vip::driver::supported(&settings)
-            .map_err(|reason| format!("vip {}: {reason}", settings.name))?;
-    }
-    Ok(cluster)
-}
-
 /// The conductor's own memory.
 pub(crate) struct Conductor {
     node: Arc<Node>,
-    kernel: Kernel,
-    running: watch::Sender<Arc<Running>>,
+    surroundings: Surroundings,
     replicated: watch::Receiver<Arc<Replicated>>,
-    snapshot: Snapshot,
-    /// What the current plan was made from.
-    made_from: Option<(Arc<Replicated>, Sources)>,
-    snapshot_failed: bool,
+    /// The log has ended: nothing new will come from it.
+    log_ended: bool,
+    publish: watch::Sender<Arc<Running>>,
+    running: Running,
+    /// The sources of the current plan; `None` before the first plan.
+    sources: Option<Sources>,
+    pulse: Pulse,
 }
 
 impl Conductor {
     pub(crate) fn new(
         node: Arc<Node>,
-        kernel: Kernel,
-        running: watch::Sender<Arc<Running>>,
+        surroundings: Surroundings,
+        publish: watch::Sender<Arc<Running>>,
         replicated: watch::Receiver<Arc<Replicated>>,
     ) -> Self {
         Self {
             node,
-            kernel,
-            running,
+            surroundings,
             replicated,
-            snapshot: Snapshot::default(),
-            made_from: None,
-            snapshot_failed: false,
+            log_ended: false,
+            publish,
+            running: Running::default(),
+            sources: None,
+            pulse: Pulse::default(),
         }
     }
 
-    /// Runs until it is dropped. `changes` was opened before the first snapshot, so that nothing falls between them.
-    pub(crate) async fn run(mut self, mut changes: Changes) {
-        self.look().await;
+    /// Runs until it is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(LOOK_AGAIN);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.surroundings.look().await;
         loop {
             self.conduct();
             tokio::select! {
-                new = self.replicated.changed() => {
+                new = self.replicated.changed(), if !self.log_ended => {
                     if new.is_err() {
-                        // The log has ended; traffic goes on with the last plan.
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        self.log_has_ended();
                     }
                 }
-                _ = changes.changed() => self.look().await,
-                () = tokio::time::sleep(LOOK_AGAIN) => {
-                    if self.snapshot_failed {
-                        self.look().await;
+                () = self.surroundings.stale() => self.surroundings.look().await,
+                _ = tick.tick() => {
+                    if let Some(traffic) = &self.node.traffic {
+                        self.pulse.look(traffic.workers.turned());
                     }
                 }
             }
         }
     }
 
-    async fn look(&mut self) {
-        match self.kernel.snapshot().await {
-            Ok(snapshot) => {
-                self.snapshot = snapshot;
-                self.snapshot_failed = false;
-            }
-            Err(error) => {
-                if !self.snapshot_failed {
-                    let what = "addresses and routes cannot be read; the last known ones are used";
-                    self.node.events.record(Severity::Warning, "node", what, error.to_string());
-                }
-                self.snapshot_failed = true;
-            }
-        }
+    fn log_has_ended(&mut self) {
+        self.log_ended = true;
+        let what =
+            "the log has ended by a fault of this program; traffic goes on with the last configuration";
+        self.record(Severity::Alert, "cluster", what, "restart the node when that suits");
     }
 
     /// One round: nothing happens unless something that matters is different.
     fn conduct(&mut self) {
         let replicated = Arc::clone(&self.replicated.borrow_and_update());
-        let same_log = self.made_from.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, &replicated));
-        let mut running = Running::clone(&self.running.borrow());
-        if !same_log && !self.take_configuration(&replicated, &mut running) {
-            self.made_from = Some((replicated, Sources::new()));
-            self.publish(running);
-            return;
+        let from_log = !Arc::ptr_eq(&self.running.made_from, &replicated);
+        let vips = if from_log { self.take_configuration(replicated) } else { None };
+        let traffic = self.node.traffic.is_some();
+        let open_again = !self.running.listen_problems.is_empty();
+        let planned = traffic && (self.take_sources() || from_log || open_again);
+        if planned {
+            self.make_plan();
         }
-        let sources = self.sources(&running.cluster);
-        let same_sources = self.made_from.as_ref().is_some_and(|(_, last)| *last == sources);
-        if same_log && (running.problem.is_some() || (same_sources && running.listen_problems.is_empty())) {
-            return;
+        let readied = traffic && self.take_readiness();
+        // After the listeners: a new address must not come before those who answer on it.
+        if let (Some(settings), Some(handle)) = (vips, &self.node.vips) {
+            handle.configure(settings);
         }
-        if !same_sources {
-            self.tell_missing_sources(&sources);
+        if from_log || planned || readied {
+            self.publish.send_replace(Arc::new(self.running.clone()));
         }
-        self.make_plan(&replicated, &sources, &mut running);
-        self.made_from = Some((replicated, sources));
-        self.publish(running);
     }
 
-    /// Reads the committed version. False: it does not run here, and the old one goes on.
-    fn take_configuration(&self, replicated: &Replicated, running: &mut Running) -> bool {
+    /// Reads what was agreed on. The virtual addresses, if there is a new configuration.
+    fn take_configuration(&mut self, replicated: Arc<Replicated>) -> Option<Vec<VipSettings>> {
+        let verdict = judge(&self.node.config, &replicated, &self.running);
         let version = replicated.version();
-        if version == 0 || (version == running.version && running.problem.is_none()) {
-            return true;
-        }
-        match check(&self.node.config, &replicated.text()) {
-            Ok(cluster) => {
-                let settings = vip_settings(&self.node.config, &cluster).unwrap_or_default();
-                if let Some(vips) = &self.node.vips {
-                    vips.configure(settings);
-                }
-                running.version = version;
-                running.cluster = Arc::new(cluster);
-                running.problem = None;
-                let what = format!("configuration v{version} runs");
-                self.node.events.record(Severity::Info, "config", what, author(replicated));
-                true
+        let by = author(&replicated);
+        self.running.made_from = replicated;
+        match verdict {
+            Verdict::Known => None,
+            Verdict::Runs(checked) => {
+                self.running.version = version;
+                self.running.cluster = Arc::new(checked.cluster);
+                self.running.problem = None;
+                self.record(Severity::Info, "config", format!("configuration v{version} runs"), by);
+                Some(checked.vips)
             }
-            Err(problem) => {
-                let what =
-                    format!("configuration v{version} does not run here; v{} goes on", running.version);
-                self.node.events.record(Severity::Alert, "config", what, problem.clone());
-                running.problem = Some(problem);
-                false
+            Verdict::Refused(problem) => {
+                let old = self.running.version;
+                let what = format!("configuration v{version} does not run here; v{old} goes on");
+                self.record(Severity::Alert, "config", what, problem.clone());
+                self.running.problem = Some(problem);
+                None
             }
         }
     }
 
-    fn sources(&self, cluster: &ClusterConfig) -> Sources {
-        let mut known: BTreeSet<IpAddr> = cluster.vips.iter().map(|vip| vip.address).collect();
-        if let Some(vips) = &self.node.vips {
-            known.extend(vips.known_virtual().iter());
+    /// Works out where connections to the servers start from; true if that has changed.
+    fn take_sources(&mut self) -> bool {
+        let sources = self.work_out_sources();
+        if self.sources.as_ref() == Some(&sources) {
+            return false;
         }
-        let wish = &self.node.config.source;
-        let servers = |service: &'_ crate::config::model::Service| {
-            let name = service.name.clone();
-            let each = service.servers.iter().map(|server| {
-                let source = source_towards(server.address.ip(), wish, &self.snapshot, &known);
-                ((name.clone(), server.name.clone()), source)
-            });
-            each.collect::<Vec<_>>()
-        };
-        cluster.services.iter().flat_map(servers).collect()
+        for (service, server, reason) in lost(self.sources.as_ref().unwrap_or(&Sources::new()), &sources) {
+            let what = format!("no connection to {server} can be made: no source address");
+            self.record(Severity::Alert, &format!("service {service}"), what, reason);
+        }
+        self.sources = Some(sources);
+        true
     }
 
-    fn tell_missing_sources(&self, sources: &Sources) {
-        let before = self.made_from.as_ref().map(|(_, last)| last);
-        for ((service, server), source) in sources {
-            let key = (service.clone(), server.clone());
-            let known = before.and_then(|last| last.get(&key));
-            if let Err(reason) = source
-                && known != Some(source)
-            {
-                let what = format!("no connection to {server} can be made: no source address");
-                self.node.events.record(Severity::Alert, &format!("service {service}"), what, reason.clone());
-            }
-        }
+    fn work_out_sources(&self) -> Sources {
+        let cluster = &self.running.cluster;
+        let (wish, snapshot) = (&self.node.config.source, self.surroundings.snapshot());
+        let heard = self.node.vips.as_ref().map(VipHandle::known_virtual).unwrap_or_default();
+        let known = virtual_addresses(cluster, &heard, snapshot);
+        let servers = cluster
+            .services
+            .iter()
+            .flat_map(|service| service.servers.iter().map(move |server| (&service.name, server)));
+        let sourced = servers.map(|(service, server)| {
+            let source = source_towards(server.address.ip(), wish, snapshot, &known);
+            ((service.clone(), server.name.clone()), source)
+        });
+        sourced.collect()
     }
 
-    fn make_plan(&self, replicated: &Replicated, sources: &Sources, running: &mut Running) {
-        let Some(traffic) = &self.node.traffic else {
-            running.ready_reason = "a witness carries no traffic".to_owned();
-            return;
-        };
-        let plan = traffic.registry.plan(
-            &running.cluster,
-            &traffic.clients,
-            &|service, server| replicated.admin(service, server),
+    fn make_plan(&mut self) {
+        let Some(Traffic { registry, clients, workers }) = &self.node.traffic else { return };
+        let plan = registry.plan(
+            &self.running.cluster,
+            clients,
+            &|service, server| self.running.made_from.admin(service, server),
             &|service, server| {
-                sources
-                    .get(&(service.name.clone(), server.name.clone()))
-                    .cloned()
-                    .unwrap_or_else(|| Err("the source has not been worked out yet".to_owned()))
+                let sources = self.sources.as_ref();
+                let source = sources.and_then(|all| all.get(&(service.name.clone(), server.name.clone())));
+                source.cloned().unwrap_or_else(|| Err("the source has not been worked out yet".to_owned()))
             },
         );
-        let failed = traffic.workers.apply(&Arc::new(plan)).err().unwrap_or_default();
-        self.take_listeners(&failed, running);
-        if let Some(vips) = &self.node.vips {
-            vips.set_ready(running.ready, &running.ready_reason);
-        }
+        let failed = workers.apply(&Arc::new(plan)).err().unwrap_or_default();
+        let problem = |error: crate::proxy::ListenError| ListenProblem {
+            text: error.to_string(),
+            service: error.service,
+            address: error.address,
+        };
+        self.take_listeners(failed.into_iter().map(problem).collect());
     }
 
-    /// A node that can serve nothing does not hold an address; one that serves most of it is better than none.
-    fn take_listeners(&self, failed: &[ListenError], running: &mut Running) {
-        let problems: Vec<_> =
-            failed.iter().map(|error| (Arc::clone(&error.service), error.to_string())).collect();
-        for (service, problem) in &problems {
-            if !running.listen_problems.iter().any(|(_, known)| known == problem) {
-                let subject = format!("service {service}");
-                self.node.events.record(
-                    Severity::Alert,
-                    &subject,
-                    problem.clone(),
-                    "tried again every second",
-                );
+    fn take_listeners(&mut self, now: Vec<ListenProblem>) {
+        let before = std::mem::replace(&mut self.running.listen_problems, now);
+        let now = &self.running.listen_problems;
+        for problem in news(&before, now) {
+            let subject = format!("service {}", problem.service);
+            self.record(Severity::Alert, &subject, problem.text.as_str(), "tried again every second");
+        }
+        for problem in before {
+            let fails = now.iter().any(|other| other.address == problem.address);
+            if !fails && self.running.wants(problem.address) {
+                let what = format!("listens on {} now", problem.address);
+                self.record(Severity::Info, &format!("service {}", problem.service), what, "");
             }
         }
-        let wanted: usize = running.cluster.services.iter().map(|service| service.listen.len()).sum();
-        let open = wanted.saturating_sub(problems.len());
-        (running.ready, running.ready_reason) = match () {
-            () if running.version == 0 => (false, "no configuration has been applied yet".to_owned()),
-            () if wanted > 0 && open == 0 => (false, "no service can listen".to_owned()),
-            () => (true, format!("listening on {open} of {wanted} addresses")),
-        };
-        running.listen_problems = problems;
     }
 
-    fn publish(&self, running: Running) {
-        self.running.send_replace(Arc::new(running));
+    /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
+    fn take_readiness(&mut self) -> bool {
+        let still = self.pulse.still();
+        let (ready, reason) = self.running.readiness(still);
+        if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
+            return false;
+        }
+        if self.running.ready && still.is_some() {
+            let why = "its share of the clients is lost; the other node takes over";
+            self.record(Severity::Alert, "node", reason.as_str(), why);
+        }
+        if let Some(vips) = &self.node.vips {
+            vips.set_ready(ready, &reason);
+        }
+        (self.running.ready, self.running.ready_reason) = (ready, reason);
+        true
+    }
+
+    fn record(&self, severity: Severity, subject: &str, what: impl Into<String>, why: impl Into<String>) {
+        self.node.events.record(severity, subject, what, why);
     }
 }
 
@@ -265,10 +227,4 @@ fn author(replicated: &Replicated) -> String {
         "" => format!("applied by {}", version.author),
         comment => format!("applied by {}: {comment}", version.author),
     })
-}
-
-/// The addresses of `running`'s services that cannot be listened on, for one service.
-pub(crate) fn listen_problems(running: &Running, service: &str) -> Vec<String> {
-    let of = running.listen_problems.iter().filter(|(name, _)| &**name == service);
-    of.map(|(_, problem)| problem.clone()).collect()
 }

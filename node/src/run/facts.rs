@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use cygnet_ha::consensus::{self, MemberStatus};
 
-use super::conductor::{Running, listen_problems};
 use super::node::Node;
+use super::running::Running;
 use crate::balance::CLIENTS_DEFAULT;
 use crate::control::status::{
     ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
@@ -60,6 +60,7 @@ fn quorum(status: &consensus::Status) -> QuorumFacts {
         needed: status.needed,
         leader: leader.map(|member| member.name.clone()),
         term: status.term,
+        stopped: status.stopped.clone(),
     }
 }
 
@@ -99,7 +100,7 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
     ServiceFacts {
         name: service.name.clone(),
         listen: service.listen.clone(),
-        listen_problems: listen_problems(running, &service.name),
+        listen_problems: running.listen_problems_of(&service.name),
         connections,
         total: service.accepted,
         failed: service.refused,

@@ -8,8 +8,8 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
-use super::conductor::Running;
 use super::replica::Replicated;
+use super::running::Running;
 use crate::balance::ClientTable;
 use crate::config::model::NodeConfig;
 use crate::plan::Registry;

@@ -79,10 +79,8 @@ impl Applied for Replica {
 
     fn restored(&mut self, state: &State) {
         self.publish(state);
-        if let Some(table) = &self.clients {
-            for fact in state.clients().iter() {
-                table.insert_remote([(&*fact.service, fact.client, &*fact.server, fact.seen)]);
-            }
+        for fact in state.clients().iter() {
+            self.take_clients(std::iter::once(&fact));
         }
     }
 }

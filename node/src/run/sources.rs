@@ -6,7 +6,19 @@ use std::net::IpAddr;
 use cygnet_netlink::kernel::Snapshot;
 use cygnet_netlink::source;
 
-use crate::config::model::Source;
+use crate::config::model::{ClusterConfig, Source};
+
+/// Every address that is known to be virtual: configured, heard of, or one that Cygnet itself has put there. The last
+/// are also those of a configuration, or of a life, that has just ended.
+pub(crate) fn virtual_addresses(
+    cluster: &ClusterConfig,
+    heard: &BTreeSet<IpAddr>,
+    snapshot: &Snapshot,
+) -> BTreeSet<IpAddr> {
+    let configured = cluster.vips.iter().map(|vip| vip.address);
+    let ours = snapshot.addresses.iter().filter(|own| own.ours).map(|own| own.address);
+    configured.chain(heard.iter().copied()).chain(ours).collect()
+}
 
 /// The address from which this node connects to `target`; never a virtual one (invariant 2).
 ///
@@ -62,6 +74,17 @@ mod tests {
             ours: false,
         };
         Snapshot { addresses: vec![address], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn an_address_that_we_hold_is_virtual_also_when_no_configuration_names_it() {
+        let mut snapshot = own("10.0.0.1");
+        let heard = BTreeSet::from(["10.0.0.7".parse().unwrap()]);
+        let known = |snapshot: &Snapshot| virtual_addresses(&ClusterConfig::default(), &heard, snapshot);
+        assert_eq!(known(&snapshot), heard);
+        snapshot.addresses[0].ours = true;
+        assert!(known(&snapshot).contains(&"10.0.0.1".parse().unwrap()));
+        assert_eq!(known(&snapshot).len(), 2);
     }
 
     fn fixed(address: &str) -> Source {

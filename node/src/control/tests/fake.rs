@@ -112,6 +112,7 @@ pub(crate) fn facts() -> Facts {
             needed: 2,
             leader: Some("lb1".into()),
             term: 3,
+            stopped: None,
         },
         members: vec![member(1, true), member(2, false)],
         vips: vec![vip()],

@@ -45,7 +45,7 @@ fn the_status_keeps_its_shape() {
         "node": "lb1", "cluster": "demo", "program": "0.1.0", "uptime_ms": 3723000,
         "ready": true, "ready_reason": "all listeners are up",
         "config": {"running": 41, "committed": 41, "problem": null},
-        "quorum": {"reached": false, "connected": 2, "voters": 2, "needed": 2, "leader": "lb1", "term": 3},
+        "quorum": {"reached": false, "connected": 2, "voters": 2, "needed": 2, "leader": "lb1", "stopped": null, "term": 3},
         "members": [
             {"id": 1, "name": "lb1", "address": "10.0.0.1:7300", "witness": false, "here": true, "connected": true,
              "heard_age_ms": null, "report": null, "report_age_ms": null},

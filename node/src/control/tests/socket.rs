@@ -42,7 +42,13 @@ fn the_socket_of_a_living_process_is_left_alone() {
     let _guard = _runtime.enter();
     let error = bind(&path).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert_eq!(error.to_string(), format!("another process listens on {}", path.display()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "another process listens on {}; stop it, or give this node another socket with `api`",
+            path.display()
+        )
+    );
     let _peer = UnixStream::connect(&path).unwrap();
     living.accept().unwrap();
 }

@@ -19,6 +19,17 @@ fn a_pair_that_is_well_is_ok() {
 }
 
 #[test]
+fn a_node_that_has_left_the_agreement_says_why_and_does_not_blame_the_others() {
+    let (verdict, _, reasons) = judged(|facts| {
+        facts.quorum.reached = false;
+        facts.quorum.stopped = Some("the disk is full".to_owned());
+    });
+    assert_eq!(verdict, Verdict::Degraded);
+    let told = "lb1 takes no part in the cluster any more: the disk is full; traffic goes on";
+    assert_eq!(reasons, [told]);
+}
+
+#[test]
 fn a_lost_peer_degrades_and_its_last_word_counts_no_more() {
     let (verdict, summary, reasons) = judged(|facts| {
         facts.members[1].connected = false;

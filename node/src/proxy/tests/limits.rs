@@ -66,6 +66,9 @@ async fn a_worker_shows_that_it_turns() {
     assert_eq!(stand.workers.stats().workers.len(), 2);
     // Longer than what is asked below: a worker that turned only at its start would not pass.
     tokio::time::sleep(Duration::from_millis(700)).await;
+    let before: Vec<_> = stand.workers.turned().collect();
+    until("each turns on", || before.iter().zip(stand.workers.turned()).all(|(before, now)| now > *before))
+        .await;
     until("all turn", || stand.workers.stats().workers.iter().all(|worker| worker.turned_ms < 500)).await;
 }
 

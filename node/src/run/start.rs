@@ -1,0 +1,113 @@
+//! The start of a node, in the order in which its parts need each other.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use cygnet_ha::consensus;
+use cygnet_ha::events::EventLog;
+use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
+use cygnet_netlink::guard::Guard;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::descriptors;
+use super::node::{Node, Traffic};
+use super::replica::{Replica, Replicated};
+use super::running::{self, Running};
+use crate::balance::{CLIENTS_DEFAULT, ClientTable};
+use crate::config::model::{Member, NodeConfig, Source};
+use crate::config::{parse_cluster, virtual_source};
+use crate::plan::Registry;
+use crate::proxy::{self, Workers};
+
+/// How long reading the state of the last life may take: a full client table takes about a second.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the log, the data path and the elections. When that fails, what was opened is closed again.
+pub(super) async fn node(
+    config: &Arc<NodeConfig>,
+    events: EventLog,
+    running: watch::Receiver<Arc<Running>>,
+) -> anyhow::Result<Node> {
+    let Some(own) = config.members.iter().find(|member| member.name == config.name) else {
+        bail!("{} is not among the members of the cluster; add it to the node's file", config.name);
+    };
+    let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
+    let (replica, mut replicated) = Replica::new(clients.clone());
+    let log = open_log(config, own, &events, replica)?;
+    // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
+    let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
+    let checked = refuse_a_virtual_source(config, &replicated.borrow());
+    let parts =
+        checked.and_then(|()| clients.map(|clients| open_traffic(config, &events, clients)).transpose());
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(error) => {
+            log.stop().await;
+            return Err(error);
+        }
+    };
+    let (traffic, vips) = parts.unzip();
+    let config = Arc::clone(config);
+    Ok(Node { config, started: Instant::now(), events, log, replicated, running, traffic, vips })
+}
+
+fn open_log(
+    config: &Arc<NodeConfig>,
+    own: &Member,
+    events: &EventLog,
+    replica: Replica,
+) -> anyhow::Result<consensus::Handle> {
+    let settings = consensus::Settings {
+        cluster: config.cluster.clone(),
+        id: own.id,
+        members: config.members.iter().map(member).collect(),
+        state_dir: config.state_dir.clone(),
+        events: events.clone(),
+    };
+    let checker = Arc::clone(config);
+    let preflight = Arc::new(move |text: &str| running::check(&checker, text).map(drop));
+    Ok(consensus::Handle::start(settings, Box::new(replica), preflight)?)
+}
+
+fn member(member: &Member) -> consensus::Member {
+    consensus::Member {
+        id: member.id,
+        name: member.name.clone(),
+        address: member.address,
+        witness: member.witness,
+    }
+}
+
+/// The one mistake in the node's file that only shows beside the cluster's: it is refused at the start too, for such a
+/// node would break every backend session when the address moves.
+fn refuse_a_virtual_source(config: &NodeConfig, replicated: &Replicated) -> anyhow::Result<()> {
+    // A text that this program cannot read is the conductor's to report; the node starts, so that it can be replaced.
+    let Ok(cluster) = parse_cluster(&replicated.text(), "cluster.toml") else { return Ok(()) };
+    virtual_source(config, &cluster).map_or(Ok(()), |problem| Err(anyhow!("{problem}")))
+}
+
+fn open_traffic(
+    config: &NodeConfig,
+    events: &EventLog,
+    clients: Arc<ClientTable>,
+) -> anyhow::Result<(Traffic, VipHandle)> {
+    descriptors::raise(events);
+    let settings = proxy::Settings { workers: config.workers, connections_max: None, events: events.clone() };
+    let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
+    let vips = open_elections(config, events)?;
+    Ok((Traffic { registry: Registry::new(config.workers), clients, workers }, vips))
+}
+
+fn open_elections(config: &NodeConfig, events: &EventLog) -> anyhow::Result<VipHandle> {
+    let own_fixed = match &config.source {
+        Source::Auto => Vec::new(),
+        Source::Fixed(addresses) => addresses.clone(),
+    };
+    // This very file, also when a package upgrade has put another one under its name.
+    let guard = Guard::spawn(Path::new("/proc/self/exe"), &["guard"]).context("cannot start the guard")?;
+    VipHandle::start(DriverSettings { guard: Some(guard), events: events.clone(), own_fixed })
+        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
+}
