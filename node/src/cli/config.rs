@@ -85,7 +85,7 @@ pub(super) fn run(args: &ConfigArgs, session: &mut Session<'_>) -> Outcome {
 }
 
 /// Reads a file, but no more of it than a configuration can be long.
-fn read(path: &Path) -> Result<ConfigText, ApiError> {
+pub(super) fn read(path: &Path) -> Result<ConfigText, ApiError> {
     let file = path.display().to_string();
     let fail = |what: &str, remedy: &str| {
         ApiError::new(ErrorCode::Error, format!("cannot read {file}: {what}"), remedy)

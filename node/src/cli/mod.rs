@@ -9,6 +9,7 @@ mod events;
 mod exit;
 mod man;
 mod output;
+mod replay;
 mod server;
 mod status;
 mod vip;

@@ -3,9 +3,10 @@
 use clap::{Args, Subcommand};
 use cygnet_ha::vip::{Mode, Role, VipView};
 
-use super::Session;
 use super::exit::{Exit, Outcome};
 use super::output::{Cell, Colour, Table, or_dash};
+use super::replay::ReplayArgs;
+use super::{Session, replay};
 use crate::config::protocol_word;
 use crate::control::status::age;
 use crate::control::types::Vips;
@@ -22,10 +23,14 @@ pub struct VipArgs {
 enum Verb {
     /// Their roles here and their holders (the default)
     List,
+    /// What the watcher makes of a recorded capture; needs no node
+    Replay(ReplayArgs),
 }
 
 pub(super) fn run(args: &VipArgs, session: &mut Session<'_>) -> Outcome {
-    let (None | Some(Verb::List)) = args.verb;
+    if let Some(Verb::Replay(args)) = &args.verb {
+        return replay::run(args, session);
+    }
     let answer: Vips = session.client.get("/v1/vips")?;
     if session.screen.is_json() {
         session.screen.json(&answer)?;

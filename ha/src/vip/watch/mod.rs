@@ -81,6 +81,10 @@ pub struct Heard {
     pub valid: Option<ValidAdvert>,
     /// Why it was discarded, otherwise.
     pub discarded: Option<Reason>,
+    /// Which virtual router a discarded packet is about, as far as that can be told: a guess if it is malformed.
+    pub about: Option<usize>,
+    /// The source address of a discarded packet, if it could be read.
+    pub source: Option<IpAddr>,
 }
 
 /// The watcher of one interface.
@@ -247,6 +251,7 @@ impl Watcher {
         heard: &mut Heard,
     ) {
         heard.discarded = Some(reason);
+        (heard.about, heard.source) = (router, source);
         let per_router = router.map(|index| &mut self.routers[index].view.discarded);
         for counters in per_router.into_iter().chain([&mut self.discarded]) {
             let count = counters.entry(reason.name()).or_default();

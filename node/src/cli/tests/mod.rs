@@ -2,6 +2,7 @@
 
 mod config;
 mod failures;
+mod replay;
 mod views;
 
 use std::io::{self, Write};
