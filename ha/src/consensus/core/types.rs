@@ -71,7 +71,7 @@ pub struct AppliedEntry {
     pub outcome: Outcome,
 }
 
-/// What is to be done after [`Core::advance`].
+/// What is to be done after [`super::Core::advance`].
 #[derive(Debug, Default)]
 pub struct Output {
     /// To be sent; losing them is harmless.
