@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::command::Signal;
 use crate::enter;
 use crate::pair::{BALANCERS, CLIENT, SERVICE, VIP, front_address};
 use crate::peers::cygnet::{self, ClusterSettings, LIMIT, VipFacts};
@@ -80,8 +81,9 @@ impl Demo {
         self.step("kill -9 of the holder, lb1", "lb2", |all| all.node_mut("lb1")?.kill())?;
         self.lives_through()?;
         self.step("lb1 is stopped on purpose (SIGTERM) and resigns", "lb2", |all| {
-            all.node_mut("lb1")?.stop()
+            all.node("lb1")?.signal(Signal::Term)
         })?;
+        self.all.node_mut("lb1")?.ended()?;
         self.step("lb1 starts again and takes the address back", "lb1", |all| all.restart("lb1"))?;
         self.summary();
         Ok(())

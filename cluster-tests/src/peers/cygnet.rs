@@ -389,7 +389,16 @@ impl Cygnet {
     /// # Errors
     /// If it does not end, or not with 0.
     pub fn stop(&mut self) -> Result<()> {
-        let status = self.process.stop(LIMIT)?;
+        self.signal(Signal::Term)?;
+        self.ended()
+    }
+
+    /// Waits for its end after it was told to stop: it lets connections end for a while.
+    ///
+    /// # Errors
+    /// If it does not end, or not with 0.
+    pub fn ended(&mut self) -> Result<()> {
+        let status = self.process.wait_end(LIMIT)?;
         ensure!(status.success(), "{} ended with {status}", self.name);
         Ok(())
     }
