@@ -230,7 +230,8 @@ impl Case {
         let taken = until(LIMIT, "a connection from the right address", || {
             let Ok((_, peer)) = ask(CLIENT, service, None) else {
                 // No connection is better than one from a virtual address, but the node must say why.
-                return Ok(self.own.is_none().then(|| refusal(node)).transpose()?.flatten());
+                let service = if self.is_v6() { "six" } else { "four" };
+                return Ok(self.own.is_none().then(|| refusal(node, service)).transpose()?.flatten());
             };
             let peer: SocketAddr = peer.parse()?;
             ensure!(!virtual_addresses.contains(&peer.ip()), "a connection came from {peer}");
@@ -253,11 +254,12 @@ fn virtual_addresses() -> Result<Vec<IpAddr>> {
     Ok([VIRTUAL[0], VIRTUAL[1], HEARD].iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
 }
 
-/// The reason that the node gives for having no source, if it gives one.
-fn refusal(node: &Cygnet) -> Result<Option<String>> {
+/// The reason that the node gives for having no source towards the servers of `service`, if it gives one.
+fn refusal(node: &Cygnet, service: &str) -> Result<Option<String>> {
     let shown = node.json(&["server", "list"])?;
     let servers = shown["servers"].as_array().with_context(|| shown.to_string())?;
-    let reason = servers.iter().find_map(|server| server["source_problem"].as_str());
+    let of_service = servers.iter().filter(|server| server["service"] == service);
+    let reason = of_service.filter_map(|server| server["source_problem"].as_str()).next();
     Ok(reason.map(|reason| format!("none ({reason})")))
 }
 

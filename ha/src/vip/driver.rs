@@ -14,6 +14,7 @@
 mod act;
 mod facts;
 mod guardian;
+mod heard;
 mod port;
 mod run;
 mod scout;

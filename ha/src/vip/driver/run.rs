@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::facts::Sources;
 use super::guardian::Guardian;
+use super::heard::Heard;
 use super::port::{Frame, Port};
 use super::scout::{Order, Scouted, scout};
 use super::survey::open;
@@ -74,6 +75,7 @@ pub(super) struct Driver {
     pub(super) ports: BTreeMap<String, Port>,
     pub(super) vips: Vec<Vip>,
     pub(super) guardian: Guardian,
+    pub(super) heard: Heard,
     pub(super) published: Time,
     pub(super) changed: bool,
     /// Sockets failed: the elections on the interfaces must be told.
@@ -108,6 +110,7 @@ impl Driver {
             ports: BTreeMap::new(),
             vips: Vec::new(),
             guardian,
+            heard: Heard::default(),
             published: Time::ZERO,
             changed: true,
             reground: false,
@@ -277,8 +280,14 @@ impl Driver {
         }
         self.outputs.views.send_replace(Arc::new(views));
         for port in self.ports.values() {
-            known.extend(port.watcher.heard_addresses());
+            self.heard.hear(now, port.watcher.heard_addresses());
         }
+        let here = |address| {
+            let snapshot = self.snapshot.as_ref();
+            snapshot.is_some_and(|(_, snapshot)| snapshot.addresses.iter().any(|own| own.address == address))
+        };
+        self.heard.forget(now, here);
+        known.extend(self.heard.addresses());
         if **self.outputs.known.load() != known {
             self.outputs.known.store(Arc::new(known));
         }
