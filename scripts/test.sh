@@ -6,8 +6,8 @@
 #   PACKAGE=...      this package only (cygnet-cluster-tests: the scenarios)
 #   CYGNET_RUNS=N    how often the scenarios repeat what they measure
 #
-# The dev profile is the default: it checks overflows and debug assertions, and it builds in a third of the time on a
-# small CI machine; the gaps that the cluster tests measure are made of timers (50 ms advertisements), not of CPU.
+# The dev profile is the default: it checks overflows and debug assertions; the gaps that the cluster tests measure are made
+# of timers (50 ms advertisements), not of CPU.
 set -eu
 . "$(dirname -- "$0")/common.sh"
 cd "$ROOT"

@@ -15,10 +15,14 @@ const PURE: &[&str] = &[
     "ha/src/consensus/core",
     "ha/src/state/",
     "ha/src/time.rs",
+    "ha/src/vip/driver/heard.rs",
+    "ha/src/vip/driver/views.rs",
     "ha/src/vip/holder",
     "ha/src/vip/speaker",
     "ha/src/vip/watch",
     "netlink/src/wire/",
+    "node/src/balance/select",
+    "node/src/proxy/half.rs",
 ];
 
 fn root() -> PathBuf {
