@@ -43,6 +43,8 @@ want_build() {
     want haproxy have haproxy
     want ucarp have ucarp
     want pen have pen
+    # What is on the wire by another's word than ours.
+    want tcpdump have tcpdump
 }
 
 want_bench() {
@@ -51,7 +53,6 @@ want_bench() {
     want libnginx-mod-stream test -e "$STREAM"
     want wrk have wrk
     want strace have strace
-    want tcpdump have tcpdump
 }
 
 want_vagrant() {
