@@ -8,13 +8,14 @@
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::balance::{ClientTable, NameId, Schedule};
-use crate::config::model::{Algorithm, ClusterConfig, Server, Service};
+use crate::config::model::{Algorithm, ClusterConfig, Endpoint, Server, Service, Transport};
 
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
 
@@ -40,7 +41,53 @@ pub struct Plan {
     pub generation: u64,
     /// The services, in the order of the configuration.
     pub services: Vec<Arc<ServicePlan>>,
-    listeners: BTreeMap<SocketAddr, Arc<ServicePlan>>,
+    listeners: BTreeMap<ListenAt, Arc<ServicePlan>>,
+}
+
+/// Where something is listened for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenAt {
+    /// Connections or datagrams.
+    pub transport: Transport,
+    /// The address, or the path.
+    pub endpoint: Endpoint,
+}
+
+impl ListenAt {
+    /// Connections to this address.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, endpoint: Endpoint::Inet(address) }
+    }
+}
+
+impl fmt::Display for ListenAt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Tcp => self.endpoint.fmt(out),
+            Transport::Udp => write!(out, "udp {}", self.endpoint),
+        }
+    }
+}
+
+/// Where connections to a server start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From this address.
+    At(IpAddr),
+    /// From where the kernel likes: Unix sockets, and Pen's front end, which has no virtual addresses.
+    Kernel,
+}
+
+impl Start {
+    /// The address, if it is a certain one.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::At(address) => Some(address),
+            Self::Kernel => None,
+        }
+    }
 }
 
 /// A service, ready to be served.
@@ -50,8 +97,10 @@ pub struct ServicePlan {
     pub name: Arc<str>,
     /// Its name in the client table.
     pub id: NameId,
+    /// Connections or datagrams.
+    pub transport: Transport,
     /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// How a server is chosen.
     pub algorithm: Algorithm,
     /// How long a client's server is remembered.
@@ -96,7 +145,7 @@ pub struct ServerPlan {
     /// Its name in the client table.
     pub id: NameId,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Its share, at least 1.
     pub weight: u16,
     /// Connections at once over all workers; 0 = no limit.
@@ -104,7 +153,7 @@ pub struct ServerPlan {
     /// What the operator wants.
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
-    pub source: Result<IpAddr, Arc<str>>,
+    pub source: Result<Start, Arc<str>>,
     /// What changes while traffic runs.
     pub state: Arc<ServerState>,
 }
@@ -112,17 +161,22 @@ pub struct ServerPlan {
 impl Plan {
     /// The service that listens on `address`.
     #[must_use]
-    pub fn service_at(&self, address: SocketAddr) -> Option<&Arc<ServicePlan>> {
-        self.listeners.get(&address)
+    pub fn service_at(&self, address: &ListenAt) -> Option<&Arc<ServicePlan>> {
+        self.listeners.get(address)
     }
 
     /// All listening addresses.
-    pub fn listeners(&self) -> impl Iterator<Item = (SocketAddr, &Arc<ServicePlan>)> {
-        self.listeners.iter().map(|(address, service)| (*address, service))
+    pub fn listeners(&self) -> impl Iterator<Item = (&ListenAt, &Arc<ServicePlan>)> {
+        self.listeners.iter()
     }
 }
 
 impl ServicePlan {
+    /// Where it listens, and for what.
+    pub fn addresses(&self) -> impl Iterator<Item = ListenAt> {
+        self.listen.iter().map(|endpoint| ListenAt { transport: self.transport, endpoint: endpoint.clone() })
+    }
+
     /// The position of the server with this name, if the service still has it.
     #[must_use]
     pub fn position(&self, server: NameId) -> Option<usize> {
@@ -131,7 +185,7 @@ impl ServicePlan {
 }
 
 /// The answer to: from which address does this node connect to this server?
-pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<IpAddr, String> + 'a;
+pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
 /// The answer to: what does the operator want of this server (service, server)?
 pub type AdminOf<'a> = dyn Fn(&str, &str) -> Admin + 'a;
 
@@ -146,7 +200,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Kept {
     services: HashMap<Arc<str>, Arc<ServiceState>>,
-    servers: HashMap<(Arc<str>, Arc<str>, SocketAddr), Arc<ServerState>>,
+    servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
 }
 
 impl Registry {
@@ -174,7 +228,7 @@ impl Registry {
         kept.forget_the_unused();
         let listeners = services
             .iter()
-            .flat_map(|service| service.listen.iter().map(|address| (*address, Arc::clone(service))))
+            .flat_map(|service| service.addresses().map(|at| (at, Arc::clone(service))))
             .collect();
         Plan { generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1, services, listeners }
     }
@@ -194,12 +248,12 @@ impl Registry {
             .servers
             .iter()
             .map(|server| {
-                let key = (Arc::clone(&name), Arc::from(server.name.as_str()), server.address);
+                let key = (Arc::clone(&name), Arc::from(server.name.as_str()), server.address.clone());
                 let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
                 ServerPlan {
                     name: Arc::from(server.name.as_str()),
                     id: clients.name(&server.name),
-                    address: server.address,
+                    address: server.address.clone(),
                     weight: server.weight.max(1),
                     max: server.max,
                     admin: admin(&service.name, &server.name),
@@ -210,6 +264,7 @@ impl Registry {
             .collect();
         ServicePlan {
             id: clients.name(&name),
+            transport: service.transport,
             listen: service.listen.clone(),
             algorithm: service.algorithm,
             sticky: service.sticky.map(Sticky::from),

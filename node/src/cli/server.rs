@@ -79,7 +79,7 @@ fn list(service: Option<&str>, session: &mut Session<'_>) -> Outcome {
         table.row(vec![
             Cell::from(&server.service),
             Cell::from(&server.name),
-            Cell::from(server.address),
+            Cell::from(server.address.as_str()),
             state(server),
             Cell::from(server.weight),
             Cell::from(server.connections),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cygnet_ha::vip::{Mode, Protocol};
 
-use super::model::{Algorithm, ClusterConfig, Server, Service, Vip};
+use super::model::{Algorithm, ClusterConfig, Endpoint, Server, Service, Vip};
 use super::problem::{Fault, Problem, Report};
 use super::section::{Section, Taken, document, wrong_type};
 use super::{TEXT_BYTES_MAX, too_long, values};
@@ -74,7 +74,7 @@ fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> ClusterConfig {
     for section in &sections {
         refuse_loops(section, report, &listeners);
     }
-    ClusterConfig { vips, services }
+    ClusterConfig { vips, services, acls: Vec::new() }
 }
 
 fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Option<Vip> {
@@ -187,7 +187,6 @@ fn service(
         .or(Some(DEFAULT_IDLE_TIMEOUT));
     let servers = servers(section, report);
     Some(Service {
-        name: name?,
         listen,
         algorithm: algorithm?,
         sticky: sticky?,
@@ -195,6 +194,7 @@ fn service(
         blacklist: blacklist?,
         idle_timeout: idle_timeout?,
         servers,
+        ..Service::new(name?)
     })
 }
 
@@ -220,7 +220,7 @@ fn listens(
     report: &mut Report<'_>,
     service: &str,
     listeners: &mut Vec<Listener>,
-) -> Vec<SocketAddr> {
+) -> Vec<Endpoint> {
     let elements = section.list("listen");
     if elements.is_empty() {
         let remedy = "add `listen = [\"192.0.2.100:80\"]`";
@@ -241,7 +241,7 @@ fn listens(
         match checked {
             Ok(address) => {
                 listeners.push(Listener { address, service: service.to_owned() });
-                listen.push(address);
+                listen.push(Endpoint::Inet(address));
             }
             Err(fault) => report.add(&element.span(), section.key("listen"), fault),
         }
@@ -281,7 +281,7 @@ fn server(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> 
     let max = section.given(report, "max", |v| values::integer(v, 0..=CONNECTIONS_MAX, "limit")).or(0);
     taken.claim(section, report, "name", name.clone());
     taken.claim(section, report, "address", address.map(|address| address.to_string()));
-    Some(Server { name: name?, address: address?, weight: weight?, max: max? })
+    Some(Server { weight: weight?, max: max?, ..Server::new(name?, address?) })
 }
 
 fn weight(value: &toml::de::DeValue<'_>) -> Result<u16, Fault> {

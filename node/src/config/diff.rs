@@ -1,7 +1,6 @@
 //! What a change of the cluster's configuration changes, as people read it.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -186,7 +185,7 @@ fn vip_fields(vip: &Vip) -> Fields {
 }
 
 fn service_fields(service: &Service) -> Fields {
-    let listen: Vec<String> = service.listen.iter().map(SocketAddr::to_string).collect();
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
     vec![
         ("listen", listen.join(" ")),
         ("algorithm", algorithm_word(service.algorithm).to_owned()),
@@ -211,6 +210,10 @@ pub fn algorithm_word(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::RoundRobin => "round-robin",
         Algorithm::LeastConnections => "least-connections",
+        Algorithm::Priority => "priority",
+        Algorithm::SourceHash { with_port: false } => "source-hash",
+        Algorithm::SourceHash { with_port: true } => "source-port-hash",
+        Algorithm::Pen(_) => "pen",
     }
 }
 

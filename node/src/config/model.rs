@@ -2,11 +2,14 @@
 //! these holds something valid (parse, don't validate).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::vip::{Mode, Protocol};
+
+use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
 
 /// What is this node's own: one TOML file per node, never replicated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct NodeConfig {
     pub per_vip: BTreeMap<String, NodeVip>,
     /// The cluster's name, the same on all nodes.
     pub cluster: String,
+    /// The country database (MaxMind's format) for access lists that name countries.
+    pub countries: Option<PathBuf>,
     /// All voters, this node among them. Identifiers and names are unique.
     pub members: Vec<Member>,
 }
@@ -71,6 +76,8 @@ pub struct ClusterConfig {
     pub vips: Vec<Vip>,
     /// The services; names and listening addresses are unique.
     pub services: Vec<Service>,
+    /// The access lists; names are unique.
+    pub acls: Vec<Acl>,
 }
 
 /// A virtual address.
@@ -94,25 +101,125 @@ pub struct Vip {
     pub password: Option<String>,
 }
 
+/// A place to listen on or to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// An address and a port.
+    Inet(SocketAddr),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// The address and the port, unless it is a Unix socket.
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(out),
+            Self::Unix(path) => path.display().fmt(out),
+        }
+    }
+}
+
+/// What a service carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
 /// A balanced service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// Connections or datagrams.
+    pub transport: Transport,
     /// Where clients connect: virtual addresses or own ones.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// How a server is chosen for a client without a remembered one.
     pub algorithm: Algorithm,
-    /// How long a client's server is remembered after its last connection; `None`: not at all.
+    /// How long a client's server is remembered after its last connection; `None`: not at all. [`Duration::MAX`]: as
+    /// long as there is room.
     pub sticky: Option<Duration>,
+    /// A client whose server fails is closed, not sent to another one.
+    pub stubborn: bool,
+    /// Serves when no other server can.
+    pub emergency: Option<Server>,
+    /// Gets the clients that `clients` denies, instead of a refusal.
+    pub abuse: Option<Server>,
+    /// The access list that clients must pass.
+    pub clients: Option<String>,
     /// A server that does not accept within this time is passed over. Default 3 s.
     pub connect_timeout: Duration,
     /// How long a server that failed is left alone. Default 30 s.
     pub blacklist: Duration,
     /// A connection without a byte either way for so long is closed; `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// Whose end of stream ends the connection at once.
+    pub fast_close: FastClose,
+    /// `SO_KEEPALIVE` towards clients and servers.
+    pub keepalive: bool,
+    /// Connections to servers start from the client's own address.
+    pub transparent: bool,
+    /// Where connections to servers start from, instead of the node's `source`.
+    pub source: Option<IpAddr>,
+    /// HTTP headers are read and added.
+    pub http: Option<Http>,
+    /// Clients speak TLS, and this service ends it.
+    pub tls: Option<TlsListen>,
+    /// TLS passed through: other services by the name that the client asks for. The first that fits counts; clients
+    /// that no route fits stay with this service.
+    pub routes: Vec<Route>,
     /// Its servers; names are unique within the service.
     pub servers: Vec<Server>,
+}
+
+impl Service {
+    /// A TCP service with the defaults of the file, without listeners and servers.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            transport: Transport::Tcp,
+            listen: Vec::new(),
+            algorithm: Algorithm::RoundRobin,
+            sticky: None,
+            stubborn: false,
+            emergency: None,
+            abuse: None,
+            clients: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            blacklist: DEFAULT_BLACKLIST,
+            idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            fast_close: FastClose::Off,
+            keepalive: false,
+            transparent: false,
+            source: None,
+            http: None,
+            tls: None,
+            routes: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
 }
 
 /// The way of choosing a server.
@@ -122,6 +229,155 @@ pub enum Algorithm {
     RoundRobin,
     /// Fewest connections per weight.
     LeastConnections,
+    /// The lowest `priority` that can serve.
+    Priority,
+    /// By the client's address: the same server as long as the set of servers stands.
+    SourceHash {
+        /// With the client's port.
+        with_port: bool,
+    },
+    /// Pen's order, to the letter. Not in files: for the front end that takes Pen's options.
+    Pen(PenRules),
+}
+
+/// Pen's switches for choosing a server; the first that is on decides, in the order prio, weight, hash, round robin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PenRules {
+    /// `prio`.
+    pub prio: bool,
+    /// `weight`.
+    pub weight: bool,
+    /// `hash`.
+    pub hash: bool,
+    /// `roundrobin`: no tracking, and the port counts for `hash`.
+    pub round_robin: bool,
+}
+
+/// Whose end of stream closes both sides, as soon as nothing waits to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastClose {
+    /// Nobody's: an end is passed on, and the other direction goes on.
+    #[default]
+    Off,
+    /// The server's.
+    Up,
+    /// The client's.
+    Down,
+    /// Either's.
+    Both,
+}
+
+/// What is done to HTTP heads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Whether, and how, `X-Forwarded-For` and `X-Forwarded-Proto` are set.
+    pub forwarded: Forwarded,
+    /// `Strict-Transport-Security` in answers over TLS: its value.
+    pub hsts: Option<String>,
+    /// As Pen does it: what is not understood goes on as it is, instead of being refused.
+    pub lenient: bool,
+}
+
+/// What happens to `X-Forwarded-For` and `X-Forwarded-Proto` of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarded {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// Those of the client are removed, ours are set: nobody can forge them.
+    Replace,
+    /// Our address is added to the list of a client that is known to be a proxy.
+    Append,
+    /// Set where there is none, as Pen does it.
+    IfAbsent,
+}
+
+/// How clients' TLS is ended. Files are each node's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsListen {
+    /// The certificate for clients that ask for no name that `names` has, with its chain (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM); `None`: in the same file.
+    pub key: Option<PathBuf>,
+    /// More certificates of the chain (PEM).
+    pub chain: Option<PathBuf>,
+    /// A directory with `NAME.crt`, `NAME.key`, `NAME.ca`, `NAME.ocsp` per server name.
+    pub names: Option<PathBuf>,
+    /// The OCSP response to hand out (DER).
+    pub ocsp: Option<PathBuf>,
+    /// Authorities of client certificates (PEM file); with it a certificate is asked for.
+    pub client_authorities: Option<PathBuf>,
+    /// The same as a directory of hashed names.
+    pub client_authorities_directory: Option<PathBuf>,
+    /// A client without a certificate that passes is refused.
+    pub client_required: bool,
+    /// The oldest protocol.
+    pub oldest: TlsVersion,
+    /// The newest protocol; `None`: the library's.
+    pub newest: Option<TlsVersion>,
+    /// The cipher list for TLS 1.2 and older, in OpenSSL's words; `None`: AEAD with forward secrecy only.
+    pub ciphers: Option<String>,
+    /// Our order of ciphers counts.
+    pub prefer_own_order: bool,
+    /// Protocols above TLS (ALPN) that are offered, most wanted first; empty: none are negotiated.
+    pub alpn: Vec<String>,
+}
+
+impl TlsListen {
+    /// The defaults (TLS 1.2 and 1.3, forward secrecy, AEAD) with this certificate.
+    #[must_use]
+    pub fn new(certificate: PathBuf) -> Self {
+        Self {
+            certificate,
+            key: None,
+            chain: None,
+            names: None,
+            ocsp: None,
+            client_authorities: None,
+            client_authorities_directory: None,
+            client_required: false,
+            oldest: TlsVersion::Tls12,
+            newest: None,
+            ciphers: None,
+            prefer_own_order: true,
+            alpn: Vec::new(),
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.0; only Pen's defaults allow it.
+    Tls10,
+    /// 1.1; only Pen's defaults allow it.
+    Tls11,
+    /// 1.2.
+    Tls12,
+    /// 1.3.
+    Tls13,
+}
+
+/// TLS towards a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConnect {
+    /// The name that the certificate must have, and that is asked for; `None`: the server's address.
+    pub name: Option<String>,
+    /// Authorities (PEM file); `None`: those of the system.
+    pub authorities: Option<PathBuf>,
+    /// Takes any certificate. Only when the operator says so.
+    pub insecure: bool,
+    /// A certificate to show, with its key (PEM).
+    pub certificate: Option<PathBuf>,
+}
+
+/// Where TLS connections for a name go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Names; `*.example.org` stands for every name one label below.
+    pub names: Vec<String>,
+    /// The service; it may have no listener of its own.
+    pub service: String,
 }
 
 /// A server behind a service.
@@ -130,9 +386,72 @@ pub struct Server {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: SocketAddr,
-    /// Share of connections, 1..=256. Default 1.
+    pub address: Endpoint,
+    /// Share of connections, 1..=256 (0 only with Pen's rules: none). Default 1.
     pub weight: u16,
+    /// The lower the earlier, with [`Algorithm::Priority`].
+    pub priority: i32,
     /// Connections at once over all workers; 0 = no limit.
     pub max: u32,
+    /// The limit for clients whose remembered server this is, if it is larger than `max`.
+    pub hard: u32,
+    /// The access list that clients of this server must pass.
+    pub acl: Option<String>,
+    /// The server speaks TLS.
+    pub tls: Option<TlsConnect>,
+}
+
+impl Server {
+    /// A server with the defaults of the file.
+    pub fn new(name: impl Into<String>, address: impl Into<Endpoint>) -> Self {
+        Self {
+            name: name.into(),
+            address: address.into(),
+            weight: 1,
+            priority: 0,
+            max: 0,
+            hard: 0,
+            acl: None,
+            tls: None,
+        }
+    }
+}
+
+/// An access list. The first entry that fits decides; none: the opposite of the last entry; an empty list permits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// Its name.
+    pub name: String,
+    /// Its entries.
+    pub entries: Vec<AclEntry>,
+}
+
+/// One entry of an access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclEntry {
+    /// Permits, or denies.
+    pub permit: bool,
+    /// Whom.
+    pub who: AclMatch,
+}
+
+/// Whom an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AclMatch {
+    /// Clients whose address, cut by the mask, is `address` (bits of `address` outside the mask fit nobody, as in Pen).
+    V4 {
+        /// The address.
+        address: Ipv4Addr,
+        /// Any mask.
+        mask: Ipv4Addr,
+    },
+    /// Clients whose first `prefix` bits are those of `address`.
+    V6 {
+        /// The address.
+        address: Ipv6Addr,
+        /// 0..=128.
+        prefix: u8,
+    },
+    /// Clients of a country, two capital letters, as the node's country database has it.
+    Country([u8; 2]),
 }

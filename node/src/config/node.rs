@@ -63,6 +63,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         interface: interface.optional()?,
         priority: priority.or(DEFAULT_PRIORITY)?,
         per_vip,
+        countries: None,
         cluster: cluster.0?,
         members: cluster.1,
     };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use cygnet_ha::vip::VipSettings;
 
-use super::model::{ClusterConfig, NodeConfig, Source, Vip};
+use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
 
@@ -97,7 +97,8 @@ fn virtual_servers(cluster: &ClusterConfig, virtual_addresses: &BTreeMap<IpAddr,
     let mut problems = Vec::new();
     for service in &cluster.services {
         for server in &service.servers {
-            if let Some(vip) = virtual_addresses.get(&server.address.ip()) {
+            if let Some(vip) = server.address.inet().and_then(|address| virtual_addresses.get(&address.ip()))
+            {
                 let what = format!(
                     "{} is virtual (vip {}): the balancer would connect to itself",
                     server.address, vip.name
@@ -147,7 +148,7 @@ fn taken_ports(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     };
     let mut problems = Vec::new();
     for service in &cluster.services {
-        for listen in &service.listen {
+        for listen in service.listen.iter().filter_map(Endpoint::inet) {
             let same_family = listen.is_ipv4() == own.is_ipv4();
             let same_address = listen.ip() == own.ip() || listen.ip().is_unspecified();
             if listen.port() == own.port() && same_family && same_address {

@@ -190,7 +190,7 @@ pub struct ServiceFacts {
     /// Its name.
     pub name: String,
     /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     /// Addresses on which it should listen and cannot, with the reason.
     pub listen_problems: Vec<String>,
     /// Connections now.

@@ -2,7 +2,7 @@
 //! or removed. Times of other nodes are ages in milliseconds, so that no clock needs to agree with another.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use cygnet_ha::events::Event;
 use cygnet_ha::vip::VipView;
@@ -251,7 +251,7 @@ pub struct ServerView {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: String,
     /// Share of connections.
     pub weight: u16,
     /// Connections at once; 0: no limit.

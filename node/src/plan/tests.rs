@@ -3,27 +3,15 @@ use crate::config::model::Server;
 
 /// A configuration with one service `web` and servers `s0`, `s1`, ... at the given addresses.
 pub(crate) fn one_service(listen: SocketAddr, servers: &[SocketAddr]) -> ClusterConfig {
-    let servers = servers
-        .iter()
-        .enumerate()
-        .map(|(n, address)| Server { name: format!("s{n}"), address: *address, weight: 1, max: 0 })
-        .collect();
-    let service = Service {
-        name: "web".into(),
-        listen: vec![listen],
-        algorithm: Algorithm::RoundRobin,
-        sticky: None,
-        connect_timeout: Duration::from_secs(3),
-        blacklist: Duration::from_secs(30),
-        idle_timeout: None,
-        servers,
-    };
-    ClusterConfig { vips: Vec::new(), services: vec![service] }
+    let servers =
+        servers.iter().enumerate().map(|(n, address)| Server::new(format!("s{n}"), *address)).collect();
+    let service = Service { listen: vec![listen.into()], idle_timeout: None, servers, ..Service::new("web") };
+    ClusterConfig { services: vec![service], ..ClusterConfig::default() }
 }
 
 /// A plan in which every server is ready and reached from the loopback address.
 pub(crate) fn plan_of(registry: &Registry, config: &ClusterConfig, clients: &ClientTable) -> Plan {
-    registry.plan(config, clients, &|_, _| Admin::Ready, &|_, _| Ok(IpAddr::from([127, 0, 0, 1])))
+    registry.plan(config, clients, &|_, _| Admin::Ready, &|_, _| Ok(Start::At(IpAddr::from([127, 0, 0, 1]))))
 }
 
 fn at(port: u16) -> SocketAddr {
@@ -38,7 +26,7 @@ fn counters_live_on_with_the_same_service_name_and_address() {
     first.services[0].servers[0].state.shard(1).connected.add(5);
     first.services[0].state.shard(0).refused.add(3);
     let mut changed = config.clone();
-    changed.services[0].servers[1].address = at(3);
+    changed.services[0].servers[1].address = at(3).into();
     let second = plan_of(&registry, &changed, &clients);
     assert_eq!(second.generation, first.generation + 1);
     let (old, new) = (&first.services[0], &second.services[0]);
@@ -69,11 +57,11 @@ fn a_server_that_is_gone_is_forgotten_with_its_last_connection() {
 fn listeners_lead_to_their_service_and_a_missing_source_is_kept_with_its_reason() {
     let (registry, clients) = (Registry::new(1), ClientTable::new(64));
     let mut config = one_service(at(80), &[at(1)]);
-    config.services[0].listen.push(at(81));
+    config.services[0].listen.push(at(81).into());
     let plan = registry.plan(&config, &clients, &|_, _| Admin::Drain, &|_, _| Err("only virtual".into()));
     assert_eq!(plan.listeners().count(), 2);
-    let service = plan.service_at(at(81)).unwrap();
-    assert!(plan.service_at(at(82)).is_none());
+    let service = plan.service_at(&ListenAt::tcp(at(81))).unwrap();
+    assert!(plan.service_at(&ListenAt::tcp(at(82))).is_none());
     assert_eq!(service.servers[0].source.as_ref().unwrap_err().as_ref(), "only virtual");
     assert_eq!(service.servers[0].admin, Admin::Drain);
 }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::dial::is_exhaustion;
 use super::places::Place;
 use super::worker::{Counted, Worker, serve};
-use crate::plan::{Limiter, Plan, ServicePlan};
+use crate::plan::{Limiter, ListenAt, Plan, ServicePlan};
 
 /// After an error of accept (descriptors used up, most likely) the loop rests for this time: the listener stays
 /// readable, and without a rest the worker would do nothing else.
@@ -76,7 +76,7 @@ impl Tap {
 
 /// One loop.
 pub(super) struct AcceptLoop {
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAt,
     pub(super) worker: Arc<Worker>,
     pub(super) plans: Arc<Plans>,
     pub(super) tap: Arc<Tap>,
@@ -157,7 +157,7 @@ impl AcceptLoop {
             let plan = self.plans.current();
             self.generation = plan.generation;
             // A plan without this address: the tap is about to be closed, and the queue belongs to the old service.
-            if let Some(service) = plan.service_at(self.address) {
+            if let Some(service) = plan.service_at(&self.address) {
                 self.service = Arc::clone(service);
             }
         }

@@ -116,7 +116,14 @@ async fn connect(server: &ServerPlan, limit: Duration, seated: &Seated) -> Resul
         Ok(source) => *source,
         Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
     };
-    let socket = socket::connect(server.address, Some(source)).map_err(classify)?;
+    let socket = socket::connect(
+        server
+            .address
+            .inet()
+            .ok_or_else(|| Failure::Local(io::Error::other("Unix sockets are not served")))?,
+        source.address(),
+    )
+    .map_err(classify)?;
     let stream = TcpStream::from_std(socket).map_err(Failure::Local)?;
     seated.allow(Some(limit));
     let ready = {

@@ -1,6 +1,6 @@
 //! The workers' figures, for status and metrics. Plain data; ages in milliseconds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use cygnet_ha::time::Time;
@@ -26,7 +26,7 @@ pub struct ServiceStats {
     /// Its name.
     pub name: String,
     /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     /// Clients accepted.
     pub accepted: u64,
     /// Clients for whom no server was left.
@@ -47,7 +47,7 @@ pub struct ServerStats {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: String,
     /// Its weight.
     pub weight: u16,
     /// Its limit; 0: none.
@@ -95,7 +95,7 @@ fn service_stats(service: &ServicePlan, now: Time) -> ServiceStats {
     let state = &service.state;
     ServiceStats {
         name: service.name.to_string(),
-        listen: service.listen.clone(),
+        listen: service.addresses().map(|at| at.to_string()).collect(),
         accepted: state.sum(|shard| &shard.accepted),
         refused: state.sum(|shard| &shard.refused),
         failovers: state.sum(|shard| &shard.failovers),
@@ -109,10 +109,10 @@ fn server_stats(server: &ServerPlan, now: Time) -> ServerStats {
     let state = &server.state;
     ServerStats {
         name: server.name.to_string(),
-        address: server.address,
+        address: server.address.to_string(),
         weight: server.weight,
         max: server.max,
-        source: server.source.as_ref().ok().copied(),
+        source: server.source.as_ref().ok().and_then(|start| start.address()),
         source_missing: server.source.as_ref().err().map(ToString::to_string),
         connections: state.connections(),
         connected: state.sum(|shard| &shard.connected),

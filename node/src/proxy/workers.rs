@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +18,7 @@ use super::places::Places;
 use super::stats::{self, Stats};
 use super::worker::{Clock, Counted, Worker};
 use crate::balance::ClientTable;
-use crate::plan::{Limiter, Plan, ServicePlan};
+use crate::plan::{Limiter, ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
 /// `net.core.somaxconn`, which is 4096 by default.
@@ -49,7 +48,7 @@ pub struct ListenError {
     /// The service.
     pub service: Arc<str>,
     /// The address.
-    pub address: SocketAddr,
+    pub address: ListenAt,
     /// What the kernel said.
     pub error: io::Error,
 }
@@ -69,7 +68,7 @@ pub struct Workers {
     /// Taken by the first stop.
     joins: Mutex<Vec<JoinHandle<()>>>,
     /// One change at a time. The taps of a listening address, one per worker.
-    listeners: Mutex<BTreeMap<SocketAddr, Vec<Arc<Tap>>>>,
+    listeners: Mutex<BTreeMap<ListenAt, Vec<Arc<Tap>>>>,
 }
 
 struct Thread {
@@ -106,24 +105,28 @@ impl Workers {
     pub fn apply(&self, plan: &Arc<Plan>) -> Result<(), Vec<ListenError>> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
-        for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains_key(address)) {
+        for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains_key(*address)) {
             match self.open(address) {
                 Ok(sockets) => opened.push((address, service, sockets)),
                 Err(error) => {
-                    errors.push(ListenError { service: Arc::clone(&service.name), address, error });
+                    errors.push(ListenError {
+                        service: Arc::clone(&service.name),
+                        address: address.clone(),
+                        error,
+                    });
                 }
             }
         }
         self.plans.set(Arc::clone(plan));
         listeners.retain(|address, taps| {
-            let keep = plan.service_at(*address).is_some();
+            let keep = plan.service_at(address).is_some();
             if !keep {
                 taps.iter().for_each(|tap| tap.close());
             }
             keep
         });
         for (address, service, sockets) in opened {
-            listeners.insert(address, self.begin(address, service, plan.generation, sockets));
+            listeners.insert(address.clone(), self.begin(address, service, plan.generation, sockets));
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -136,8 +139,8 @@ impl Workers {
 
     /// The addresses that are listened on.
     #[must_use]
-    pub fn listening(&self) -> Vec<SocketAddr> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    pub fn listening(&self) -> Vec<ListenAt> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
@@ -170,13 +173,14 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    pub(super) fn open(&self, address: SocketAddr) -> io::Result<Vec<std::net::TcpListener>> {
+    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<std::net::TcpListener>> {
+        let address = at.endpoint.inet().ok_or_else(|| io::Error::other("Unix sockets are not served"))?;
         self.threads.iter().map(|_| socket::listen(address, BACKLOG)).collect()
     }
 
     fn begin(
         &self,
-        address: SocketAddr,
+        address: &ListenAt,
         service: &Arc<ServicePlan>,
         generation: u64,
         sockets: Vec<std::net::TcpListener>,
@@ -184,7 +188,7 @@ impl Workers {
         let begin_one = |(thread, socket): (&Thread, std::net::TcpListener)| {
             let tap = Arc::new(Tap::default());
             let accept_loop = AcceptLoop {
-                address,
+                address: address.clone(),
                 worker: Arc::clone(&thread.worker),
                 plans: Arc::clone(&self.plans),
                 tap: Arc::clone(&tap),

@@ -192,7 +192,7 @@ fn server_view(service: &ServiceStats, server: &ServerStats) -> ServerView {
     ServerView {
         service: service.name.clone(),
         name: server.name.clone(),
-        address: server.address,
+        address: server.address.clone(),
         weight: server.weight,
         max: server.max,
         admin: if server.drained { Admin::Drain } else { Admin::Ready },

@@ -18,6 +18,8 @@ use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, judge, lost, news};
 use super::sources::{source_towards, virtual_addresses};
 use super::surroundings::Surroundings;
+use crate::config::model::Endpoint;
+use crate::plan::Start;
 
 /// How often conditions without a wake-up of their own are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -155,7 +157,12 @@ impl Conductor {
             .iter()
             .flat_map(|service| service.servers.iter().map(move |server| (&service.name, server)));
         let sourced = servers.map(|(service, server)| {
-            let source = source_towards(server.address.ip(), wish, snapshot, &known);
+            let source = match &server.address {
+                Endpoint::Inet(address) => {
+                    source_towards(address.ip(), wish, snapshot, &known).map(Start::At)
+                }
+                Endpoint::Unix(_) => Ok(Start::Kernel),
+            };
             ((service.clone(), server.name.clone()), source)
         });
         sourced.collect()
@@ -191,7 +198,7 @@ impl Conductor {
         }
         for problem in before {
             let fails = now.iter().any(|other| other.address == problem.address);
-            if !fails && self.running.wants(problem.address) {
+            if !fails && self.running.wants(&problem.address) {
                 let what = format!("listens on {} now", problem.address);
                 self.record(Severity::Info, &format!("service {}", problem.service), what, "");
             }

@@ -94,7 +94,7 @@ fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
 }
 
 fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
-    let failed = |server: &&ServerStats| server.source.is_none() || server.blacklisted_ms.is_some();
+    let failed = |server: &&ServerStats| server.source_missing.is_some() || server.blacklisted_ms.is_some();
     let usable = |server: &&ServerStats| !failed(server) && !server.drained;
     let connections: u64 = service.servers.iter().map(|server| u64::from(server.connections)).sum();
     ServiceFacts {

@@ -1,15 +1,15 @@
 //! What this node made of what was agreed on, and the decisions on the way there. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cygnet_ha::time::Time;
 use cygnet_ha::vip::VipSettings;
 
 use super::replica::Replicated;
-use crate::config::model::{ClusterConfig, NodeConfig};
+use crate::config::model::{ClusterConfig, NodeConfig, Service};
 use crate::config::{Problem, parse_cluster_for, vip_settings};
+use crate::plan::{ListenAt, Start};
 
 /// A worker that has not turned for so many looks, a second each, hangs. It turns ten times a second; three seconds are
 /// beyond what a busy machine does to it.
@@ -40,13 +40,13 @@ pub(crate) struct ListenProblem {
     /// The service.
     pub(crate) service: Arc<str>,
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: ListenAt,
     /// All of it in one line.
     pub(crate) text: String,
 }
 
 /// The sources of all servers, by (service, server).
-pub(crate) type Sources = BTreeMap<(String, String), Result<IpAddr, String>>;
+pub(crate) type Sources = BTreeMap<(String, String), Result<Start, String>>;
 
 /// A configuration that this node can run.
 pub(crate) struct Checked {
@@ -113,8 +113,11 @@ impl Running {
     }
 
     /// Whether an address is still one to listen on.
-    pub(crate) fn wants(&self, address: SocketAddr) -> bool {
-        self.cluster.services.iter().any(|service| service.listen.contains(&address))
+    pub(crate) fn wants(&self, address: &ListenAt) -> bool {
+        let at = |service: &Service| {
+            service.transport == address.transport && service.listen.contains(&address.endpoint)
+        };
+        self.cluster.services.iter().any(at)
     }
 }
 

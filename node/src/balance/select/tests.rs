@@ -8,7 +8,7 @@ use super::*;
 use crate::balance::ClientTable;
 use crate::config::model::ClusterConfig;
 use crate::plan::tests::one_service;
-use crate::plan::{Plan, Registry};
+use crate::plan::{Plan, Registry, Start};
 
 const NOW: Time = Time(1_000_000_000);
 const REST: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ fn config(servers: usize, algorithm: Algorithm) -> ClusterConfig {
 fn plan(config: &ClusterConfig, drained: &[&str]) -> Plan {
     let clients = ClientTable::new(32);
     let admin = |_: &str, server: &str| if drained.contains(&server) { Admin::Drain } else { Admin::Ready };
-    Registry::new(1).plan(config, &clients, &admin, &|_, _| Ok(IpAddr::from([127, 0, 0, 1])))
+    Registry::new(1).plan(config, &clients, &admin, &|_, _| Ok(Start::At(IpAddr::from([127, 0, 0, 1]))))
 }
 
 fn new_client(service: &ServicePlan) -> Result<Pick, NoServer> {
@@ -244,7 +244,7 @@ proptest! {
             &config,
             &ClientTable::new(32),
             &|_, name| if of(name).drained { Admin::Drain } else { Admin::Ready },
-            &|_, server| if of(&server.name).sourceless { Err("none".into()) } else { Ok([127, 0, 0, 1].into()) },
+            &|_, server| if of(&server.name).sourceless { Err("none".into()) } else { Ok(Start::At([127, 0, 0, 1].into())) },
         );
         let service = &plan.services[0];
         let (mut tried, mut leases) = (Tried::default(), Vec::new());

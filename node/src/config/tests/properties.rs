@@ -43,7 +43,7 @@ fn emit(config: &ClusterConfig) -> String {
         if let Some(sticky) = service.sticky {
             writeln!(text, "sticky = \"{}\"", duration(sticky)).unwrap();
         }
-        for Server { name, address, weight, max } in &service.servers {
+        for Server { name, address, weight, max, .. } in &service.servers {
             writeln!(
                 text,
                 "[[service.server]]\nname = {name:?}\naddress = \"{address}\"\nweight = {weight}\nmax = {max}"
@@ -76,19 +76,18 @@ prop_compose! {
         servers in proptest::collection::vec((1u16.., 1u16..=256, 0u32..=1_000_000), 1..5),
     ) -> Service {
         Service {
-            name: format!("s.{index}"),
-            listen: vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port)],
+            listen: vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port).into()],
             algorithm: if least { Algorithm::LeastConnections } else { Algorithm::RoundRobin },
             sticky: sticky.map(Duration::from_secs),
             connect_timeout: Duration::from_millis(connect_ms),
             blacklist: Duration::from_secs(blacklist),
             idle_timeout: idle.map(Duration::from_secs),
             servers: servers.into_iter().enumerate().map(|(n, (port, weight, max))| Server {
-                name: format!("s{n}"),
-                address: SocketAddr::new(Ipv4Addr::new(10, 0, index, n as u8 + 1).into(), port),
                 weight,
                 max,
+                ..Server::new(format!("s{n}"), SocketAddr::new(Ipv4Addr::new(10, 0, index, n as u8 + 1).into(), port))
             }).collect(),
+            ..Service::new(format!("s.{index}"))
         }
     }
 }
@@ -96,7 +95,7 @@ prop_compose! {
 fn a_config() -> impl Strategy<Value = ClusterConfig> {
     let vips = (0u8..4).prop_flat_map(|count| (1..=count).map(a_vip).collect::<Vec<_>>());
     let services = (0u8..4).prop_flat_map(|count| (1..=count).map(a_service).collect::<Vec<_>>());
-    (vips, services).prop_map(|(vips, services)| ClusterConfig { vips, services })
+    (vips, services).prop_map(|(vips, services)| ClusterConfig { vips, services, acls: Vec::new() })
 }
 
 /// Text that looks enough like a configuration to get past the TOML parser often.

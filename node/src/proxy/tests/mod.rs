@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{ServerStats, ServiceStats, Settings, Workers};
 use crate::balance::ClientTable;
-use crate::config::model::{ClusterConfig, Server, Service};
+use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::plan::tests::one_service;
-use crate::plan::{Admin, Plan, Registry};
+use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -88,7 +88,7 @@ impl Stand {
     fn plan(&self) -> Arc<Plan> {
         let admin =
             |_: &str, server: &str| if self.drained.contains(&server) { Admin::Drain } else { Admin::Ready };
-        Arc::new(self.registry.plan(&self.config, &self.clients, &admin, &|_, _| Ok(LOOPBACK)))
+        Arc::new(self.registry.plan(&self.config, &self.clients, &admin, &|_, _| Ok(Start::At(LOOPBACK))))
     }
 
     fn apply(&self) {

@@ -194,7 +194,8 @@ async fn connections_start_from_the_source_of_the_plan() {
     .await;
     let stand = Stand::new(&[server]);
     let own: IpAddr = [127, 3, 2, 1].into();
-    let plan = stand.registry.plan(&stand.config, &stand.clients, &|_, _| Admin::Ready, &|_, _| Ok(own));
+    let plan =
+        stand.registry.plan(&stand.config, &stand.clients, &|_, _| Admin::Ready, &|_, _| Ok(Start::At(own)));
     stand.workers.apply(&Arc::new(plan)).unwrap();
     let _stream = stand.connect().await;
     assert_eq!(seen.recv().await.unwrap(), own);
@@ -206,9 +207,10 @@ async fn families_may_differ_between_client_and_server() {
     let mut stand = Stand::new(&[named("four").await, six]);
     let listen: SocketAddr =
         SocketAddr::new("::1".parse().unwrap(), 1_024 + (std::process::id() % 60_000) as u16);
-    stand.service().listen.push(listen);
+    stand.service().listen.push(listen.into());
     let own = |_: &Service, server: &Server| {
-        Ok(if server.address.is_ipv4() { LOOPBACK } else { "::1".parse().unwrap() })
+        let four = server.address.inet().is_some_and(|address| address.is_ipv4());
+        Ok(Start::At(if four { LOOPBACK } else { "::1".parse().unwrap() }))
     };
     let plan = stand.registry.plan(&stand.config, &stand.clients, &|_, _| Admin::Ready, &own);
     stand.workers.apply(&Arc::new(plan)).unwrap();
@@ -222,7 +224,7 @@ async fn families_may_differ_between_client_and_server() {
 #[test]
 fn accepted_sockets_inherit_nodelay_from_their_listener() {
     let stand = Stand::new(&[]);
-    let sockets = stand.workers.open(own_address()).unwrap();
+    let sockets = stand.workers.open(&ListenAt::tcp(own_address())).unwrap();
     let address = sockets[0].local_addr().unwrap();
     let _client = std::net::TcpStream::connect(address).unwrap();
     let accepted = sockets.iter().cycle().find_map(|socket| socket.accept().ok()).unwrap();

@@ -14,7 +14,7 @@ async fn a_hundred_plans_under_load_fail_no_request() {
     let mut stand = Stand::new(&servers);
     let mut other = one_service(own_address(), &[echo]).services.remove(0);
     other.name = "echo".into();
-    let echo_at = other.listen[0];
+    let echo_at = other.listen[0].inet().unwrap();
     stand.config.services.push(other);
     stand.apply();
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -40,7 +40,7 @@ async fn a_hundred_plans_under_load_fail_no_request() {
         service.servers[swap % 3].weight = 1 + (swap % 5) as u16;
         service.listen.truncate(1);
         if swap % 4 == 0 {
-            service.listen.push(extra);
+            service.listen.push(extra.into());
         }
         stand.drained = if swap % 5 == 0 { vec!["s1"] } else { Vec::new() };
         stand.apply();
@@ -62,10 +62,10 @@ async fn listeners_come_and_go_with_the_plan() {
     let mut stand = Stand::running(&[named("s0").await]);
     let second = own_address();
     assert_eq!(TcpStream::connect(second).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    stand.service().listen.push(second);
+    stand.service().listen.push(second.into());
     stand.apply();
     assert_eq!(ask(TcpStream::connect(second).await.unwrap()).await.unwrap(), "s0");
-    assert_eq!(stand.workers.listening(), [stand.listen, second]);
+    assert_eq!(stand.workers.listening(), [stand.listen, second].map(ListenAt::tcp));
     stand.service().listen.pop();
     stand.apply();
     let refused = || async { TcpStream::connect(second).await.is_err() };
@@ -122,10 +122,13 @@ async fn an_address_that_cannot_be_listened_on_is_reported_and_tried_again() {
     let mut stand = Stand::new(&[named("s0").await]);
     let taken = std::net::TcpListener::bind(own_address()).unwrap();
     let address = taken.local_addr().unwrap();
-    stand.service().listen.push(address);
+    stand.service().listen.push(address.into());
     let errors = stand.workers.apply(&stand.plan()).unwrap_err();
     assert_eq!(errors.len(), 1);
-    assert_eq!((errors[0].address, errors[0].error.kind()), (address, io::ErrorKind::AddrInUse));
+    assert_eq!(
+        (&errors[0].address, errors[0].error.kind()),
+        (&ListenAt::tcp(address), io::ErrorKind::AddrInUse)
+    );
     assert!(errors[0].to_string().starts_with("service web cannot listen on "));
     assert_eq!(stand.ask().await.unwrap(), "s0", "the other address is served");
     drop(taken);
@@ -135,9 +138,10 @@ async fn an_address_that_cannot_be_listened_on_is_reported_and_tried_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_may_wait_on_an_address_that_is_not_there() {
+    let at = |address: &str| Endpoint::Inet(address.parse().unwrap());
     let mut stand = Stand::new(&[named("s0").await]);
-    stand.service().listen.push("192.0.2.199:8080".parse().unwrap());
-    stand.service().listen.push("[2001:db8::1]:8080".parse().unwrap());
+    stand.service().listen.push(at("192.0.2.199:8080"));
+    stand.service().listen.push(at("[2001:db8::1]:8080"));
     stand.apply();
     assert_eq!(stand.workers.listening().len(), 3);
 }

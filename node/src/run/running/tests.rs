@@ -86,8 +86,9 @@ fn running(replicated: &Arc<Replicated>) -> Running {
 }
 
 fn problem(last: u16) -> ListenProblem {
-    let address = SocketAddr::from(([10, 0, 0, 1], last));
-    ListenProblem { service: "web".into(), address, text: format!("{address}: taken") }
+    let address = ListenAt::tcp(([10, 0, 0, 1], last).into());
+    let text = format!("{address}: taken");
+    ListenProblem { service: "web".into(), address, text }
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_listen_problem_is_news_once() {
 #[test]
 fn a_source_is_lost_when_it_was_there_or_when_the_reason_is_another() {
     let sources = |source: Result<&str, &str>| {
-        let source = source.map(|address| address.parse().unwrap()).map_err(str::to_owned);
+        let source = source.map(|address| Start::At(address.parse().unwrap())).map_err(str::to_owned);
         Sources::from([(("web".to_owned(), "s1".to_owned()), source)])
     };
     let (here, gone) = (sources(Ok("10.0.0.1")), sources(Err("no route")));
