@@ -1,35 +1,26 @@
 //! From a client to a connected server: choose, connect, and on failure choose again.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
-use cygnet_netlink::socket;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use cygnet_netlink::socket::{self, Origin};
 
-use super::local::Seated;
-use super::silence::End;
+use super::connection::{Connection, Outcome, Stage};
+use super::local::Local;
+use super::reactor::{Ready, Token};
+use super::relay::refresh_ticks;
+use super::side::Side;
+use super::slots::Key;
 use super::worker::Worker;
 use crate::balance::{NameId, NoServer, Pick, Tried, pick};
-use crate::plan::{Admin, Lease, ServerPlan, ServicePlan, Sticky};
+use crate::config::model::Endpoint;
+use crate::plan::{Admin, ServerPlan, ServicePlan, Start, Sticky};
 
 /// Not more than one log line about the same server, or about refused clients of the same service, in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A connected server.
-pub(super) struct Upstream {
-    pub(super) stream: TcpStream,
-    /// Its place is kept as long as the connection lives.
-    pub(super) lease: Lease,
-    /// Its position in the service.
-    pub(super) server: usize,
-}
 
 /// Why a connect failed.
 enum Failure {
@@ -37,112 +28,149 @@ enum Failure {
     Server(io::Error),
     /// This node could not even ask: no descriptors, no ports, no source address. Not the server's fault.
     Local(io::Error),
-    /// The worker stops.
-    Stopped,
 }
 
-/// Connects the client to a server; `None` when there is none, which has then been counted and logged.
-pub(super) async fn dial(
-    service: &ServicePlan,
-    client: IpAddr,
-    worker: &Worker,
-    seated: &Seated,
-) -> Option<Upstream> {
-    let mut tried = Tried::default();
-    let remembered = worker.remembered(service, client);
-    loop {
-        let now = worker.clock.now();
-        let mut chosen = match pick(service, remembered, &tried, now) {
-            Ok(chosen) => chosen,
-            Err(why) => {
-                report_refusal(service, worker, now, &why);
-                return None;
+impl Connection {
+    /// Chooses servers until a connect to one has begun; refuses the client when there is none.
+    pub(super) fn dial(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        loop {
+            let Pick { server: position, lease, .. } = match self.choose(local) {
+                Ok(chosen) => chosen,
+                Err(why) => {
+                    report_refusal(&self.service, &local.worker, local.now, &why);
+                    return Some(Outcome::Refused);
+                }
+            };
+            self.lease = Some(lease);
+            self.position = u32::try_from(position).unwrap_or(u32::MAX);
+            match self.begin(position, key, local) {
+                // A Unix socket is connected at once.
+                Ok(true) => return self.connected(key, local),
+                Ok(false) => return None,
+                Err(failure) => self.failed(&failure, local),
             }
+        }
+    }
+
+    fn choose(&self, local: &Local) -> Result<Pick, NoServer> {
+        let (service, client) = (&*self.service, self.peer.ip());
+        let remembered = local.worker.remembered(service, client);
+        let nothing = Tried::default();
+        let tried = self.tried.as_deref().unwrap_or(&nothing);
+        let chosen = pick(service, remembered, tried, local.now)?;
+        match (service.sticky, remembered, tried.is_empty()) {
+            (Some(sticky), None, true) => Ok(self.claim(sticky, chosen, local)),
+            _ => Ok(chosen),
+        }
+    }
+
+    /// A client that opens several connections at once must not be bound to several servers: the first claim wins, and
+    /// the others follow it if its server still takes them.
+    fn claim(&self, sticky: Sticky, chosen: Pick, local: &Local) -> Pick {
+        let service = &*self.service;
+        let own = service.servers[chosen.server].id;
+        if service.id.is_none() || own.is_none() {
+            return chosen;
+        }
+        let worker = &local.worker;
+        let winner = worker.clients.claim(service.id, self.peer.ip(), own, worker.clock.unix(), sticky.keep);
+        if winner == own {
+            return chosen;
+        }
+        let follow = service.position(winner).and_then(|position| {
+            let pick = pick(service, Some(position), &Tried::default(), local.now);
+            pick.ok().filter(|other| other.server == position)
+        });
+        follow.unwrap_or(chosen)
+    }
+
+    /// Begins to connect. True: it is done already.
+    fn begin(&mut self, position: usize, key: Key, local: &mut Local) -> Result<bool, Failure> {
+        let server = &self.service.servers[position];
+        // `pick` chooses none without; a connection from just any address may be one from a virtual one.
+        let start = match &server.source {
+            Ok(start) => *start,
+            Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
         };
-        if let (Some(sticky), None, true) = (service.sticky, remembered, tried.is_empty()) {
-            chosen = claim(service, sticky, client, chosen, worker, now);
+        let (socket, is_unix) = match &server.address {
+            Endpoint::Inet(address) => {
+                let origin = match start {
+                    Start::At(source) => Origin::Address(source),
+                    Start::Kernel => Origin::Kernel,
+                };
+                (socket::connect(*address, origin).map_err(classify)?, false)
+            }
+            Endpoint::Unix(path) => (socket::connect_unix(path).map_err(classify)?, true),
+        };
+        local.reactor.add_connection(&socket, Token::Server(key)).map_err(Failure::Local)?;
+        self.server = Some(Side::dialled(socket, is_unix));
+        if !is_unix {
+            self.stage = Stage::Dialling;
+            local.dialling += 1;
+            local.silence.allow(key.index(), Some(self.service.connect_timeout));
         }
-        let Pick { server: position, lease, .. } = chosen;
+        Ok(is_unix)
+    }
+
+    /// The kernel says something of the connect in progress.
+    pub(super) fn dialled(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        let server = self.server.as_ref()?;
+        // A connect that failed has a side that is closed; asking for the error each time would be a call for each client.
+        let error = if server.ready().any(Ready::ERROR.with(Ready::CLOSED)) { server.error() } else { None };
+        match error {
+            Some(error) => {
+                self.failed(&classify(error.into()), local);
+                self.dial(key, local)
+            }
+            None if server.ready().any(Ready::WRITE) => self.connected(key, local),
+            None => None,
+        }
+    }
+
+    /// The connect took too long.
+    pub(super) fn no_answer(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        self.failed(&no_answer(self.service.connect_timeout), local);
+        self.dial(key, local)
+    }
+
+    fn connected(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        self.leave_dialling(local);
+        let worker = &local.worker;
+        let (service, position) = (&*self.service, self.position as usize);
         let server = &service.servers[position];
-        match connect(server, service.connect_timeout, seated).await {
-            Ok(stream) => {
-                server.state.shard(worker.index).connected.add(1);
-                if server.state.exonerate() {
-                    report_return(service, server, worker);
-                }
-                if !tried.is_empty() {
-                    service.state.shard(worker.index).failovers.add(1);
-                }
-                worker.remember(service, client, position);
-                return Some(Upstream { stream, lease, server: position });
-            }
-            Err(Failure::Stopped) => return None,
-            Err(failure) => {
-                server.state.shard(worker.index).failed.add(1);
-                report_failure(service, server, worker, &failure);
-                tried.add(position);
-            }
+        server.state.shard(worker.index).connected.add(1);
+        if server.state.exonerate() {
+            report_return(service, server, worker);
         }
+        if self.tried.take().is_some() {
+            service.state.shard(worker.index).failovers.add(1);
+        }
+        worker.remember(service, self.peer.ip(), position);
+        local.silence.allow(key.index(), service.idle_timeout);
+        self.refresh_at = local.silence.now().saturating_add(refresh_ticks(service));
+        if let Some(server) = &mut self.server {
+            server.is_now(Ready::WRITE);
+        }
+        self.stage = Stage::Relaying;
+        self.relay(key, local)
     }
-}
 
-/// A client that opens several connections at once must not be bound to several servers: the first claim wins, and
-/// the others follow it if its server still takes them.
-fn claim(
-    service: &ServicePlan,
-    sticky: Sticky,
-    client: IpAddr,
-    chosen: Pick,
-    worker: &Worker,
-    now: Time,
-) -> Pick {
-    let own = service.servers[chosen.server].id;
-    if service.id.is_none() || own.is_none() {
-        return chosen;
+    /// The server is not tried again for this connection.
+    fn failed(&mut self, failure: &Failure, local: &mut Local) {
+        self.leave_dialling(local);
+        (self.server, self.lease) = (None, None);
+        let position = self.position as usize;
+        let server = &self.service.servers[position];
+        server.state.shard(local.worker.index).failed.add(1);
+        report_failure(&self.service, server, &local.worker, local.now, failure);
+        self.tried.get_or_insert_default().add(position);
     }
-    let winner = worker.clients.claim(service.id, client, own, worker.clock.unix(), sticky.keep);
-    if winner == own {
-        return chosen;
-    }
-    let follow = service.position(winner).and_then(|position| {
-        pick(service, Some(position), &Tried::default(), now).ok().filter(|other| other.server == position)
-    });
-    follow.unwrap_or(chosen)
-}
 
-async fn connect(server: &ServerPlan, limit: Duration, seated: &Seated) -> Result<TcpStream, Failure> {
-    // `pick` chooses none without; a connection from just any address may be one from a virtual one.
-    let source = match &server.source {
-        Ok(source) => *source,
-        Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
-    };
-    let socket = socket::connect(
-        server
-            .address
-            .inet()
-            .ok_or_else(|| Failure::Local(io::Error::other("Unix sockets are not served")))?,
-        source.address(),
-    )
-    .map_err(classify)?;
-    let stream = TcpStream::from_std(socket).map_err(Failure::Local)?;
-    seated.allow(Some(limit));
-    let ready = {
-        let mut ready = pin!(stream.ready(Interest::WRITABLE));
-        poll_fn(|cx| match (ready.as_mut().poll(cx), seated.end()) {
-            (Poll::Ready(ready), _) => Poll::Ready(ready.map_err(Failure::Local)),
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(End::Stopped)) => Poll::Ready(Err(Failure::Stopped)),
-            (Poll::Pending, Some(End::Silent)) => Poll::Ready(Err(no_answer(limit))),
-        })
-        .await?
-    };
-    // A failed connect has a side that is closed; asking for the error each time would be a call for each client.
-    if !ready.is_write_closed() {
-        return Ok(stream);
-    }
-    match stream.take_error() {
-        Ok(None) => Ok(stream),
-        Ok(Some(error)) | Err(error) => Err(classify(error)),
+    pub(super) fn leave_dialling(&mut self, local: &mut Local) {
+        if self.stage == Stage::Dialling {
+            self.stage = Stage::New;
+            local.dialling -= 1;
+        }
     }
 }
 
@@ -184,8 +212,7 @@ fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoSer
     }
 }
 
-fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, failure: &Failure) {
-    let now = worker.clock.now();
+fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, now: Time, failure: &Failure) {
     let (news, what, error) = match failure {
         Failure::Server(error) => {
             let rest = service.blacklist;
@@ -195,7 +222,6 @@ fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, f
         Failure::Local(error) => {
             (true, format!("no connection to server {} could be started", server.name), error)
         }
-        Failure::Stopped => return,
     };
     if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
         let what = format!("{what}{}", more(held_back));
