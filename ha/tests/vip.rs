@@ -322,6 +322,49 @@ fn with_keepalived_in_one_group_there_is_one_holder_each_way() {
     });
 }
 
+#[test]
+fn an_ipv6_address_is_elected_announced_and_moves() {
+    in_lab("an_ipv6_address_is_elected_announced_and_moves", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        lab.ip("address add 2001:db8::fe/64 nodad dev br0");
+        lab.start("a", "hold 150 100 preempt six");
+        lab.start("b", "hold 100 100 preempt six");
+        lab.wait_for_holder("a");
+        wait("b follows a", || lab.view("b").holder.is_some_and(|holder| holder == lab.link_local("a")));
+        lab.believe_six("02:00:00:00:00:99");
+        lab.end("a");
+        lab.wait_for_holder("b");
+        assert!(lab.says("b", "has resigned"), "{:?}", lab.events("b"));
+        wait("hosts know b", || lab.neighbour_six() == lab.mac("b"));
+        lab.start("a", "hold 150 100 preempt six");
+        lab.wait_for_holder("a");
+        wait("hosts know a", || lab.neighbour_six() == lab.mac("a"));
+    });
+}
+
+#[test]
+fn with_keepalived_in_one_group_of_version_two_there_is_one_holder_at_a_time() {
+    in_lab("with_keepalived_in_one_group_of_version_two_there_is_one_holder_at_a_time", || {
+        if Command::new("keepalived").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: keepalived is not installed");
+            return;
+        }
+        let mut lab = Lab::new(&["a", "k"]);
+        lab.start("a", "hold 100 1000 preempt v2 secret");
+        lab.wait_for_holder("a");
+        lab.keepalived_two("k", 150, "secret");
+        lab.wait_for_holder("k");
+        wait("a follows keepalived", || lab.view("a").holder == Some(lab.address("k")));
+        lab.end_keepalived();
+        lab.wait_for_holder("a");
+        assert!(lab.says("a", "has resigned"), "{:?}", lab.events("a"));
+        // With another password each is deaf to the other: said, not obeyed.
+        lab.keepalived_two("k", 50, "other");
+        wait("the wrong password is told", || lab.says("a", "password"));
+        lab.end_keepalived();
+    });
+}
+
 /// Somebody on the bridge who speaks VRRP.
 struct Stranger {
     socket: AdvertSocket,
@@ -331,7 +374,7 @@ impl Stranger {
     const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 
     fn new() -> Self {
-        Self { socket: AdvertSocket::open("br0", Self::SOURCE).expect("a socket") }
+        Self { socket: AdvertSocket::open("br0", Self::SOURCE.into()).expect("a socket") }
     }
 
     fn source(&self) -> IpAddr {

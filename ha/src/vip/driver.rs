@@ -225,18 +225,18 @@ pub fn supported(vip: &VipSettings) -> Result<(), String> {
 }
 
 fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
-    match vip.protocol {
-        Protocol::Vrrp3 => {}
-        Protocol::Vrrp2 => return Err("vrrp2 can only be watched; hold with vrrp3".to_owned()),
-        Protocol::Carp => return Err("CARP can only be watched; hold with vrrp3".to_owned()),
-    }
-    if vip.address.is_ipv6() {
-        return Err("an IPv6 address can only be watched; hold an IPv4 address".to_owned());
+    if vip.protocol == Protocol::Carp {
+        return Err("CARP can only be watched; hold with vrrp3 or vrrp2".to_owned());
     }
     if vip.priority == 0 {
         return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
     }
     let interval = vip.interval;
+    if vip.protocol == Protocol::Vrrp2 {
+        let whole = interval.subsec_nanos() == 0 && (1..=255).contains(&interval.as_secs());
+        let why = || format!("VRRP version 2 advertises every 1 to 255 whole seconds, not {interval:?}");
+        return if whole { Ok(()) } else { Err(why()) };
+    }
     let centiseconds = interval.as_millis() / 10;
     let whole = interval == Duration::from_millis(10) * u32::try_from(centiseconds).unwrap_or(0);
     if !whole || !(1..=u128::from(INTERVAL_CS_MAX)).contains(&centiseconds) {

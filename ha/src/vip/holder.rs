@@ -24,10 +24,10 @@ mod retry;
 mod types;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::vrrp::{self, Advertisement, Auth, Version};
 
 pub use retry::{RETRY_FIRST, RETRY_MAX};
 pub use types::{Action, Ground, Link, Presence};
@@ -35,7 +35,7 @@ pub use types::{Action, Ground, Link, Presence};
 use retry::Retry;
 
 use super::speaker::{self, Reason, Speaker};
-use super::{Mode, Role, VipSettings};
+use super::{Mode, Protocol, Role, VipSettings};
 use crate::events::Severity;
 use crate::time::Time;
 
@@ -85,19 +85,7 @@ impl Holder {
     /// A holder that waits for its first look at the kernel, and for readiness.
     #[must_use]
     pub fn new(now: Time, settings: VipSettings) -> Self {
-        let address = match settings.address {
-            IpAddr::V4(address) => address,
-            // Only watched (`driver::supported`); the speaker is never started.
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
-        let speaker = Speaker::new(speaker::Settings {
-            vrid: settings.id,
-            address,
-            source: Ipv4Addr::UNSPECIFIED,
-            priority: settings.priority,
-            interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
-            preempt: settings.preempt,
-        });
+        let speaker = Speaker::new(election(&settings));
         Self {
             settings,
             speaker,
@@ -144,7 +132,7 @@ impl Holder {
     /// Our own address on the interface.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
-        self.ground.source.map(IpAddr::V4)
+        self.ground.source
     }
 
     /// What was last said of the address.
@@ -228,7 +216,7 @@ impl Holder {
     }
 
     /// A valid advert of another router for this one.
-    pub fn advert(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) -> Vec<Action> {
+    pub fn advert(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
         if self.settings.mode == Mode::Watch {
             return Vec::new();
         }
@@ -525,6 +513,26 @@ impl Holder {
             Some(pause) => (now + *pause, done + 1),
             None => (now + ANNOUNCE_REFRESH, done),
         }
+    }
+}
+
+/// What the speaker needs. The source comes with the ground.
+fn election(settings: &VipSettings) -> speaker::Settings {
+    let unspecified = match settings.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let password = |word: &String| Auth::Simple(vrrp::padded(word));
+    speaker::Settings {
+        version: if settings.protocol == Protocol::Vrrp2 { Version::V2 } else { Version::V3 },
+        vrid: settings.id,
+        addresses: vec![settings.address],
+        source: unspecified,
+        priority: settings.priority,
+        interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
+        preempt: settings.preempt,
+        auth: settings.password.as_ref().map_or(Auth::None, password),
+        checksum: None,
     }
 }
 

@@ -1,4 +1,7 @@
-//! The VRRPv3 election for IPv4 (RFC 9568 section 6.4), pure: adverts and the time go in, actions come out.
+//! The VRRP election, version 3 over IPv4 and IPv6 (RFC 9568 section 6.4) and version 2 (RFC 3768 section 6.4), pure: adverts
+//! and the time go in, actions come out. The diagram and the section numbers are those of RFC 9568; version 2 has the
+//! same states, says "Master" for Active, and differs in its timers: the interval is everybody's own and in whole
+//! seconds, and Skew_Time does not depend on it.
 //!
 //! ```text
 //!                        +--------------+
@@ -36,7 +39,7 @@
 
 mod reason;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
@@ -52,6 +55,9 @@ pub const PRIORITY_OWNER: u8 = 255;
 /// Priority in the advert of an Active router that resigns.
 pub const PRIORITY_RESIGNS: u8 = 0;
 
+/// Centiseconds in a second, the unit of version 2.
+const CS_PER_SECOND: u16 = 100;
+
 /// The longest interval that fits the 12 bits of the field, in centiseconds.
 pub const INTERVAL_CS_MAX: u16 = 4095;
 
@@ -66,18 +72,27 @@ pub const STALL_MIN: Duration = Duration::from_millis(200);
 /// What the speaker needs to know of its virtual router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The version to speak; adverts of the other one are not for us.
+    pub version: Version,
     /// Virtual router identifier, 1..=255.
     pub vrid: u8,
-    /// The virtual address.
-    pub address: Ipv4Addr,
-    /// Our primary address on the interface: the source of our adverts, and what decides between equal priorities.
-    pub source: Ipv4Addr,
+    /// The virtual addresses, in the order in which they are advertised. Over IPv6 the first should be link-local (RFC
+    /// 9568 section 5.2.9).
+    pub addresses: Vec<IpAddr>,
+    /// Our primary address on the interface (IPv6: the link-local one): the source of our adverts, and what decides between
+    /// equal priorities.
+    pub source: IpAddr,
     /// 1..=254, or 255 for the owner. Zero counts as 1.
     pub priority: u8,
-    /// Advertisement_Interval in centiseconds, 1..=4095; what lies outside counts as the nearest bound.
+    /// Advertisement_Interval in centiseconds, 1..=4095 (version 2: whole seconds, 100..=25500); what lies outside counts
+    /// as the nearest bound.
     pub interval_cs: u16,
     /// Preempt_Mode.
     pub preempt: bool,
+    /// What the adverts carry, version 2 only.
+    pub auth: Auth,
+    /// The checksum form to send in version 3 over IPv4; `None`: as the router that was heard last.
+    pub checksum: Option<ChecksumForm>,
 }
 
 /// What the driver is to do, in this order.
@@ -111,11 +126,11 @@ struct Backup {
     /// When the Active_Down_Timer was set.
     set: Time,
     /// The Active router resigned: the timer runs for Skew_Time only.
-    resigned: Option<Ipv4Addr>,
+    resigned: Option<IpAddr>,
     /// Whose advert set the timer.
-    heard: Option<Ipv4Addr>,
+    heard: Option<IpAddr>,
     /// The last advert that was ignored because its priority is lower than ours.
-    lower: Option<(Ipv4Addr, u8)>,
+    lower: Option<(IpAddr, u8)>,
 }
 
 impl Backup {
@@ -153,9 +168,14 @@ impl Speaker {
     #[must_use]
     pub fn new(mut settings: Settings) -> Self {
         settings.priority = settings.priority.max(1);
-        settings.interval_cs = settings.interval_cs.clamp(1, INTERVAL_CS_MAX);
+        settings.interval_cs = match settings.version {
+            Version::V3 => settings.interval_cs.clamp(1, INTERVAL_CS_MAX),
+            // What the field can say, so that what is sent is what we go by.
+            Version::V2 => (settings.interval_cs / CS_PER_SECOND).clamp(1, 255) * CS_PER_SECOND,
+        };
         let active_interval = centiseconds(settings.interval_cs);
-        Self { settings, state: State::Initialize, active_interval, checksum: ChecksumForm::PseudoHeader }
+        let checksum = settings.checksum.unwrap_or(ChecksumForm::PseudoHeader);
+        Self { settings, state: State::Initialize, active_interval, checksum }
     }
 
     /// The role, in this program's terms.
@@ -184,10 +204,14 @@ impl Speaker {
     }
 
     /// Skew_Time (RFC 9568 section 6.1), exact rather than in whole centiseconds: at an interval of 10 ms these would
-    /// make all priorities equal.
+    /// make all priorities equal. In version 2 it is a part of one second, whatever the interval (RFC 3768 section 6.1).
     #[must_use]
     pub fn skew(&self) -> Duration {
-        self.active_interval * (256 - u32::from(self.settings.priority)) / 256
+        let whole = match self.settings.version {
+            Version::V3 => self.active_interval,
+            Version::V2 => Duration::from_secs(1),
+        };
+        whole * (256 - u32::from(self.settings.priority)) / 256
     }
 
     /// Active_Down_Interval (RFC 9568 section 6.1).
@@ -235,8 +259,9 @@ impl Speaker {
     }
 
     /// A valid advert from another router.
-    pub fn advert(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) -> Vec<Action> {
-        if advert.version != Version::V3 || advert.vrid != self.settings.vrid {
+    pub fn advert(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
+        let same_family = source.is_ipv4() == self.settings.source.is_ipv4();
+        if advert.version != self.settings.version || advert.vrid != self.settings.vrid || !same_family {
             return Vec::new();
         }
         let mut actions = self.notice_a_stall(now);
@@ -245,7 +270,7 @@ impl Speaker {
             State::Backup(_) => self.advert_in_backup(now, source, advert),
             State::Active(_) => actions.extend(self.advert_in_active(now, source, advert)),
         }
-        self.checksum = advert.checksum;
+        self.checksum = self.settings.checksum.unwrap_or(advert.checksum);
         actions
     }
 
@@ -285,7 +310,7 @@ impl Speaker {
     }
 
     /// Our primary address on the interface has changed.
-    pub fn set_source(&mut self, source: Ipv4Addr) {
+    pub fn set_source(&mut self, source: IpAddr) {
         self.settings.source = source;
     }
 
@@ -301,12 +326,12 @@ impl Speaker {
 
     fn advertisement(&self, priority: u8) -> Advertisement {
         Advertisement {
-            version: Version::V3,
+            version: self.settings.version,
             vrid: self.settings.vrid,
             priority,
             interval_cs: self.settings.interval_cs,
-            addresses: vec![IpAddr::V4(self.settings.address)],
-            auth: Auth::None,
+            addresses: self.settings.addresses.clone(),
+            auth: if self.settings.version == Version::V2 { self.settings.auth } else { Auth::None },
             checksum: self.checksum,
         }
     }
@@ -340,13 +365,7 @@ impl Speaker {
 
     /// Somebody holds the address since we were frozen. Our kernel answered ARP for it all the while: the new holder
     /// announces again when it hears that we resign.
-    fn give_way(
-        &mut self,
-        now: Time,
-        late: Duration,
-        source: Ipv4Addr,
-        advert: &Advertisement,
-    ) -> Vec<Action> {
+    fn give_way(&mut self, now: Time, late: Duration, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
         self.state = State::Backup(Backup::fresh(now));
         self.advert_in_backup(now, source, advert);
         vec![
@@ -356,7 +375,7 @@ impl Speaker {
     }
 
     /// RFC 9568 section 6.4.2, "If an ADVERTISEMENT is received".
-    fn advert_in_backup(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) {
+    fn advert_in_backup(&mut self, now: Time, source: IpAddr, advert: &Advertisement) {
         let preempt = self.settings.preempt || self.settings.priority == PRIORITY_OWNER;
         let own_priority = self.settings.priority;
         let State::Backup(backup) = &mut self.state else { return };
@@ -371,7 +390,7 @@ impl Speaker {
     }
 
     /// RFC 9568 section 6.4.3, "If an ADVERTISEMENT is received".
-    fn advert_in_active(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) -> Vec<Action> {
+    fn advert_in_active(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
         let own = (self.settings.priority, self.settings.source);
         if let State::Active(Active { frozen: Some(late), .. }) = self.state
             && advert.priority != PRIORITY_RESIGNS
@@ -417,6 +436,8 @@ impl Speaker {
     /// Active_Down_Interval follow from it. Zero says nothing, so that our own stands.
     fn adopt_interval(&mut self, advert: &Advertisement) {
         self.active_interval = match advert.interval_cs {
+            // Version 2: everybody's own, and a differing one is not valid (RFC 3768 section 7.1).
+            _ if self.settings.version == Version::V2 => self.interval(),
             0 => self.interval(),
             said => centiseconds(said),
         };

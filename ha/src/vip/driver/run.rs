@@ -183,12 +183,12 @@ impl Driver {
         let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
         self.tell(&frame.interface, &heard.events);
         let Some(valid) = heard.valid else { return };
-        let (Message::Vrrp(advert), IpAddr::V4(source)) = (&valid.message, valid.source) else { return };
+        let (Message::Vrrp(advert), source) = (&valid.message, valid.source) else { return };
         let Some(which) = self.find(&frame.interface, valid.router) else { return };
         let Some(vip) = self.vips.get_mut(which) else { return };
         let actions = vip.holder.advert(now, source, advert);
         if advert.priority > 0 {
-            report_rival(now, vip, IpAddr::V4(source), &self.events);
+            report_rival(now, vip, source, &self.events);
         }
         self.act(which, actions).await;
     }
@@ -241,9 +241,9 @@ impl Driver {
             if port.poll_timeout().is_none_or(|due| due > now) {
                 continue;
             }
-            let before = port.ground();
+            let before = port.error().map(str::to_owned);
             open(port, now, &self.frame_sender, &self.events);
-            self.reground |= port.ground() != before;
+            self.reground |= port.error() != before.as_deref();
             let events = port.watcher.timeout(now);
             self.tell(&name, &events);
         }

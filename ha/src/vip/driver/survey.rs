@@ -1,14 +1,13 @@
 //! New settings, and what the kernel shows: who is to be on which interface.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cygnet_netlink::kernel::Snapshot;
 use tokio::sync::mpsc;
 
-use super::port::{Frame, Port};
+use super::port::{Frame, Port, Speaks};
 use super::run::{Driver, Vip};
 use super::scout::Scouted;
 use super::views::Sent;
@@ -159,14 +158,16 @@ impl Driver {
         self.ports.retain(|name, _| names.contains(name));
         for name in names {
             let mut routers = Vec::new();
-            let mut speaks = false;
+            let mut speaks = Speaks::default();
             for vip in self.vips.iter_mut().filter(|vip| vip.holder.settings().interface == name) {
                 if vip.leaving {
                     vip.router = None;
                     continue;
                 }
                 vip.router = Some(routers.len());
-                speaks |= vip.holder.settings().mode == Mode::Hold;
+                if vip.holder.settings().mode == Mode::Hold {
+                    speaks.add(vip.holder.settings().address);
+                }
                 routers.push(watch_settings(vip.holder.settings()));
             }
             let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
@@ -183,8 +184,9 @@ impl Driver {
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which) else { continue };
             let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
-            vip.sent.source = port.seen.source.map(IpAddr::V4);
-            let actions = vip.holder.ground(now, port.ground());
+            let address = vip.holder.settings().address;
+            vip.sent.source = port.seen.own.like(address);
+            let actions = vip.holder.ground(now, port.ground(address));
             self.act(which, actions).await;
         }
     }

@@ -4,8 +4,8 @@ use super::*;
 use crate::vip::Protocol;
 use cygnet_netlink::wire::vrrp::{Auth, ChecksumForm, Version};
 
-const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
-const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 6);
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 5));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 6));
 
 fn settings(mode: Mode) -> VipSettings {
     VipSettings {

@@ -1,7 +1,7 @@
 //! Why a role changes, in words for the operator.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::events::Severity;
@@ -16,28 +16,28 @@ pub enum Reason {
     /// No advert for a whole Active_Down_Interval.
     Silence {
         /// Who was heard last, if anybody.
-        last: Option<Ipv4Addr>,
+        last: Option<IpAddr>,
         /// How long the timer ran.
         waited: Duration,
     },
     /// The Active router has resigned.
-    Resigned(Ipv4Addr),
+    Resigned(IpAddr),
     /// The Active router has a lower priority than we.
     Preempts {
         /// The Active router.
-        from: Ipv4Addr,
+        from: IpAddr,
         /// Its priority.
         priority: u8,
     },
     /// Another router has a higher priority.
     Higher {
         /// The other.
-        to: Ipv4Addr,
+        to: IpAddr,
         /// Its priority.
         priority: u8,
     },
     /// Another router has the same priority and a higher address.
-    HigherAddress(Ipv4Addr),
+    HigherAddress(IpAddr),
     /// The process did not run for too long.
     Stalled {
         /// How late the timer was noticed.
