@@ -325,6 +325,37 @@ impl Lab {
         );
     }
 
+    /// Starts a ucarp of the same vhid in a namespace. It preempts, and gives the address back at its end.
+    pub(crate) fn ucarp(&mut self, name: &str, advskew: u8, password: &str) {
+        for (verb, path) in [("add", "/run/up"), ("del", "/run/down")] {
+            std::fs::write(path, format!("#!/bin/sh\nexec ip addr {verb} {VIP}/32 dev \"$1\"\n"))
+                .expect("written");
+            run("chmod", &format!("755 {path}"));
+        }
+        let own = self.address(name);
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                name,
+                "ucarp",
+                "--interface=eth0",
+                "--vhid=51",
+                "--preempt",
+                "--shutdown",
+            ])
+            .args([format!("--srcip={own}"), format!("--addr={VIP}"), format!("--pass={password}")])
+            .args([
+                format!("--advskew={advskew}"),
+                "--upscript=/run/up".into(),
+                "--downscript=/run/down".into(),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.keepalived = Some(child.expect("ucarp starts"));
+    }
+
     /// Starts a keepalived of the same group in a namespace.
     pub(crate) fn keepalived(&mut self, name: &str, priority: u8) {
         let configuration = format!(

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cygnet_netlink::kernel::Kernel;
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::Message;
 
 use super::run::{Driver, Vip};
 use crate::events::Severity;
@@ -109,7 +109,7 @@ impl Driver {
         vip.announce_failed = failed.is_some();
     }
 
-    fn send(&mut self, which: usize, advert: &Advertisement) {
+    fn send(&mut self, which: usize, advert: &Message) {
         let now = self.now();
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();

@@ -8,8 +8,7 @@ use std::time::Duration;
 use cygnet_netlink::advert::{AdvertSocket, group_of};
 use cygnet_netlink::announce::Announcer;
 use cygnet_netlink::capture::{Capture, FRAME_MAX};
-use cygnet_netlink::wire::Mac;
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::{Mac, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -218,15 +217,13 @@ impl Port {
     }
 
     /// Sends an advert for this address. `Err`: it could not be sent although the link is up.
-    pub(super) fn send(
-        &mut self,
-        now: Time,
-        address: IpAddr,
-        advert: &Advertisement,
-    ) -> Result<bool, SendFailed> {
+    pub(super) fn send(&mut self, now: Time, address: IpAddr, advert: &Message) -> Result<bool, SendFailed> {
         let family = usize::from(address.is_ipv6());
         let Some((source, socket)) = &self.sockets.adverts[family] else { return Ok(false) };
-        let bytes = advert.emit(*source, group_of(*source));
+        let bytes = match advert {
+            Message::Vrrp(advert) => advert.emit(*source, group_of(*source)),
+            Message::Carp(advert) => advert.emit().to_vec(),
+        };
         match socket.send(&bytes) {
             Ok(()) => {
                 self.send_failures = 0;

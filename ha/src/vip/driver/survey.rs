@@ -1,6 +1,7 @@
 //! New settings, and what the kernel shows: who is to be on which interface.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use super::{VIPS_MAX, facts, supported};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::holder::Holder;
-use crate::vip::speaker::PRIORITY_OWNER;
+use crate::vip::speaker::vrrp::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
 use crate::vip::{Mode, Protocol, VipSettings};
 
@@ -54,7 +55,7 @@ impl Driver {
             self.vips.retain(|vip| !(vip.leaving && vip.holder.settings().address == settings.address));
             self.vips.push(Vip {
                 subject: format!("vip {}", settings.name),
-                holder: Holder::new(now, settings),
+                holder: Holder::new(now, settings, salt()),
                 router: None,
                 sent: Sent::default(),
                 leaving: false,
@@ -190,6 +191,11 @@ impl Driver {
             self.act(which, actions).await;
         }
     }
+}
+
+/// A random number.
+fn salt() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Opens the sockets of an interface, with an event for what newly fails.

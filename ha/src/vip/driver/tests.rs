@@ -32,10 +32,11 @@ fn what_can_be_held_is_supported_at_both_ends_of_the_interval() {
 }
 
 #[test]
-fn what_can_only_be_watched_is_refused_to_hold_and_accepted_to_watch() {
+fn carp_is_held_with_a_password_and_watched_without() {
     let case = VipSettings { protocol: Protocol::Carp, ..settings() };
     let why = supported(&case).expect_err("hold");
-    assert!(why.contains("watch") && !why.ends_with('.'), "{why}");
+    assert!(why.contains("password") && !why.ends_with('.'), "{why}");
+    assert_eq!(supported(&VipSettings { password: Some("secret".into()), ..case.clone() }), Ok(()));
     assert_eq!(supported(&VipSettings { mode: Mode::Watch, ..case }), Ok(()));
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::Message;
 
 use crate::events::Severity;
 
@@ -16,7 +16,7 @@ pub enum Action {
     /// One gratuitous ARP.
     Announce,
     /// Send the advert.
-    SendAdvert(Advertisement),
+    SendAdvert(Message),
     /// Tell the operator.
     Event {
         /// How much it matters.
