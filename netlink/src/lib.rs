@@ -2,8 +2,8 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log. Nothing
-//! here decides who is active: that is `cygnet-ha`.
+//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, and [`udp`] moves datagrams; [`output`] writes
+//! the log. Nothing here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
 pub mod advert;
@@ -20,4 +20,5 @@ pub mod source;
 mod sys;
 #[cfg(test)]
 mod testns;
+pub mod udp;
 pub mod wire;
