@@ -143,7 +143,7 @@ pub(super) fn workload(workload: Workload, rows: &[Row]) -> String {
             ratio(row, best_peer(rows)),
             median(&|m| m.done.operations as f64 * 1e6 / m.done.elapsed_us as f64),
             median(&|m| m.done.p99_us as f64 / 1e3),
-            workload.from_us(median(&Measured::with_ends_us)),
+            median(&|m| m.with_ends(workload)),
             lost(row),
             row.measured().map(|m| m.done.strays).sum::<u64>(),
         );
