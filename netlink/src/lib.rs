@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod limits;
 pub mod output;
 pub mod pcap;
+pub mod resumption;
 pub mod scheduling;
 pub mod socket;
 pub mod source;
