@@ -229,16 +229,16 @@ impl Outbox {
 
     /// The buffer for the next datagram; `None` when the outbox is full and must be sent first.
     pub fn room(&mut self) -> Option<&mut [u8]> {
-        (self.filled < BATCH).then(|| self.messages.buffer_mut(self.filled))
+        (!self.is_full()).then(|| self.messages.buffer_mut(self.filled))
     }
 
     /// The first `length` bytes of the room are a datagram to this client, `from` one of this node's addresses (`None`: the
     /// one to which the socket is bound; the port does not count).
     pub fn push(&mut self, length: usize, to: SocketAddr, from: Option<SocketAddr>) {
-        let at = self.filled;
-        if at == BATCH {
+        if self.is_full() {
             return;
         }
+        let at = self.filled;
         let name = self.messages.names.items_mut()[at].write(to);
         let control = from.map_or(0, |from| self.messages.controls.items_mut()[at].write(Local::from(from)));
         self.messages.set_lengths(at, name, control);
@@ -250,6 +250,12 @@ impl Outbox {
     #[must_use]
     pub fn len(&self) -> usize {
         self.filled
+    }
+
+    /// Whether it must be sent before there is room again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.filled == BATCH
     }
 
     /// Whether nothing is to be sent.
