@@ -11,7 +11,7 @@ use super::reactor::Ready;
 use super::side::Side;
 use super::slots::Key;
 use super::splice::Lent;
-use crate::balance::Tried;
+use crate::balance::Choice;
 use crate::plan::{Lease, ServicePlan};
 
 /// How a connection ended.
@@ -51,8 +51,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// The place at the server.
     pub(super) lease: Option<Lease>,
-    /// Servers that failed for this connection; most never need it.
-    pub(super) tried: Option<Box<Tried>>,
+    /// While it has no server: which ones were tried.
+    pub(super) choice: Option<Box<Choice>>,
     /// The server's position in the service.
     pub(super) position: u32,
     /// The tick from which on the client is written down again, if it is remembered.
@@ -80,7 +80,7 @@ impl Connection {
             service,
             peer,
             lease: None,
-            tried: None,
+            choice: None,
             position: 0,
             refresh_at: u32::MAX,
             stage: Stage::New,

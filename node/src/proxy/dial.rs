@@ -15,9 +15,9 @@ use super::relay::refresh_ticks;
 use super::side::Side;
 use super::slots::Key;
 use super::worker::Worker;
-use crate::balance::{NameId, NoServer, Pick, Tried, pick};
+use crate::balance::{self, Choice, NoServer, Pick};
 use crate::config::model::Endpoint;
-use crate::plan::{Admin, ServerPlan, ServicePlan, Start, Sticky};
+use crate::plan::{ServerPlan, ServicePlan, Start};
 
 /// Not more than one log line about the same server, or about refused clients of the same service, in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,36 +52,12 @@ impl Connection {
         }
     }
 
-    fn choose(&self, local: &Local) -> Result<Pick, NoServer> {
-        let (service, client) = (&*self.service, self.peer.ip());
-        let remembered = local.worker.remembered(service, client);
-        let nothing = Tried::default();
-        let tried = self.tried.as_deref().unwrap_or(&nothing);
-        let chosen = pick(service, remembered, tried, local.now)?;
-        match (service.sticky, remembered, tried.is_empty()) {
-            (Some(sticky), None, true) => Ok(self.claim(sticky, chosen, local)),
-            _ => Ok(chosen),
-        }
-    }
-
-    /// A client that opens several connections at once must not be bound to several servers: the first claim wins, and
-    /// the others follow it if its server still takes them.
-    fn claim(&self, sticky: Sticky, chosen: Pick, local: &Local) -> Pick {
-        let service = &*self.service;
-        let own = service.servers[chosen.server].id;
-        if service.id.is_none() || own.is_none() {
-            return chosen;
-        }
-        let worker = &local.worker;
-        let winner = worker.clients.claim(service.id, self.peer.ip(), own, worker.clock.unix(), sticky.keep);
-        if winner == own {
-            return chosen;
-        }
-        let follow = service.position(winner).and_then(|position| {
-            let pick = pick(service, Some(position), &Tried::default(), local.now);
-            pick.ok().filter(|other| other.server == position)
-        });
-        follow.unwrap_or(chosen)
+    fn choose(&mut self, local: &Local) -> Result<Pick, NoServer> {
+        let (service, clients) = (&*self.service, &*local.worker.clients);
+        let unix = local.worker.clock.unix();
+        let choice =
+            self.choice.get_or_insert_with(|| Box::new(Choice::begin(service, clients, self.peer, unix)));
+        choice.next(service, clients, local.now, unix)
     }
 
     /// Begins to connect. True: it is done already.
@@ -139,13 +115,16 @@ impl Connection {
         let (service, position) = (&*self.service, self.position as usize);
         let server = &service.servers[position];
         server.state.shard(worker.index).connected.add(1);
-        if server.state.exonerate() {
-            report_return(service, server, worker);
+        // The memory goes back: whoever is connected chooses no more.
+        if let (Some(choice), Some(lease)) = (self.choice.take(), &mut self.lease) {
+            let told = choice.connected(service, &worker.clients, position, lease, worker.clock.unix());
+            if told.returned {
+                report_return(service, server, worker);
+            }
+            if told.failed_over {
+                service.state.shard(worker.index).failovers.add(1);
+            }
         }
-        if self.tried.take().is_some() {
-            service.state.shard(worker.index).failovers.add(1);
-        }
-        worker.remember(service, self.peer.ip(), position);
         local.silence.allow(key.index(), service.idle_timeout);
         self.refresh_at = local.silence.now().saturating_add(refresh_ticks(service));
         if let Some(server) = &mut self.server {
@@ -162,8 +141,7 @@ impl Connection {
         let position = self.position as usize;
         let server = &self.service.servers[position];
         server.state.shard(local.worker.index).failed.add(1);
-        report_failure(&self.service, server, &local.worker, local.now, failure);
-        self.tried.get_or_insert_default().add(position);
+        report_failure(&self.service, position, &local.worker, local.now, failure);
     }
 
     pub(super) fn leave_dialling(&mut self, local: &mut Local) {
@@ -212,12 +190,13 @@ fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoSer
     }
 }
 
-fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, now: Time, failure: &Failure) {
+fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: Time, failure: &Failure) {
+    let server = &service.servers[position];
     let (news, what, error) = match failure {
         Failure::Server(error) => {
             let rest = service.blacklist;
             let what = format!("server {} ({}) is left alone for {rest:?}", server.name, server.address);
-            (server.state.blacklist(now, rest), what, error)
+            (Choice::failed(service, position, now), what, error)
         }
         Failure::Local(error) => {
             (true, format!("no connection to server {} could be started", server.name), error)
@@ -236,31 +215,8 @@ fn report_return(service: &ServicePlan, server: &ServerPlan, worker: &Worker) {
 
 /// The worker's view of the client table.
 impl Worker {
-    fn remembered(&self, service: &ServicePlan, client: IpAddr) -> Option<usize> {
-        let sticky = service.sticky?;
-        let known = self.clients.lookup(service.id, client)?;
-        known.is_fresh(self.clock.unix(), sticky.keep).then(|| service.position(known.server))?
-    }
-
-    /// The client has a new connection to that server.
-    fn remember(&self, service: &ServicePlan, client: IpAddr, server: usize) {
-        if let Some((sticky, server)) = to_be_remembered(service, server) {
-            self.clients.remember(service.id, client, server, self.clock.unix(), sticky.refresh);
-        }
-    }
-
     /// The client still has a connection to that server; it may have gone over to another one since.
     pub(super) fn refresh(&self, service: &ServicePlan, client: IpAddr, server: usize) {
-        if let Some((sticky, server)) = to_be_remembered(service, server) {
-            self.clients.refresh(service.id, client, server, self.clock.unix(), sticky.refresh);
-        }
+        balance::refresh(service, &self.clients, client, server, self.clock.unix());
     }
-}
-
-/// How, and under which name, clients of this server are remembered; `None` if they are not: see [`Admin::Drain`], and
-/// a name beyond the limit stands for nobody.
-fn to_be_remembered(service: &ServicePlan, server: usize) -> Option<(Sticky, NameId)> {
-    let (sticky, server) = (service.sticky?, service.servers.get(server)?);
-    let may = server.admin == Admin::Ready && !service.id.is_none() && !server.id.is_none();
-    may.then_some((sticky, server.id))
 }

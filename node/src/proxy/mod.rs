@@ -24,6 +24,7 @@ mod dial;
 mod engine;
 mod half;
 mod local;
+pub mod observer;
 mod places;
 mod reactor;
 mod relay;
@@ -32,6 +33,8 @@ mod silence;
 mod slots;
 mod splice;
 mod stats;
+#[allow(dead_code, reason = "not wired into the workers yet")]
+mod udp;
 mod worker;
 mod workers;
 
