@@ -21,8 +21,10 @@ const PURE: &[&str] = &[
     "ha/src/vip/speaker",
     "ha/src/vip/watch",
     "netlink/src/wire/",
+    "node/src/balance/acl",
     "node/src/balance/select",
     "node/src/proxy/half.rs",
+    "node/src/proxy/http/",
 ];
 
 fn root() -> PathBuf {

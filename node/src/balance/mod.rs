@@ -9,7 +9,9 @@
 //!
 //! A server that was tried for this connection is not tried again for it.
 
+pub mod acl;
 mod clients;
+pub mod geo;
 mod schedule;
 mod select;
 
