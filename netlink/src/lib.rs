@@ -2,13 +2,14 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, and [`udp`] moves datagrams; [`output`] writes
-//! the log. Nothing here decides who is active: that is `cygnet-ha`.
+//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
+//! goes by without being ours; [`output`] writes the log. Nothing here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
 pub mod advert;
 pub mod announce;
 pub mod capture;
+pub mod frames;
 pub mod guard;
 pub mod kernel;
 pub mod limits;
