@@ -20,7 +20,7 @@ const INTERFACE_NAME_MAX: usize = libc::IFNAMSIZ;
 pub(crate) const INPUT: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Turns the C convention "-1 and errno" into a result.
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

@@ -24,7 +24,7 @@ const REQUESTS: u64 = 200 * KEPT_CONNECTIONS as u64;
 /// Connections that are counted, one request each.
 const CONNECTIONS: u64 = 2_000;
 /// So many of them at a time.
-const CONNECTIONS_TOGETHER: usize = 16;
+const CONNECTIONS_TOGETHER: usize = 64;
 /// TLS connections that are counted.
 const HANDSHAKES: u64 = 1_000;
 /// Datagrams that are counted.

@@ -116,12 +116,13 @@ pub(super) fn workload(workload: Workload, rows: &[Row]) -> String {
     let mut out = format!("\n{}: {}\n", workload.name(), workload.title());
     let _ = writeln!(
         out,
-        "{:14} {:>10} {:>18}  {:>22} {:>9} {:>9} {:>10} {:>7} {:>6}",
+        "{:14} {:>10} {:>18}  {:>22} {:>9} {:>8} {:>9} {:>10} {:>7} {:>6}",
         "CONTENDER",
         workload.unit(),
         "MIN..MAX",
         "TO BEST PEER",
         "OPS/S",
+        "SECONDS",
         "P99 MS",
         "WITH ENDS",
         "LOST %",
@@ -136,14 +137,15 @@ pub(super) fn workload(workload: Workload, rows: &[Row]) -> String {
             |of: &dyn Fn(&Measured) -> f64| Spread::of(row.measured().map(of)).map_or(0.0, |s| s.median);
         let _ = writeln!(
             out,
-            "{:14} {:>10.2} {:>18}  {:>22} {:>9.0} {:>9.2} {:>10.2} {:>7} {:>6}",
+            "{:14} {:>10.2} {:>18}  {:>22} {:>9.0} {:>8.3} {:>9.2} {:>10.2} {:>7} {:>6}",
             row.contender.title(),
             cost.median,
             format!("{:.2}..{:.2}", cost.least, cost.most),
             ratio(row, best_peer(rows)),
             median(&|m| m.done.operations as f64 * 1e6 / m.done.elapsed_us as f64),
+            median(&|m| m.done.elapsed_us as f64 / 1e6),
             median(&|m| m.done.p99_us as f64 / 1e3),
-            workload.from_us(median(&Measured::with_ends_us)),
+            median(&|m| m.with_ends(workload)),
             lost(row),
             row.measured().map(|m| m.done.strays).sum::<u64>(),
         );

@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::origin::{self, BULK_BYTES};
+use super::load::Done;
+use super::origin;
 
 /// A load, and what an operation of it is.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,10 +14,10 @@ pub enum Workload {
     Connection,
     /// Small answers on 64 connections that stay open.
     KeepAlive,
-    /// Answers of 1 MiB, one after the other, on one connection.
+    /// Answers of 8 MiB, one after the other, on one connection.
     #[value(name = "bulk-1")]
     BulkOne,
-    /// Answers of 1 MiB on eight connections.
+    /// Answers of 8 MiB on eight connections.
     #[value(name = "bulk-8")]
     BulkEight,
     /// A full TLS 1.3 handshake for each small answer, certificate on P-256.
@@ -31,7 +32,7 @@ pub enum Workload {
     TlsResume12,
     /// Small answers on 64 TLS connections that stay open.
     TlsRequest,
-    /// Answers of 1 MiB on eight TLS connections.
+    /// Answers of 8 MiB on eight TLS connections.
     TlsBulk,
     /// Datagrams and their echoes, over 1,000 flows that stay.
     UdpEcho,
@@ -125,8 +126,7 @@ impl Workload {
             // Far below what a socket's default buffer holds: nothing is lost for want of room.
             Self::UdpEcho | Self::UdpFlow => 128,
             // A process of this machine may have 20,000 descriptors, and a proxy needs two a connection.
-            Self::Idle => 8_000,
-            Self::IdleTls => 4_000,
+            Self::Idle | Self::IdleTls => 9_500,
             Self::Burst => 10_000,
         }
     }
@@ -139,18 +139,18 @@ impl Workload {
         match self {
             Self::Connection => "a new TCP connection for each 71-byte answer, 64 at a time",
             Self::KeepAlive => "71-byte answers on 64 connections that stay open",
-            Self::BulkOne => "1 MiB answers, one connection",
-            Self::BulkEight => "1 MiB answers, 8 connections",
+            Self::BulkOne => "8 MiB answers, one connection",
+            Self::BulkEight => "8 MiB answers, 8 connections",
             Self::TlsFullEcdsa => "TLS 1.3, full handshake for each 71-byte answer, P-256",
             Self::TlsFullRsa => "TLS 1.3, full handshake for each 71-byte answer, RSA-2048",
             Self::TlsResume13 => "TLS 1.3, resumed handshake for each 71-byte answer",
             Self::TlsResume12 => "TLS 1.2, resumed handshake for each 71-byte answer",
             Self::TlsRequest => "71-byte answers on 64 TLS connections that stay open",
-            Self::TlsBulk => "1 MiB answers, 8 TLS connections",
+            Self::TlsBulk => "8 MiB answers, 8 TLS connections",
             Self::UdpEcho => "UDP, 64-byte echoes over 1,000 flows",
             Self::UdpFlow => "UDP, a new flow for each 64-byte echo",
-            Self::Idle => "memory of an idle connection, 8,000 of them",
-            Self::IdleTls => "memory of an idle TLS connection, 4,000 of them",
+            Self::Idle => "memory of an idle connection, 9,500 of them",
+            Self::IdleTls => "memory of an idle TLS connection, 9,500 of them",
             Self::Burst => "10,000 connections at once, until all are through",
         }
     }
@@ -167,9 +167,11 @@ impl Workload {
         }
     }
 
-    /// From microseconds per operation to the unit of the figures.
-    pub(super) fn from_us(self, us: f64) -> f64 {
-        if self.is_bulk() { us * 1e9 / BULK_BYTES as f64 / 1e3 } else { us }
+    /// CPU time, in nanoseconds, for what was done, in the unit of the figures. What was on its way at the end of a bulk load
+    /// has cost time, too: there bytes are counted.
+    pub(super) fn cost(self, ns: u64, done: &Done) -> f64 {
+        let us = ns as f64 / 1e3;
+        if self.is_bulk() { us / 1e3 / (done.bytes as f64 / 1e9) } else { us / done.operations as f64 }
     }
 
     /// The name on the command line, also of the inner process.
@@ -183,10 +185,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bulk_is_counted_in_answers_and_shown_per_gigabyte() {
-        // 100 us for each MiB are 95.4 ms for 10^9 bytes.
-        assert!((Workload::BulkOne.from_us(100.0) - 95.367).abs() < 0.001);
-        assert!((Workload::KeepAlive.from_us(100.0) - 100.0).abs() < 1e-9);
+    fn bulk_is_counted_by_its_bytes_and_all_else_by_operations() {
+        let done = Done { operations: 10, bytes: 2_000_000_000, ..Done::default() };
+        assert!((Workload::BulkOne.cost(100_000_000, &done) - 50.0).abs() < 1e-9); // milliseconds per GB
+        assert!((Workload::KeepAlive.cost(100_000_000, &done) - 10_000.0).abs() < 1e-9); // microseconds each
     }
 
     #[test]

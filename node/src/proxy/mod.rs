@@ -15,6 +15,7 @@ mod accept;
 mod dial;
 mod half;
 mod local;
+pub mod observer;
 mod places;
 mod relay;
 mod silence;

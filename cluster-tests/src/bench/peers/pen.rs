@@ -8,17 +8,29 @@ use anyhow::Result;
 use super::Site;
 use crate::bench::process::{Running, find};
 use crate::bench::sandbox::{BACKLOG, FRONT, SERVERS};
-use crate::bench::workload::{Front, Handshake};
+use crate::bench::workload::{Front, Handshake, Workload};
 
-/// Connections of each process: two descriptors each, and some to spare.
-const CONNECTIONS_MAX: usize = 9_900;
+/// Places for connections in each process: two descriptors each, and some to spare. UDP: flows at a time, through which it looks
+/// for each new one.
+const fn places(workload: Workload) -> usize {
+    match workload {
+        Workload::UdpEcho => 2_000,
+        Workload::UdpFlow => 500,
+        _ => 9_900,
+    }
+}
 
 /// Without client tracking (`-r`), which it would pay for at each connection, and as many accepted at once as come.
 pub(super) fn start(site: &Site, log: &Path) -> Result<Running> {
     let pen = find("pen")?.display().to_string();
     let mut options: Vec<String> =
         ["-f", "-r", "-b", "1", "-t", "3", "-m", "64", "-u", "root"].map(str::to_owned).into();
-    options.extend(["-x".to_owned(), CONNECTIONS_MAX.to_string(), "-q".to_owned(), BACKLOG.to_string()]);
+    options.extend([
+        "-x".to_owned(),
+        places(site.workload).to_string(),
+        "-q".to_owned(),
+        BACKLOG.to_string(),
+    ]);
     match (site.workload.front(), &site.identity) {
         (Front::Tls(_), Some(identity)) => options.extend([
             "-E".to_owned(),
@@ -39,10 +51,12 @@ pub(super) fn start(site: &Site, log: &Path) -> Result<Running> {
     Running::start(Command::new("sh").args(["-c", script, "sh", &pen]).args(options), log)
 }
 
-/// Two processes have two keys for their tickets: a session of one is none for the other.
+/// Two processes have two keys for their tickets: a session of one is none for the other. And where memory counts, one is
+/// cheaper than two.
 fn processes(site: &Site) -> usize {
     match site.workload.handshake() {
         Some(Handshake::Resumed12 | Handshake::Resumed13) => 1,
+        _ if site.workload.is_memory() => 1,
         _ => 2,
     }
 }
