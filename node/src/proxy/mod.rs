@@ -15,10 +15,13 @@ mod accept;
 mod dial;
 mod half;
 mod local;
+pub mod observer;
 mod places;
 mod relay;
 mod silence;
 mod stats;
+#[allow(dead_code, reason = "not wired into the workers yet")]
+mod udp;
 mod worker;
 mod workers;
 
