@@ -23,6 +23,7 @@ mod connection;
 mod dial;
 mod engine;
 mod half;
+pub mod http;
 mod local;
 pub mod observer;
 mod places;
