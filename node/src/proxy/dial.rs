@@ -1,12 +1,13 @@
 //! From a client to a connected server: choose, connect, and on failure choose again.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
 use cygnet_netlink::socket::{self, Origin};
+use rustix::net::sockopt;
 
 use super::connection::{Connection, Outcome, Stage};
 use super::local::Local;
@@ -70,11 +71,13 @@ impl Connection {
         };
         let (socket, is_unix) = match &server.address {
             Endpoint::Inet(address) => {
-                let origin = match start {
-                    Start::At(source) => Origin::Address(source),
-                    Start::Kernel => Origin::Kernel,
-                };
-                (socket::connect(*address, origin).map_err(classify)?, false)
+                let socket = socket::connect(*address, self.origin(*address, start)).map_err(classify)?;
+                if self.service.keepalive {
+                    sockopt::set_socket_keepalive(&socket, true)
+                        .map_err(io::Error::from)
+                        .map_err(Failure::Local)?;
+                }
+                (socket, false)
             }
             Endpoint::Unix(path) => (socket::connect_unix(path).map_err(classify)?, true),
         };
@@ -86,6 +89,17 @@ impl Connection {
             local.silence.allow(key.index(), Some(self.service.connect_timeout));
         }
         Ok(is_unix)
+    }
+
+    /// Where the connection to `server` is to start from.
+    fn origin(&self, server: SocketAddr, start: Start) -> Origin {
+        let client = self.peer.ip().to_canonical();
+        let is_alike = client.is_ipv4() == server.is_ipv4() && !client.is_unspecified();
+        match start {
+            _ if self.service.transparent && is_alike => Origin::Foreign(client),
+            Start::At(source) => Origin::Address(source),
+            Start::Kernel => Origin::Kernel,
+        }
     }
 
     /// The kernel says something of the connect in progress.

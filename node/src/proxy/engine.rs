@@ -9,7 +9,7 @@ use std::time::Duration;
 use cygnet_ha::time::Time;
 
 use super::accept::{Listener, Plans};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, Stage};
 use super::local::Local;
 use super::reactor::Token;
 use super::silence::TICK;
@@ -167,6 +167,17 @@ impl Engine {
                 Command::Listen(listener) if !self.stopping => self.listen(*listener),
                 Command::Listen(_) => {}
                 Command::Unlisten(address) => self.unlisten(Some(&address)),
+                Command::Connections(limit, answer) => {
+                    let index = self.local.worker.index;
+                    let infos = self.connections.iter().map(|(key, connection)| connection.info(key, index));
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(infos.take(limit).collect());
+                }
+                Command::Close(place, answer) => {
+                    let key = self.connections.key_at(place);
+                    key.into_iter().for_each(|key| self.end(key, Outcome::Cut));
+                    let _ = answer.try_send(key.is_some());
+                }
             }
         }
     }
@@ -186,7 +197,13 @@ impl Engine {
 impl Connection {
     /// The first steps of a client that was just taken in.
     pub(super) fn start(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
-        if let Some(outcome) = self.dial(key, local) {
+        if let Some(observer) = &self.service.observer {
+            observer.opened(local.worker.index, self.peer);
+        }
+        if self.service.dummy {
+            self.stage = Stage::Dummy;
+            local.silence.allow(key.index(), self.service.idle_timeout);
+        } else if let Some(outcome) = self.dial(key, local) {
             return Some(outcome);
         }
         let added = local.reactor.add_connection(self.client.socket(), Token::Client(key));

@@ -24,6 +24,7 @@ mod dial;
 mod engine;
 mod half;
 pub mod http;
+mod leave;
 mod local;
 pub mod observer;
 mod places;
@@ -39,6 +40,7 @@ mod udp;
 mod worker;
 mod workers;
 
+pub use connection::{ConnectionInfo, Stage};
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
 pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 
