@@ -16,10 +16,13 @@ mod dial;
 mod half;
 pub mod http;
 mod local;
+pub mod observer;
 mod places;
 mod relay;
 mod silence;
 mod stats;
+#[allow(dead_code, reason = "not wired into the workers yet")]
+mod udp;
 mod worker;
 mod workers;
 
