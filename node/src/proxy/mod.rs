@@ -19,6 +19,7 @@ mod places;
 mod relay;
 mod silence;
 mod stats;
+pub mod tls;
 mod worker;
 mod workers;
 
