@@ -5,18 +5,24 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
+mod registry;
+mod routes;
 mod state;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{ClientTable, NameId, Schedule};
-use crate::config::model::{Algorithm, ClusterConfig, Endpoint, Server, Service, Transport};
+use cygnet_ha::time::Time;
 
+use crate::balance::{NameId, Permits, Schedule};
+use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
+use crate::proxy::observer::Observer;
+
+pub use registry::{AdminOf, Registry, SourceOf};
+pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
 
 /// A service remembers clients to this part of its `sticky` time: a client that comes again and again is written down
@@ -105,15 +111,39 @@ pub struct ServicePlan {
     pub algorithm: Algorithm,
     /// How long a client's server is remembered.
     pub sticky: Option<Sticky>,
+    /// A client whose server fails is closed, not sent to another one.
+    pub stubborn: bool,
+    /// Whom the service is for; others go to the `abuse` server, or are refused.
+    pub clients: Option<Arc<dyn Permits>>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long a server that failed is left alone; zero: not at all.
     pub blacklist: Duration,
     /// How long a connection may be silent.
     pub idle_timeout: Option<Duration>,
-    /// Its servers, in the order of the configuration.
+    /// Whose end of stream ends the connection at once.
+    pub fast_close: FastClose,
+    /// `SO_KEEPALIVE` towards clients and servers.
+    pub keepalive: bool,
+    /// Connections to servers start from the client's own address, where the families are the same.
+    pub transparent: bool,
+    /// No server is asked: every client gets the same small page.
+    pub dummy: bool,
+    /// Connections to the servers that are kept open without a client, in turn.
+    pub idlers: u32,
+    /// Who sees what passes. `None` costs nothing.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// TLS passed through: which names go to which other service.
+    pub routes: Option<Routes>,
+    /// Its servers, in the order of the configuration; after the first `regular` ones come `emergency` and `abuse`.
     pub servers: Vec<ServerPlan>,
-    /// The turns of round robin.
+    /// How many servers take part in the ordinary choice.
+    pub regular: usize,
+    /// The position of the server that serves when no other can.
+    pub emergency: Option<usize>,
+    /// The position of the server for clients whom `clients` does not permit.
+    pub abuse: Option<usize>,
+    /// The turns of round robin over the regular servers.
     pub schedule: Schedule,
     /// What changes while traffic runs.
     pub state: Arc<ServiceState>,
@@ -146,10 +176,18 @@ pub struct ServerPlan {
     pub id: NameId,
     /// Its address.
     pub address: Endpoint,
-    /// Its share, at least 1.
+    /// Its share, at least 1 (with Pen's rules 0 means none).
     pub weight: u16,
+    /// The lower the earlier.
+    pub priority: i32,
     /// Connections at once over all workers; 0 = no limit.
     pub max: u32,
+    /// The limit for clients whose remembered server this is, if it is larger than `max`.
+    pub hard: u32,
+    /// Which clients may come here.
+    pub acl: Option<Arc<dyn Permits>>,
+    /// What its name comes to in hashing, the same on all nodes.
+    pub hash: u64,
     /// What the operator wants.
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
@@ -171,6 +209,17 @@ impl Plan {
     }
 }
 
+/// What a server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of those among which is chosen.
+    Regular,
+    /// Serves when no other can.
+    Emergency,
+    /// Serves those whom the service is not for.
+    Abuse,
+}
+
 impl ServicePlan {
     /// Where it listens, and for what.
     pub fn addresses(&self) -> impl Iterator<Item = ListenAt> {
@@ -182,108 +231,34 @@ impl ServicePlan {
     pub fn position(&self, server: NameId) -> Option<usize> {
         self.servers.iter().position(|known| known.id == server)
     }
-}
 
-/// The answer to: from which address does this node connect to this server?
-pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
-/// The answer to: what does the operator want of this server (service, server)?
-pub type AdminOf<'a> = dyn Fn(&str, &str) -> Admin + 'a;
-
-/// Makes plans, and keeps what must outlive them.
-#[derive(Debug)]
-pub struct Registry {
-    shards: usize,
-    generation: AtomicU64,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    services: HashMap<Arc<str>, Arc<ServiceState>>,
-    servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
-}
-
-impl Registry {
-    /// `workers`: how many threads will count; each gets its own cache lines.
+    /// The servers among which is chosen.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
-        Self { shards: workers.max(1), generation: AtomicU64::new(0), kept: Mutex::default() }
+    pub fn regular(&self) -> &[ServerPlan] {
+        &self.servers[..self.regular]
     }
 
-    /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
-    /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
-    pub fn plan(
-        &self,
-        config: &ClusterConfig,
-        clients: &ClientTable,
-        admin: &AdminOf<'_>,
-        source: &SourceOf<'_>,
-    ) -> Plan {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let services: Vec<_> = config
-            .services
-            .iter()
-            .map(|service| Arc::new(self.service(&mut kept, service, clients, admin, source)))
-            .collect();
-        kept.forget_the_unused();
-        let listeners = services
-            .iter()
-            .flat_map(|service| service.addresses().map(|at| (at, Arc::clone(service))))
-            .collect();
-        Plan { generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1, services, listeners }
-    }
-
-    fn service(
-        &self,
-        kept: &mut Kept,
-        service: &Service,
-        clients: &ClientTable,
-        admin: &AdminOf<'_>,
-        source: &SourceOf<'_>,
-    ) -> ServicePlan {
-        let name: Arc<str> = Arc::from(service.name.as_str());
-        let state = kept.services.entry(Arc::clone(&name)).or_insert_with(|| ServiceState::new(self.shards));
-        let state = Arc::clone(state);
-        let servers: Vec<_> = service
-            .servers
-            .iter()
-            .map(|server| {
-                let key = (Arc::clone(&name), Arc::from(server.name.as_str()), server.address.clone());
-                let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
-                ServerPlan {
-                    name: Arc::from(server.name.as_str()),
-                    id: clients.name(&server.name),
-                    address: server.address.clone(),
-                    weight: server.weight.max(1),
-                    max: server.max,
-                    admin: admin(&service.name, &server.name),
-                    source: source(service, server).map_err(Arc::from),
-                    state: Arc::clone(state),
-                }
-            })
-            .collect();
-        ServicePlan {
-            id: clients.name(&name),
-            transport: service.transport,
-            listen: service.listen.clone(),
-            algorithm: service.algorithm,
-            sticky: service.sticky.map(Sticky::from),
-            connect_timeout: service.connect_timeout,
-            blacklist: service.blacklist,
-            idle_timeout: service.idle_timeout,
-            schedule: Schedule::new(servers.iter().map(|server| server.weight)),
-            name,
-            servers,
-            state,
+    /// What the server at this position is for.
+    #[must_use]
+    pub fn role(&self, position: usize) -> Role {
+        match Some(position) {
+            at if at == self.emergency => Role::Emergency,
+            at if at == self.abuse => Role::Abuse,
+            _ => Role::Regular,
         }
     }
-}
 
-impl Kept {
-    /// Whatever is held by nobody else has neither a plan nor a connection.
-    fn forget_the_unused(&mut self) {
-        self.servers.retain(|_, state| Arc::strong_count(state) > 1);
-        self.services.retain(|_, state| Arc::strong_count(state) > 1);
+    /// What the past failures of the server at this position say.
+    #[must_use]
+    pub fn standing(&self, position: usize, now: Time) -> Standing {
+        let server = self.servers.get(position);
+        server.map_or(Standing::Good, |server| server.state.standing(now, self.blacklist))
+    }
+
+    /// Whether Pen's rules hold to the letter.
+    #[must_use]
+    pub fn is_pen(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Pen(_))
     }
 }
 

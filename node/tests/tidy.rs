@@ -21,6 +21,10 @@ const PURE: &[&str] = &[
     "ha/src/vip/speaker",
     "ha/src/vip/watch",
     "netlink/src/wire/",
+    "node/src/balance/attempt.rs",
+    "node/src/balance/choice",
+    "node/src/balance/hash.rs",
+    "node/src/balance/pen",
     "node/src/balance/select",
     "node/src/proxy/half.rs",
 ];

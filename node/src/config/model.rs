@@ -182,6 +182,10 @@ pub struct Service {
     pub transparent: bool,
     /// Where connections to servers start from, instead of the node's `source`.
     pub source: Option<IpAddr>,
+    /// No server is asked: every client gets the same small page, to try a balancer without servers.
+    pub dummy: bool,
+    /// Connections to the servers that are kept open without a client, in turn; 0: none.
+    pub idlers: u32,
     /// HTTP headers are read and added.
     pub http: Option<Http>,
     /// Clients speak TLS, and this service ends it.
@@ -214,6 +218,8 @@ impl Service {
             keepalive: false,
             transparent: false,
             source: None,
+            dummy: false,
+            idlers: 0,
             http: None,
             tls: None,
             routes: Vec::new(),

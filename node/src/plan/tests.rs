@@ -1,5 +1,6 @@
 use super::*;
-use crate::config::model::Server;
+use crate::balance::ClientTable;
+use crate::config::model::{ClusterConfig, Route, Server, Service};
 
 /// A configuration with one service `web` and servers `s0`, `s1`, ... at the given addresses.
 pub(crate) fn one_service(listen: SocketAddr, servers: &[SocketAddr]) -> ClusterConfig {
@@ -49,8 +50,7 @@ fn a_server_that_is_gone_is_forgotten_with_its_last_connection() {
     assert_eq!(again.services[0].servers[0].state.connections(), 1, "a connection still counts");
     drop((lease, again));
     drop(plan_of(&registry, &empty, &clients));
-    let kept = registry.kept.lock().unwrap();
-    assert!(kept.servers.is_empty() && kept.services.is_empty());
+    assert_eq!(registry.kept(), 0);
 }
 
 #[test]
@@ -70,4 +70,60 @@ fn listeners_lead_to_their_service_and_a_missing_source_is_kept_with_its_reason(
 fn the_refresh_interval_is_a_small_part_of_the_sticky_time() {
     assert_eq!(Sticky::from(Duration::from_secs(1800)), Sticky { keep: 1800, refresh: 112 });
     assert_eq!(Sticky::from(Duration::from_millis(10)), Sticky { keep: 1, refresh: 1 });
+}
+
+/// The name of the service to which a name is routed.
+fn routed<'p>(plan: &'p Plan, name: &str) -> Option<&'p str> {
+    plan.services[0].routes.as_ref()?.service(name).map(|service| &*service.name)
+}
+
+#[test]
+fn the_first_route_that_fits_a_name_counts_and_a_star_stands_for_one_label() {
+    let (registry, clients) = (Registry::new(1), ClientTable::new(64));
+    let mut config = one_service(at(80), &[at(1)]);
+    let route = |names: &[&str], service: &str| Route {
+        names: names.iter().map(ToString::to_string).collect(),
+        service: service.to_owned(),
+    };
+    config.services[0].routes = vec![
+        route(&["www.example.org", "*.shop.example.org"], "a"),
+        route(&["*.example.org", "Example.ORG", "www.shop.example.org"], "b"),
+        route(&["x.test"], "nobody"),
+    ];
+    config.services.extend(["a", "b"].map(Service::new));
+    let plan = plan_of(&registry, &config, &clients);
+    let cases = [
+        ("www.example.org", Some("a")),
+        ("WWW.example.org.", Some("a")),
+        ("mail.example.org", Some("b")),
+        ("example.org", Some("b")),
+        ("www.shop.example.org", Some("a")),
+        ("a.b.shop.example.org", None),
+        (".example.org", None),
+        ("x.test", None),
+        ("", None),
+    ];
+    for (name, service) in cases {
+        assert_eq!(routed(&plan, name), service, "{name}");
+    }
+    let names: Vec<&str> = plan.services.iter().map(|service| &*service.name).collect();
+    assert_eq!(names, ["web", "a", "b"], "the order is that of the configuration");
+}
+
+#[test]
+fn emergency_and_abuse_servers_come_after_the_regular_ones_and_have_counters_of_their_own() {
+    let (registry, clients) = (Registry::new(1), ClientTable::new(64));
+    let mut config = one_service(at(80), &[at(1), at(2)]);
+    config.services[0].abuse = Some(Server::new("tar", at(4)));
+    let plan = plan_of(&registry, &config, &clients);
+    assert_eq!((plan.services[0].emergency, plan.services[0].abuse), (None, Some(2)));
+    config.services[0].emergency = Some(Server::new("sorry", at(3)));
+    let plan = plan_of(&registry, &config, &clients);
+    let service = &plan.services[0];
+    assert_eq!((service.regular, service.emergency, service.abuse), (2, Some(2), Some(3)));
+    assert_eq!(service.regular().len(), 2);
+    let roles: Vec<Role> = (0..4).map(|n| service.role(n)).collect();
+    assert_eq!(roles, [Role::Regular, Role::Regular, Role::Emergency, Role::Abuse]);
+    assert_eq!(&*service.servers[3].name, "tar");
+    assert_eq!(service.schedule.len(), 2, "they have no turn");
 }

@@ -130,7 +130,7 @@ impl AcceptLoop {
         shard.accepted.add(1);
         self.worker.figures.accepted.fetch_add(1, Ordering::Relaxed);
         let counted = Counted::new(&self.worker, |figures| &figures.connections);
-        tokio::spawn(serve(client, peer.ip(), service, counted, place));
+        tokio::spawn(serve(client, peer, service, counted, place));
     }
 
     /// A place for a client; waits when all are taken, and leaves further clients in the kernel's queue meanwhile.

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use super::local::Seated;
 use super::silence::End;
 use super::worker::Worker;
-use crate::balance::{NameId, NoServer, Pick, Tried, pick};
-use crate::plan::{Admin, Lease, ServerPlan, ServicePlan, Sticky};
+use crate::balance::{self, Choice, NoServer, Pick};
+use crate::plan::{Lease, ServerPlan, ServicePlan};
 
 /// Not more than one log line about the same server, or about refused clients of the same service, in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,70 +44,42 @@ enum Failure {
 /// Connects the client to a server; `None` when there is none, which has then been counted and logged.
 pub(super) async fn dial(
     service: &ServicePlan,
-    client: IpAddr,
+    client: SocketAddr,
     worker: &Worker,
     seated: &Seated,
 ) -> Option<Upstream> {
-    let mut tried = Tried::default();
-    let remembered = worker.remembered(service, client);
+    let mut choice = Choice::begin(service, &worker.clients, client, worker.clock.unix());
     loop {
         let now = worker.clock.now();
-        let mut chosen = match pick(service, remembered, &tried, now) {
-            Ok(chosen) => chosen,
-            Err(why) => {
-                report_refusal(service, worker, now, &why);
-                return None;
-            }
-        };
-        if let (Some(sticky), None, true) = (service.sticky, remembered, tried.is_empty()) {
-            chosen = claim(service, sticky, client, chosen, worker, now);
-        }
-        let Pick { server: position, lease, .. } = chosen;
+        let Pick { server: position, mut lease, .. } =
+            match choice.next(service, &worker.clients, now, worker.clock.unix()) {
+                Ok(chosen) => chosen,
+                Err(why) => {
+                    report_refusal(service, worker, now, &why);
+                    return None;
+                }
+            };
         let server = &service.servers[position];
         match connect(server, service.connect_timeout, seated).await {
             Ok(stream) => {
                 server.state.shard(worker.index).connected.add(1);
-                if server.state.exonerate() {
+                let unix = worker.clock.unix();
+                let told = choice.connected(service, &worker.clients, position, &mut lease, unix);
+                if told.returned {
                     report_return(service, server, worker);
                 }
-                if !tried.is_empty() {
+                if told.failed_over {
                     service.state.shard(worker.index).failovers.add(1);
                 }
-                worker.remember(service, client, position);
                 return Some(Upstream { stream, lease, server: position });
             }
             Err(Failure::Stopped) => return None,
             Err(failure) => {
                 server.state.shard(worker.index).failed.add(1);
-                report_failure(service, server, worker, &failure);
-                tried.add(position);
+                report_failure(service, position, worker, &failure);
             }
         }
     }
-}
-
-/// A client that opens several connections at once must not be bound to several servers: the first claim wins, and
-/// the others follow it if its server still takes them.
-fn claim(
-    service: &ServicePlan,
-    sticky: Sticky,
-    client: IpAddr,
-    chosen: Pick,
-    worker: &Worker,
-    now: Time,
-) -> Pick {
-    let own = service.servers[chosen.server].id;
-    if service.id.is_none() || own.is_none() {
-        return chosen;
-    }
-    let winner = worker.clients.claim(service.id, client, own, worker.clock.unix(), sticky.keep);
-    if winner == own {
-        return chosen;
-    }
-    let follow = service.position(winner).and_then(|position| {
-        pick(service, Some(position), &Tried::default(), now).ok().filter(|other| other.server == position)
-    });
-    follow.unwrap_or(chosen)
 }
 
 async fn connect(server: &ServerPlan, limit: Duration, seated: &Seated) -> Result<TcpStream, Failure> {
@@ -184,13 +156,14 @@ fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoSer
     }
 }
 
-fn report_failure(service: &ServicePlan, server: &ServerPlan, worker: &Worker, failure: &Failure) {
+fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, failure: &Failure) {
     let now = worker.clock.now();
+    let server = &service.servers[position];
     let (news, what, error) = match failure {
         Failure::Server(error) => {
             let rest = service.blacklist;
             let what = format!("server {} ({}) is left alone for {rest:?}", server.name, server.address);
-            (server.state.blacklist(now, rest), what, error)
+            (Choice::failed(service, position, now), what, error)
         }
         Failure::Local(error) => {
             (true, format!("no connection to server {} could be started", server.name), error)
@@ -210,31 +183,8 @@ fn report_return(service: &ServicePlan, server: &ServerPlan, worker: &Worker) {
 
 /// The worker's view of the client table.
 impl Worker {
-    fn remembered(&self, service: &ServicePlan, client: IpAddr) -> Option<usize> {
-        let sticky = service.sticky?;
-        let known = self.clients.lookup(service.id, client)?;
-        known.is_fresh(self.clock.unix(), sticky.keep).then(|| service.position(known.server))?
-    }
-
-    /// The client has a new connection to that server.
-    fn remember(&self, service: &ServicePlan, client: IpAddr, server: usize) {
-        if let Some((sticky, server)) = to_be_remembered(service, server) {
-            self.clients.remember(service.id, client, server, self.clock.unix(), sticky.refresh);
-        }
-    }
-
     /// The client still has a connection to that server; it may have gone over to another one since.
     pub(super) fn refresh(&self, service: &ServicePlan, client: IpAddr, server: usize) {
-        if let Some((sticky, server)) = to_be_remembered(service, server) {
-            self.clients.refresh(service.id, client, server, self.clock.unix(), sticky.refresh);
-        }
+        balance::refresh(service, &self.clients, client, server, self.clock.unix());
     }
-}
-
-/// How, and under which name, clients of this server are remembered; `None` if they are not: see [`Admin::Drain`], and
-/// a name beyond the limit stands for nobody.
-fn to_be_remembered(service: &ServicePlan, server: usize) -> Option<(Sticky, NameId)> {
-    let (sticky, server) = (service.sticky?, service.servers.get(server)?);
-    let may = server.admin == Admin::Ready && !service.id.is_none() && !server.id.is_none();
-    may.then_some((sticky, server.id))
 }

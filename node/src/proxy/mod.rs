@@ -15,11 +15,14 @@ mod accept;
 mod dial;
 mod half;
 mod local;
+pub mod observer;
 mod places;
 mod relay;
 mod silence;
 mod stats;
 pub mod tls;
+#[allow(dead_code, reason = "not wired into the workers yet")]
+mod udp;
 mod worker;
 mod workers;
 

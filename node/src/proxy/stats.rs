@@ -7,7 +7,7 @@ use cygnet_ha::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
-use crate::plan::{Admin, Plan, ServerPlan, ServicePlan, Standing};
+use crate::plan::{Admin, Plan, ServicePlan, Standing};
 
 /// All figures at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,11 +101,12 @@ fn service_stats(service: &ServicePlan, now: Time) -> ServiceStats {
         failovers: state.sum(|shard| &shard.failovers),
         idle: state.sum(|shard| &shard.idle),
         aborted: state.sum(|shard| &shard.aborted),
-        servers: service.servers.iter().map(|server| server_stats(server, now)).collect(),
+        servers: (0..service.servers.len()).map(|n| server_stats(service, n, now)).collect(),
     }
 }
 
-fn server_stats(server: &ServerPlan, now: Time) -> ServerStats {
+fn server_stats(service: &ServicePlan, position: usize, now: Time) -> ServerStats {
+    let server = &service.servers[position];
     let state = &server.state;
     ServerStats {
         name: server.name.to_string(),
@@ -120,7 +121,7 @@ fn server_stats(server: &ServerPlan, now: Time) -> ServerStats {
         to_server: state.sum(|shard| &shard.to_server),
         to_client: state.sum(|shard| &shard.to_client),
         drained: server.admin == Admin::Drain,
-        blacklisted_ms: match state.standing(now) {
+        blacklisted_ms: match service.standing(position, now) {
             Standing::Good => None,
             Standing::OnTrial => Some(0),
             // Rounded up: 0 means that the time is over.

@@ -1,7 +1,7 @@
 //! One worker: a thread with a single-threaded runtime, its clock and its figures.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -155,7 +155,7 @@ impl Drop for Counted {
 /// The life of a client's connection.
 pub(super) async fn serve(
     client: TcpStream,
-    peer: IpAddr,
+    peer: SocketAddr,
     service: Arc<ServicePlan>,
     counted: Counted,
     _place: Place,
@@ -167,7 +167,7 @@ pub(super) async fn serve(
         let _ = client.set_zero_linger();
         return;
     };
-    let outcome = Relay::new(client, peer, upstream, &service, worker, &seated).run().await;
+    let outcome = Relay::new(client, peer.ip(), upstream, &service, worker, &seated).run().await;
     let shard = service.state.shard(worker.index);
     match outcome {
         Outcome::Finished => {}

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::balance::ClientTable;
 use crate::config::model::ClusterConfig;
+use crate::plan::Lease;
 use crate::plan::tests::one_service;
 use crate::plan::{Plan, Registry, Start};
 
@@ -24,6 +26,20 @@ fn plan(config: &ClusterConfig, drained: &[&str]) -> Plan {
     let clients = ClientTable::new(32);
     let admin = |_: &str, server: &str| if drained.contains(&server) { Admin::Drain } else { Admin::Ready };
     Registry::new(1).plan(config, &clients, &admin, &|_, _| Ok(Start::At(IpAddr::from([127, 0, 0, 1]))))
+}
+
+/// One attempt of a client that may come; `remembered`: the position of its server.
+fn pick(
+    service: &ServicePlan,
+    remembered: Option<usize>,
+    tried: &Tried,
+    now: Time,
+) -> Result<Pick, NoServer> {
+    super::pick(service, &client([192, 0, 2, 7], remembered), tried, now)
+}
+
+pub(super) fn client(address: [u8; 4], remembered: Option<usize>) -> Client {
+    Client { peer: SocketAddr::from((address, 40_000)), remembered, permitted: true }
 }
 
 fn new_client(service: &ServicePlan) -> Result<Pick, NoServer> {
@@ -284,4 +300,78 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_lowest_priority_that_can_serve_serves_and_equals_share() {
+    let mut config = config(5, Algorithm::Priority);
+    for (server, priority) in config.services[0].servers.iter_mut().zip([5, -1, 5, -1, 7]) {
+        server.priority = priority;
+    }
+    config.services[0].servers[1].max = 2;
+    let plan = plan(&config, &["s4"]);
+    let service = &plan.services[0];
+    let (servers, _leases) = picks(service, 4);
+    assert_eq!(servers.iter().filter(|server| **server == 1).count(), 2, "{servers:?}");
+    assert!(servers.iter().all(|server| [1, 3].contains(server)), "{servers:?}");
+    service.servers[3].state.blacklist(NOW, REST);
+    let (mut next, _more) = picks(service, 6);
+    next.sort_unstable();
+    assert_eq!(next, [0, 0, 0, 2, 2, 2], "one is full, one is blacklisted: the next priority shares");
+}
+
+/// The server of each of many clients.
+fn hashed(plan: &Plan, with: impl Fn(u16) -> SocketAddr) -> Vec<usize> {
+    let ask = |n: u16| {
+        let client = Client { peer: with(n), remembered: None, permitted: true };
+        super::pick(&plan.services[0], &client, &Tried::default(), NOW).unwrap().server
+    };
+    (0..2_000).map(ask).collect()
+}
+
+fn by_address(n: u16) -> SocketAddr {
+    let [high, low] = n.to_be_bytes();
+    SocketAddr::from(([10, 1, high, low], 1_000 ^ n))
+}
+
+#[test]
+fn a_hashed_client_has_one_server_on_all_nodes_and_moves_only_when_that_goes() {
+    let config = config(4, Algorithm::SourceHash { with_port: false });
+    let (one, other) = (plan(&config, &[]), plan(&config, &[]));
+    let before = hashed(&one, by_address);
+    assert_eq!(before, hashed(&other, by_address));
+    assert_eq!(before, hashed(&one, |n| SocketAddr::new(by_address(n).ip(), 7)), "the port does not count");
+    one.services[0].servers[2].state.blacklist(NOW, REST);
+    for (before, after) in before.iter().zip(hashed(&one, by_address)) {
+        assert!(after == *before || (*before == 2 && after != 2));
+    }
+    let mut turned = config.clone();
+    turned.services[0].servers.reverse();
+    let names = |plan: &Plan, servers: Vec<usize>| -> Vec<Arc<str>> {
+        servers.into_iter().map(|n| Arc::clone(&plan.services[0].servers[n].name)).collect()
+    };
+    let turned = plan(&turned, &[]);
+    assert_eq!(names(&other, before), names(&turned, hashed(&turned, by_address)), "nor does the order");
+}
+
+#[test]
+fn the_port_counts_for_the_hash_where_it_is_wanted() {
+    let plan = plan(&config(4, Algorithm::SourceHash { with_port: true }), &[]);
+    let servers = hashed(&plan, |n| SocketAddr::from(([10, 1, 1, 1], n)));
+    for server in 0..4 {
+        let share = servers.iter().filter(|chosen| **chosen == server).count();
+        assert!((400..600).contains(&share), "{share}");
+    }
+}
+
+#[test]
+fn hard_is_the_limit_for_clients_of_a_server() {
+    let mut config = config(1, Algorithm::RoundRobin);
+    (config.services[0].servers[0].max, config.services[0].servers[0].hard) = (1, 2);
+    let plan = plan(&config, &[]);
+    let service = &plan.services[0];
+    let _first = new_client(service).unwrap();
+    assert!(new_client(service).is_err());
+    let _second = pick(service, Some(0), &Tried::default(), NOW).unwrap();
+    assert!(pick(service, Some(0), &Tried::default(), NOW).is_err());
 }

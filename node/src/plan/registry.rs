@@ -1,0 +1,184 @@
+//! From the configuration to a plan, and what outlives plans.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::routes::Routes;
+use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
+use crate::balance::{ClientTable, Schedule, hash_of_name};
+use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
+use crate::proxy::observer::Observer;
+
+/// The answer to: from which address does this node connect to this server?
+pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
+/// The answer to: what does the operator want of this server (service, server)?
+pub type AdminOf<'a> = dyn Fn(&str, &str) -> Admin + 'a;
+
+/// Makes plans, and keeps what must outlive them.
+#[derive(Debug)]
+pub struct Registry {
+    shards: usize,
+    generation: AtomicU64,
+    observer: Option<Arc<dyn Observer>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    services: HashMap<Arc<str>, Arc<ServiceState>>,
+    servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
+}
+
+/// What a plan is made from, beside the configuration.
+struct Inputs<'a> {
+    clients: &'a ClientTable,
+    admin: &'a AdminOf<'a>,
+    source: &'a SourceOf<'a>,
+}
+
+impl Registry {
+    /// `workers`: how many threads will count; each gets its own cache lines.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let shards = workers.max(1);
+        Self { shards, generation: AtomicU64::new(0), observer: None, kept: Mutex::default() }
+    }
+
+    /// The same, with somebody who sees what passes through the services of all plans.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
+    /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
+    /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
+    pub fn plan(
+        &self,
+        config: &ClusterConfig,
+        clients: &ClientTable,
+        admin: &AdminOf<'_>,
+        source: &SourceOf<'_>,
+    ) -> Plan {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let inputs = Inputs { clients, admin, source };
+        let services = self.services(&mut kept, config, &inputs);
+        kept.forget_the_unused();
+        let listeners = services
+            .iter()
+            .flat_map(|service| service.addresses().map(|at: ListenAt| (at, Arc::clone(service))))
+            .collect();
+        Plan { generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1, services, listeners }
+    }
+
+    /// Those to which others route first, so that these have where to route to: a route leads to no service that has
+    /// routes itself (the configuration sees to that), so two passes do.
+    fn services(
+        &self,
+        kept: &mut Kept,
+        config: &ClusterConfig,
+        inputs: &Inputs<'_>,
+    ) -> Vec<Arc<ServicePlan>> {
+        let plain = |service: &&Service| service.routes.is_empty();
+        let mut made: HashMap<&str, Arc<ServicePlan>> = HashMap::new();
+        for service in config.services.iter().filter(plain) {
+            made.insert(&service.name, Arc::new(self.service(kept, service, None, inputs)));
+        }
+        for service in config.services.iter().filter(|service| !plain(service)) {
+            let routes = Routes::new(&service.routes, |name| made.get(name).cloned());
+            made.insert(&service.name, Arc::new(self.service(kept, service, Some(routes), inputs)));
+        }
+        config.services.iter().filter_map(|service| made.get(service.name.as_str()).cloned()).collect()
+    }
+
+    fn service(
+        &self,
+        kept: &mut Kept,
+        service: &Service,
+        routes: Option<Routes>,
+        inputs: &Inputs<'_>,
+    ) -> ServicePlan {
+        let name: Arc<str> = Arc::from(service.name.as_str());
+        let state = kept.services.entry(Arc::clone(&name)).or_insert_with(|| ServiceState::new(self.shards));
+        let state = Arc::clone(state);
+        let regular = service.servers.len();
+        let emergency = service.emergency.as_ref().map(|_| regular);
+        let abuse = service.abuse.as_ref().map(|_| regular + usize::from(emergency.is_some()));
+        let all = service.servers.iter().chain(&service.emergency).chain(&service.abuse);
+        let servers: Vec<_> = all.map(|server| self.server(kept, &name, service, server, inputs)).collect();
+        ServicePlan {
+            id: inputs.clients.name(&name),
+            transport: service.transport,
+            listen: service.listen.clone(),
+            algorithm: service.algorithm,
+            sticky: service.sticky.map(Sticky::from),
+            stubborn: service.stubborn,
+            clients: None,
+            connect_timeout: service.connect_timeout,
+            blacklist: service.blacklist,
+            idle_timeout: service.idle_timeout,
+            fast_close: service.fast_close,
+            keepalive: service.keepalive,
+            transparent: service.transparent,
+            dummy: service.dummy,
+            idlers: service.idlers,
+            observer: self.observer.clone(),
+            routes,
+            schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
+            name,
+            servers,
+            regular,
+            emergency,
+            abuse,
+            state,
+        }
+    }
+
+    fn server(
+        &self,
+        kept: &mut Kept,
+        name: &Arc<str>,
+        service: &Service,
+        server: &Server,
+        inputs: &Inputs<'_>,
+    ) -> ServerPlan {
+        let key = (Arc::clone(name), Arc::from(server.name.as_str()), server.address.clone());
+        let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
+        ServerPlan {
+            name: Arc::from(server.name.as_str()),
+            id: inputs.clients.name(&server.name),
+            address: server.address.clone(),
+            weight: server.weight,
+            priority: server.priority,
+            max: server.max,
+            hard: server.hard,
+            acl: None,
+            hash: hash_of_name(&server.name),
+            admin: (inputs.admin)(&service.name, &server.name),
+            source: (inputs.source)(service, server).map_err(Arc::from),
+            state: Arc::clone(state),
+        }
+    }
+}
+
+impl Kept {
+    /// Whatever is held by nobody else has neither a plan nor a connection.
+    fn forget_the_unused(&mut self) {
+        self.servers.retain(|_, state| Arc::strong_count(state) > 1);
+        self.services.retain(|_, state| Arc::strong_count(state) > 1);
+    }
+
+    /// Servers and services that are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.servers.len() + self.services.len()
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    /// Servers and services that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
