@@ -145,6 +145,11 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// Whether the key is there, whatever it says.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A table inside this one.
     pub(super) fn table(&self, report: &mut Report<'_>, key: &str) -> Option<Self> {
         let value = self.table.get(key)?;
