@@ -37,10 +37,10 @@ test: deps ## all tests (PROFILE=release for the other profile, TEST_ARGS=name f
 check: deps ## formatting, lints, dependencies, documentation
 	@scripts/check.sh
 
-bench: bench-deps release ## CPU per request, per connection, per GB beside HAProxy, nginx and Pen
+bench: bench-deps release ## CPU and memory per operation beside HAProxy, nginx and Pen, with bars (docs/benchmarks.md)
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench run $(ARGS)
 
-bench-quick: bench-deps release ## system calls per request and per connection, with limits that fail
+bench-quick: bench-deps release ## system calls per request, connection and datagram, with limits that fail
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench calls $(ARGS)
 
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)

@@ -1,16 +1,16 @@
-//! Telling the neighbours where an address lives now: gratuitous ARP.
+//! Telling the neighbours where an address lives now: gratuitous ARP, and the unsolicited neighbor advertisement for IPv6.
 //!
 //! One call is one frame; how often to repeat it is the caller's policy.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::sys;
-use crate::wire::{Mac, arp};
+use crate::wire::{Mac, arp, ndp};
 
-/// Sends gratuitous ARP on one interface; receives nothing.
+/// Sends announcements on one interface; receives nothing.
 #[derive(Debug)]
 pub struct Announcer {
     socket: Socket,
@@ -32,14 +32,20 @@ impl Announcer {
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
-    /// Broadcasts one gratuitous ARP request (RFC 5227 section 3, RFC 9568 section 6.4.2): `address` is at `mac`.
-    /// Never waits.
+    /// Tells the whole link: `address` is at `mac`. IPv4: one gratuitous ARP request (RFC 5227 section 3, RFC 9568 section
+    /// 6.4.2); IPv6: one unsolicited neighbor advertisement (RFC 4861 section 7.2.6). Never waits.
     ///
     /// Errors: the interface is down (`ENETDOWN`), gone (`ENXIO`: open anew), or its queue is full (`WouldBlock`,
     /// `ENOBUFS`).
-    pub fn announce(&self, mac: Mac, address: Ipv4Addr) -> io::Result<()> {
-        let frame = arp::gratuitous_request(mac, address);
-        let sent = self.socket.send(&frame)?;
+    pub fn announce(&self, mac: Mac, address: IpAddr) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => self.send(&arp::gratuitous_request(mac, address)),
+            IpAddr::V6(address) => self.send(&ndp::unsolicited_advertisement(mac, address)),
+        }
+    }
+
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let sent = self.socket.send(frame)?;
         if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }

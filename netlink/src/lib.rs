@@ -2,8 +2,11 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log. Nothing
+//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log; [`process`] is
+//! what daemons do to themselves. Nothing
 //! here decides who is active: that is `cygnet-ha`.
+//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, and [`udp`] moves datagrams; [`output`] writes
+//! the log. Nothing here decides who is active: that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
 pub mod advert;
@@ -14,10 +17,13 @@ pub mod kernel;
 pub mod limits;
 pub mod output;
 pub mod pcap;
+pub mod process;
+pub mod resumption;
 pub mod scheduling;
 pub mod socket;
 pub mod source;
 mod sys;
 #[cfg(test)]
 mod testns;
+pub mod udp;
 pub mod wire;

@@ -59,7 +59,7 @@ pub fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStre
 }
 
 /// The source as a socket address without a port; link-local ones need the target's interface.
-fn bound(source: IpAddr, target: SocketAddr) -> io::Result<SocketAddr> {
+pub(crate) fn bound(source: IpAddr, target: SocketAddr) -> io::Result<SocketAddr> {
     if source.is_unspecified() || source.is_ipv4() != target.is_ipv4() {
         let why = format!("{source} cannot be the source of a connection to {}", target.ip());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));

@@ -1,6 +1,6 @@
 //! The system calls that neither the standard library nor socket2 wraps, each wrapped once.
 //!
-//! Everything unsafe of the kernel side stands in this file.
+//! What is unsafe of the kernel side stands here, and in the files that share memory with the kernel.
 
 use std::ffi::CString;
 use std::io;
@@ -20,7 +20,7 @@ const INTERFACE_NAME_MAX: usize = libc::IFNAMSIZ;
 pub(crate) const INPUT: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Turns the C convention "-1 and errno" into a result.
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -47,6 +47,15 @@ pub(crate) fn set_option(
     // SAFETY: the pointer and the length describe `value`, which lives until the call returns; the kernel only reads it.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) };
     check(result).map(drop)
+}
+
+/// Dissolves the association of a datagram socket (`AF_UNSPEC`, connect(2)). Its port is given back, unless it was chosen
+/// with bind(2); a local address that was stays.
+pub(crate) fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `nobody`, which lives until the call returns; the kernel only reads it.
+    check(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) }).map(drop)
 }
 
 /// The address of a packet socket on one interface. `protocol` is an EtherType in host order, 0 to receive nothing.

@@ -1,4 +1,4 @@
-//! System calls per request and per connection, counted by strace: the same on a busy machine and on an idle one.
+//! System calls per operation, counted by strace: the same on a busy machine and on an idle one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,28 +6,55 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::load::kept::Kept;
+use super::load::{Done, Load, Until, datagrams, fresh};
+use super::measure::Stage;
 use super::process::{Running, find, wait_for};
 use super::sandbox::{self, FRONT};
-use super::{CallsArgs, Contender, cpu, load, origin, report};
+use super::workload::Handshake;
+use super::{CallsArgs, Contender, Workload, cpu, report};
 
 /// Kept connections while requests are counted.
 const KEPT_CONNECTIONS: usize = 32;
-/// Requests on each of them.
-const REQUESTS_EACH: u64 = 200;
+/// Requests on all of them.
+const REQUESTS: u64 = 200 * KEPT_CONNECTIONS as u64;
 /// Connections that are counted, one request each.
-const CONNECTIONS: usize = 2_000;
+const CONNECTIONS: u64 = 2_000;
 /// So many of them at a time.
-const CONNECTIONS_TOGETHER: usize = 16;
+const CONNECTIONS_TOGETHER: usize = 64;
+/// TLS connections that are counted.
+const HANDSHAKES: u64 = 1_000;
+/// Datagrams that are counted.
+const DATAGRAMS: u64 = 10_000;
+/// Operations before the counted ones.
+const WARM_UP: u64 = 32;
 
-/// System calls that Cygnet may make for a request and its answer on kept connections: two reads, two writes, and waiting,
-/// which many requests share (epoll_wait 0.05 to 0.4, more when few are busy), and the node's own clockwork.
-const MOST_PER_REQUEST: f64 = 4.5;
-/// System calls that Cygnet may make for a connection with one request: accept4, socket, source (setsockopt, bind), connect and its result,
-/// four options, two registrations and their ends, reads and writes with the ends of both streams, two closes, waiting.
-const MOST_PER_CONNECTION: f64 = 22.0;
+/// The loads whose calls are counted.
+pub(super) const LOADS: [Workload; 7] = [
+    Workload::KeepAlive,
+    Workload::Connection,
+    Workload::TlsFullEcdsa,
+    Workload::TlsResume13,
+    Workload::TlsRequest,
+    Workload::UdpEcho,
+    Workload::UdpFlow,
+];
+
+/// System calls that Cygnet may make for an operation.
+const fn most(workload: Workload) -> Option<f64> {
+    match workload {
+        // Two reads, two writes, and waiting, which many requests share (epoll_wait 0.05 to 0.4, more when few are busy),
+        // and the node's own clockwork.
+        Workload::KeepAlive => Some(4.5),
+        // accept4, socket, source (setsockopt, bind), connect and its result, four options, two registrations and their
+        // ends, reads and writes with the ends of both streams, two closes, waiting.
+        Workload::Connection => Some(22.0),
+        _ => None,
+    }
+}
 
 /// How long strace may take to attach, and to write its table.
 const STRACE_DEADLINE: Duration = Duration::from_secs(20);
@@ -53,13 +80,6 @@ impl Table {
     }
 }
 
-/// Both tables of one contender.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Counted {
-    pub(super) requests: Table,
-    pub(super) connections: Table,
-}
-
 /// `calls`: all contenders, the tables, the limits.
 pub(super) fn run(args: &CallsArgs) -> Result<ExitCode> {
     find("strace")?;
@@ -67,68 +87,56 @@ pub(super) fn run(args: &CallsArgs) -> Result<ExitCode> {
     for contender in &args.contenders {
         contender.check_installed()?;
     }
-    let mut counted = Vec::new();
     let mut failures = Vec::new();
-    for &contender in &args.contenders {
-        match sandbox::measure::<Counted>(
-            &["--contender", &contender.name(), "--what", "calls"].map(str::to_owned),
-            LOAD_TIME,
-        ) {
-            Ok(tables) => {
-                if contender == Contender::Cygnet {
-                    failures.extend(over_limits(&tables));
+    for &workload in &args.workloads {
+        ensure!(LOADS.contains(&workload), "the calls of {} are not counted", workload.name());
+        let mut counted = Vec::new();
+        for &contender in args.contenders.iter().filter(|contender| contender.serves(workload)) {
+            let arguments =
+                ["--contender", &contender.name(), "--what", "calls", "--workload", &workload.name()];
+            match sandbox::measure::<Table>(&arguments.map(str::to_owned), LOAD_TIME) {
+                Ok(table) => {
+                    if contender == Contender::Cygnet {
+                        failures.extend(over_limit(workload, &table));
+                    }
+                    counted.push((contender, table));
                 }
-                counted.push((contender, tables));
+                Err(error) => {
+                    failures.push(format!("{} {}: {error:#}", workload.name(), contender.title()));
+                }
             }
-            Err(error) => failures.push(format!("{}: {error:#}", contender.title())),
         }
+        print!("{}", report::calls(workload, most(workload), &counted, args.all));
     }
-    print!("{}", report::calls(&counted, args.all));
     Ok(report::verdict(&failures))
 }
 
-fn over_limits(counted: &Counted) -> Vec<String> {
-    [
-        ("request", counted.requests.total(), MOST_PER_REQUEST),
-        ("connection", counted.connections.total(), MOST_PER_CONNECTION),
-    ]
-    .into_iter()
-    .filter(|(_, calls, most)| calls > most)
-    .map(|(what, calls, most)| {
-        format!("Cygnet makes {calls:.2} system calls per {what}; the limit is {most}")
+fn over_limit(workload: Workload, table: &Table) -> Option<String> {
+    let (most, calls) = (most(workload)?, table.total());
+    (calls > most).then(|| {
+        format!("Cygnet makes {calls:.2} system calls under {}; the limit is {most}", workload.name())
     })
-    .collect()
 }
 
-/// Inside the namespaces: the two counts.
-pub(super) fn count(contender: Contender) -> Result<Counted> {
-    sandbox::prepare()?;
-    let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let folder = folder.path();
-    let _origin = origin::start(folder)?;
-    let proxy = contender.start(folder)?;
-
-    let mut kept = Kept::new()?;
-    let requests = traced(&proxy, folder, || kept.0.requests(REQUESTS_EACH))?;
-    drop(kept);
-    load::connections(FRONT, CONNECTIONS_TOGETHER, CONNECTIONS_TOGETHER)?;
-    let connections = traced(&proxy, folder, || load::connections(FRONT, CONNECTIONS, CONNECTIONS_TOGETHER))?;
-    Ok(Counted { requests, connections })
-}
-
-/// Connections that have carried data both ways before anything is counted.
-struct Kept(load::Kept);
-
-impl Kept {
-    fn new() -> Result<Self> {
-        let mut kept = load::Kept::open(FRONT, KEPT_CONNECTIONS)?;
-        kept.requests(2)?;
-        Ok(Self(kept))
-    }
+/// Inside the namespaces: the calls of one contender under one load.
+pub(super) fn count(contender: Contender, workload: Workload) -> Result<Table> {
+    let stage = Stage::set(contender, workload)?;
+    let (mut load, operations): (Box<dyn Load>, u64) = match workload {
+        Workload::KeepAlive => (Box::new(Kept::plain(FRONT, KEPT_CONNECTIONS)?), REQUESTS),
+        Workload::TlsRequest => (Box::new(Kept::tls_small(KEPT_CONNECTIONS)?), REQUESTS),
+        Workload::Connection => (Box::new(fresh::plain(FRONT, CONNECTIONS_TOGETHER)), CONNECTIONS),
+        Workload::TlsFullEcdsa => (fresh::tls(Handshake::Full13, CONNECTIONS_TOGETHER)?, HANDSHAKES),
+        Workload::TlsResume13 => (fresh::tls(Handshake::Resumed13, CONNECTIONS_TOGETHER)?, HANDSHAKES),
+        Workload::UdpEcho => (Box::new(datagrams::Datagrams::echo()?), DATAGRAMS),
+        Workload::UdpFlow => (Box::new(datagrams::Datagrams::fresh()?), DATAGRAMS),
+        _ => bail!("the calls of {} are not counted", workload.name()),
+    };
+    load.run(Until::Operations(WARM_UP))?;
+    traced(&stage.proxy, stage.folder(), || load.run(Until::Operations(operations)))
 }
 
 /// Attaches strace to all threads of the proxy, runs the load, and reads what strace has counted.
-fn traced(proxy: &Running, folder: &Path, load: impl FnOnce() -> Result<u64>) -> Result<Table> {
+fn traced(proxy: &Running, folder: &Path, load: impl FnOnce() -> Result<Done>) -> Result<Table> {
     let out = folder.join("calls.txt");
     let mut command = Command::new(find("strace")?);
     command.args(["-f", "-c", "-U", "calls,name", "-o"]).arg(&out);
@@ -140,7 +148,7 @@ fn traced(proxy: &Running, folder: &Path, load: impl FnOnce() -> Result<u64>) ->
         strace.check().with_context(|| fs::read_to_string(folder.join("strace.log")).unwrap_or_default())?;
         Ok(cpu::threads(proxy.pid())?.into_iter().all(is_traced).then_some(()))
     })?;
-    let operations = load()?;
+    let operations = load()?.operations;
     strace.interrupt(STRACE_DEADLINE)?;
     let text = fs::read_to_string(&out).context("strace wrote no table")?;
     let calls = parse_table(&text);
@@ -202,11 +210,11 @@ mod tests {
 
     #[test]
     fn one_more_call_per_request_breaks_the_limit() {
-        let good = Counted { requests: table(), connections: table() };
-        assert_eq!(over_limits(&good), Vec::<String>::new());
-        let mut bad = good;
-        bad.requests.calls.insert("recvfrom".to_owned(), 12_800 + 6_400);
-        assert_eq!(over_limits(&bad), ["Cygnet makes 5.09 system calls per request; the limit is 4.5"]);
+        let mut table = table();
+        assert_eq!(over_limit(Workload::KeepAlive, &table), None);
+        table.calls.insert("recvfrom".to_owned(), 12_800 + 6_400);
+        let failure = over_limit(Workload::KeepAlive, &table).unwrap();
+        assert!(failure.starts_with("Cygnet makes 5.09 system calls under keep-alive"), "{failure}");
     }
 
     #[test]

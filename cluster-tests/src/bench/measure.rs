@@ -1,6 +1,5 @@
 //! One measurement: servers, one proxy, proof that it carries right data, then load and counters.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,14 +7,21 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::load::{self, Done};
+use super::load::kept::Kept;
+use super::load::{self, Done, Until};
+use super::memory::{self, Memory};
+use super::peers::Site;
 use super::process::Running;
-use super::{Contender, Workload, calls, cpu, origin, sandbox};
+use super::workload::Front;
+use super::{Contender, Workload, calls, cpu, echo, origin, sandbox};
 
 /// Seconds of load before the measured one: connections, caches and allocators have settled.
 const WARM_UP_SECONDS: u32 = 1;
-/// Fewer operations than this are no measurement.
+/// Fewer operations than this are no measurement; of bulk, each is many.
 const FEWEST_OPERATIONS: u64 = 100;
+const FEWEST_BULK_OPERATIONS: u64 = 20;
+/// Threads that open idle TLS connections.
+const OPENERS: usize = 8;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct MeasureArgs {
@@ -32,33 +38,38 @@ pub(super) struct MeasureArgs {
 /// What is measured.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// CPU time.
-    Cpu,
+    /// CPU time, or memory.
+    Cost,
     /// System calls.
     Calls,
 }
 
-/// The CPU time of one load.
+/// What one load has cost.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) done: Done,
     /// Nanoseconds of the proxy: all processes, all threads.
     pub(super) proxy_ns: u64,
-    /// Of the servers and of wrk.
+    /// Of the servers and of the load.
     pub(super) around_ns: u64,
     /// Of all that ran on the machine.
     pub(super) machine_ns: u64,
+    /// Where memory is measured, over as many connections as there are operations.
+    pub(super) memory: Option<Memory>,
 }
 
 impl Measured {
-    /// CPU microseconds of the proxy per operation.
-    pub(super) fn per_operation_us(&self) -> f64 {
-        self.proxy_ns as f64 / 1e3 / self.done.operations as f64
+    /// The figure that counts, in the unit of the workload: the proxy's CPU time per operation, or memory a connection.
+    pub(super) fn value(&self, workload: Workload) -> f64 {
+        match &self.memory {
+            Some(memory) => memory.all_kib(self.done.operations),
+            None => workload.cost(self.proxy_ns, &self.done),
+        }
     }
 
-    /// CPU microseconds of proxy, servers and wrk per operation.
-    pub(super) fn with_ends_us(&self) -> f64 {
-        (self.proxy_ns + self.around_ns) as f64 / 1e3 / self.done.operations as f64
+    /// The same for the CPU time of proxy, servers and load together.
+    pub(super) fn with_ends(&self, workload: Workload) -> f64 {
+        workload.cost(self.proxy_ns + self.around_ns, &self.done)
     }
 
     /// The part of the machine's work, 0 to 1, that was none of ours: other programs and kernel threads.
@@ -73,18 +84,18 @@ pub(super) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     // It changes addresses and settings: never on the machine itself.
     ensure!(std::process::id() == 1, "measure runs only as the first process of its own namespaces");
     let text = match args.what {
-        What::Cpu => serde_json::to_string(&cpu_time(args).map_err(|error| format!("{error:#}"))),
-        What::Calls => {
-            serde_json::to_string(&calls::count(args.contender).map_err(|error| format!("{error:#}")))
-        }
+        What::Cost => serde_json::to_string(&cost(args).map_err(|error| format!("{error:#}"))),
+        What::Calls => serde_json::to_string(
+            &calls::count(args.contender, args.workload).map_err(|error| format!("{error:#}")),
+        ),
     };
     println!("{}", text.context("cannot write the result")?);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs one measurement of CPU time in fresh namespaces.
+/// Runs one measurement of costs in fresh namespaces.
 pub(super) fn in_sandbox(contender: Contender, workload: Workload, seconds: u32) -> Result<Measured> {
-    let arguments = ["--contender", &contender.name(), "--what", "cpu", "--workload", &workload.name()]
+    let arguments = ["--contender", &contender.name(), "--what", "cost", "--workload", &workload.name()]
         .map(str::to_owned)
         .into_iter()
         .chain(["--seconds".to_owned(), seconds.to_string()])
@@ -92,30 +103,113 @@ pub(super) fn in_sandbox(contender: Contender, workload: Workload, seconds: u32)
     sandbox::measure(&arguments, Duration::from_secs(u64::from(seconds + WARM_UP_SECONDS)))
 }
 
-fn cpu_time(args: &MeasureArgs) -> Result<Measured> {
-    sandbox::prepare()?;
-    let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let folder = folder.path();
-    let origin = origin::start(folder)?;
-    let proxy = args.contender.start(folder)?;
-    under_load(args, folder, &proxy, &origin)
+/// Servers and proxy, ready.
+pub(super) struct Stage {
+    pub(super) proxy: Running,
+    /// None with UDP: its servers are threads of our own.
+    origin: Option<Running>,
+    folder: tempfile::TempDir,
 }
 
-fn under_load(args: &MeasureArgs, folder: &Path, proxy: &Running, origin: &Running) -> Result<Measured> {
-    load::wrk(args.workload, WARM_UP_SECONDS, folder)?;
-    let (proxy_before, origin_before) = (cpu::Sample::take(proxy.pid())?, cpu::Sample::take(origin.pid())?);
-    let (machine_before, wrk_before) = (cpu::machine()?, cpu::ended_children()?);
-    let done = load::wrk(args.workload, args.seconds, folder)?;
-    let proxy_ns = cpu::Sample::take(proxy.pid())?.since(&proxy_before);
-    let origin_ns = cpu::Sample::take(origin.pid())?.since(&origin_before);
-    let wrk_ns = cpu::ended_children()?.saturating_sub(wrk_before);
-    let machine_ns = cpu::machine()?.saturating_sub(machine_before);
-
-    ensure!(done.errors == 0, "{} of {} requests failed", done.errors, done.operations + done.errors);
-    ensure!(done.operations >= FEWEST_OPERATIONS, "only {} operations", done.operations);
-    if args.workload == Workload::Bulk {
-        let least = done.operations * origin::BULK_BYTES as u64;
-        ensure!(done.bytes >= least, "{} bytes for {} answers of 1 MiB", done.bytes, done.operations);
+impl Stage {
+    /// Prepares the namespaces, starts all, and proves that right data comes through.
+    pub(super) fn set(contender: Contender, workload: Workload) -> Result<Self> {
+        sandbox::prepare()?;
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let site = Site::prepare(workload, folder.path())?;
+        let origin = if workload.front() == Front::Udp {
+            echo::start()?;
+            None
+        } else {
+            Some(origin::start(folder.path())?)
+        };
+        let proxy = contender.start(&site)?;
+        Ok(Self { proxy, origin, folder })
     }
-    Ok(Measured { done, proxy_ns, around_ns: origin_ns + wrk_ns, machine_ns })
+
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+fn cost(args: &MeasureArgs) -> Result<Measured> {
+    let stage = Stage::set(args.contender, args.workload)?;
+    let counters = Counters::read(&stage)?;
+    match args.workload {
+        Workload::Idle => {
+            let before = memory::settled(stage.proxy.pid())?;
+            idle(&stage, &counters, before, &Kept::plain(sandbox::FRONT, args.workload.together())?)
+        }
+        Workload::IdleTls => {
+            let before = memory::settled(stage.proxy.pid())?;
+            idle(&stage, &counters, before, &Kept::tls(args.workload, OPENERS)?)
+        }
+        _ => under_load(args, &stage),
+    }
+}
+
+fn idle<S: load::Wire>(
+    stage: &Stage,
+    counters: &Counters,
+    before_kib: u64,
+    kept: &Kept<S>,
+) -> Result<Measured> {
+    let after_kib = memory::settled(stage.proxy.pid())?;
+    let done = Done { operations: kept.count() as u64, ..Done::default() };
+    Ok(Measured {
+        memory: Some(Memory { before_kib, after_kib }),
+        ..Counters::read(stage)?.since(counters, done)
+    })
+}
+
+fn under_load(args: &MeasureArgs, stage: &Stage) -> Result<Measured> {
+    let mut load = load::open(args.workload, stage.folder())?;
+    // A burst finds everything cold: that is what is asked of it.
+    if args.workload != Workload::Burst {
+        load.run(Until::Seconds(WARM_UP_SECONDS))?;
+    }
+    let before = Counters::read(stage)?;
+    let done = load.run(Until::Seconds(args.seconds))?;
+    let measured = Counters::read(stage)?.since(&before, done);
+    let done = &measured.done;
+    ensure!(done.errors == 0, "{} of {} requests failed", done.errors, done.operations + done.errors);
+    let fewest = if args.workload.is_bulk() { FEWEST_BULK_OPERATIONS } else { FEWEST_OPERATIONS };
+    ensure!(done.operations >= fewest, "only {} operations", done.operations);
+    if args.workload.is_bulk() {
+        let least = done.operations * origin::BULK_BYTES as u64;
+        ensure!(done.bytes >= least, "{} bytes for {} large answers", done.bytes, done.operations);
+    }
+    Ok(measured)
+}
+
+/// CPU time of everybody at one moment.
+struct Counters {
+    proxy: cpu::Sample,
+    origin: cpu::Sample,
+    machine: u64,
+    /// Of this process and of its children that have ended (wrk).
+    own: u64,
+}
+
+impl Counters {
+    fn read(stage: &Stage) -> Result<Self> {
+        let origin = stage.origin.as_ref().map(|origin| cpu::Sample::take(origin.pid())).transpose()?;
+        Ok(Self {
+            proxy: cpu::Sample::take(stage.proxy.pid())?,
+            origin: origin.unwrap_or_default(),
+            machine: cpu::machine()?,
+            own: cpu::own()?,
+        })
+    }
+
+    fn since(&self, earlier: &Self, done: Done) -> Measured {
+        let own = self.own.saturating_sub(earlier.own);
+        Measured {
+            done,
+            proxy_ns: self.proxy.since(&earlier.proxy),
+            around_ns: self.origin.since(&earlier.origin) + own,
+            machine_ns: self.machine.saturating_sub(earlier.machine),
+            memory: None,
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The servers behind the proxy: one nginx with one worker, two addresses, and what must come back from it.
+//! The servers behind the proxy for TCP: one nginx with one worker, two addresses, and what must come back from it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::identity::Identity;
 use super::process::{Running, find, wait_for};
-use super::sandbox::SERVERS;
+use super::sandbox::{BACKLOG, SERVERS};
+use super::tls::{self, Client};
+use super::workload::Handshake;
 
 pub(super) const SMALL_PATH: &str = "/small";
 pub(super) const BULK_PATH: &str = "/bulk";
@@ -18,7 +21,7 @@ pub(super) const BULK_PATH: &str = "/bulk";
 /// The small answer: 71 bytes, as in the first measurements of the data path.
 const SMALL: &str = "Cygnet: seventy-one bytes of answer, so that a request is a small one.\n";
 /// Bytes of the large answer.
-pub(super) const BULK_BYTES: usize = 1 << 20;
+pub(super) const BULK_BYTES: usize = 8 << 20;
 /// How long a server or a proxy may take until it answers right.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// How long one fetch may take.
@@ -39,18 +42,19 @@ pub(super) fn start(folder: &Path) -> Result<Running> {
         &folder.join("origin.log"),
     )?;
     for server in SERVERS {
-        answers(&mut origin, server)?;
+        answers(&mut origin, server, None)?;
     }
     Ok(origin)
 }
 
-/// Waits until both documents come back right from `address`; `program` must live meanwhile.
-pub(super) fn answers(program: &mut Running, address: &str) -> Result<()> {
+/// Waits until both documents come back right from `address`, over TLS if it has an identity, which it must show;
+/// `program` must live meanwhile.
+pub(super) fn answers(program: &mut Running, address: &str, identity: Option<&Identity>) -> Result<()> {
     let address: SocketAddr = address.parse().context("an address")?;
     let mut last = None;
     let waited = wait_for("a right answer", START_DEADLINE, || {
         program.check()?;
-        match fetch(address, SMALL_PATH) {
+        match fetch(address, SMALL_PATH, identity) {
             Ok(_) => Ok(Some(())),
             Err(error) => {
                 last = Some(error);
@@ -62,11 +66,12 @@ pub(super) fn answers(program: &mut Running, address: &str) -> Result<()> {
         (Err(error), Some(cause)) => return Err(error.context(format!("{address}: {cause:#}"))),
         (waited, _) => waited?,
     }
+    let bulk = bulk();
     for _ in 0..PROOFS {
-        let small = fetch(address, SMALL_PATH)?;
+        let small = fetch(address, SMALL_PATH, identity)?;
         ensure!(small == SMALL.as_bytes(), "{address} answers {} bytes, not the small document", small.len());
         ensure!(
-            fetch(address, BULK_PATH)? == bulk(),
+            fetch(address, BULK_PATH, identity)? == bulk,
             "{address}: the large document is not what the server has"
         );
     }
@@ -74,9 +79,16 @@ pub(super) fn answers(program: &mut Running, address: &str) -> Result<()> {
 }
 
 /// Gets one document over a connection of its own.
-fn fetch(address: SocketAddr, path: &str) -> Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, FETCH_DEADLINE).context("connect")?;
+fn fetch(address: SocketAddr, path: &str, identity: Option<&Identity>) -> Result<Vec<u8>> {
+    let stream = TcpStream::connect_timeout(&address, FETCH_DEADLINE).context("connect")?;
     stream.set_read_timeout(Some(FETCH_DEADLINE)).context("time limit")?;
+    let Some(identity) = identity else { return get(stream, path) };
+    let stream = Client::new(Handshake::Full13)?.connect(stream)?;
+    tls::presented(&stream, &identity.certificate)?;
+    get(stream, path)
+}
+
+fn get(mut stream: impl Read + Write, path: &str) -> Result<Vec<u8>> {
     stream.write_all(request(path, false).as_bytes()).context("send")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("receive")?;
@@ -93,7 +105,7 @@ pub(super) fn request(path: &str, keep: bool) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n")
 }
 
-/// 1 MiB in which no place looks like another: a piece lost, doubled or moved is seen. (xorshift, a fixed seed)
+/// 8 MiB in which no place looks like another: a piece lost, doubled or moved is seen. (xorshift, a fixed seed)
 fn bulk() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(BULK_BYTES);
@@ -109,7 +121,7 @@ fn bulk() -> Vec<u8> {
 fn configuration(folder: &Path) -> String {
     let folder = folder.display();
     let listen: String =
-        SERVERS.iter().map(|server| format!("        listen {server} backlog=8192;\n")).collect();
+        SERVERS.iter().map(|server| format!("        listen {server} backlog={BACKLOG};\n")).collect();
     format!(
         "daemon off;
 pid {folder}/origin.pid;
@@ -117,7 +129,7 @@ user root;
 worker_processes 1;
 error_log stderr error;
 events {{
-    worker_connections 8192;
+    worker_connections 19900;
     multi_accept on;
 }}
 http {{

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::measure::{self, Measured};
@@ -11,8 +11,8 @@ use super::process::find;
 use super::report::{self, Row};
 use super::{Contender, RunArgs, Workload};
 
-/// CPU per request on kept connections that Cygnet may need, HAProxy's being 1 (median over the rounds).
-const MOST_OF_HAPROXY: f64 = 1.0;
+/// Rounds where memory is measured: it is the same in each.
+const MEMORY_ROUNDS: u32 = 1;
 
 /// One measurement as it is written to the file.
 #[derive(Serialize)]
@@ -21,7 +21,8 @@ struct Entry<'a> {
     workload: Workload,
     contender: Contender,
     measured: &'a Measured,
-    per_operation_us: f64,
+    value: f64,
+    unit: &'static str,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
@@ -30,13 +31,6 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     for contender in &args.contenders {
         contender.check_installed()?;
-    }
-    if args.limit {
-        let all = [Contender::Haproxy, Contender::Cygnet].iter().all(|one| args.contenders.contains(one));
-        ensure!(
-            all && args.workloads.contains(&Workload::KeepAlive),
-            "--limit compares Cygnet and HAProxy on keep-alive: all three must take part"
-        );
     }
     for contender in &args.contenders {
         println!("{:14} {}", contender.title(), contender.version());
@@ -52,8 +46,9 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
         }
         tables.push((workload, rows));
     }
+    print!("{}", report::summary(&tables));
     if args.limit {
-        failures.extend(over_limit(&tables));
+        failures.extend(tables.iter().flat_map(|(workload, rows)| report::missed(*workload, rows)));
     }
     if let Some(path) = &args.json {
         fs::write(path, json(&tables)?).with_context(|| format!("cannot write {}", path.display()))?;
@@ -63,17 +58,22 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
 
 /// All rounds of one load: A B C D, A B C D.
 fn rounds(args: &RunArgs, workload: Workload, failures: &mut Vec<String>) -> Vec<Row> {
-    let mut rows: Vec<Row> =
-        args.contenders.iter().map(|&contender| Row { contender, rounds: Vec::new() }).collect();
-    for round in 1..=args.rounds {
+    let mut rows: Vec<Row> = args
+        .contenders
+        .iter()
+        .filter(|contender| contender.serves(workload))
+        .map(|&contender| Row { workload, contender, rounds: Vec::new() })
+        .collect();
+    let count = if workload.is_memory() { args.rounds.min(MEMORY_ROUNDS) } else { args.rounds };
+    for round in 1..=count {
         for row in &mut rows {
             let result = measure::in_sandbox(row.contender, workload, args.seconds);
             match &result {
                 Ok(measured) => eprintln!(
-                    "  round {round}/{} {:14} {:>9.2} us CPU each, {} in {:.1} s",
-                    args.rounds,
+                    "  round {round}/{count} {:14} {:>9.2} {}, {} in {:.2} s",
                     row.contender.title(),
-                    measured.per_operation_us(),
+                    measured.value(workload),
+                    workload.unit(),
                     measured.done.operations,
                     measured.done.elapsed_us as f64 / 1e6,
                 ),
@@ -90,28 +90,15 @@ fn rounds(args: &RunArgs, workload: Workload, failures: &mut Vec<String>) -> Vec
     rows
 }
 
-fn over_limit(tables: &[(Workload, Vec<Row>)]) -> Option<String> {
-    let rows = tables.iter().find(|(workload, _)| *workload == Workload::KeepAlive).map(|(_, rows)| rows)?;
-    let of = |contender| rows.iter().find(|row| row.contender == contender);
-    let ratio = of(Contender::Cygnet)?.ratio_to(of(Contender::Haproxy)?);
-    let Some(ratio) = ratio else { return Some("no round has both Cygnet and HAProxy".to_owned()) };
-    (ratio.median > MOST_OF_HAPROXY).then(|| {
-        format!(
-            "Cygnet needs {:.2} of HAProxy's CPU per request on kept connections; the limit is {MOST_OF_HAPROXY}",
-            ratio.median
-        )
-    })
-}
-
 fn json(tables: &[(Workload, Vec<Row>)]) -> Result<String> {
     let mut entries = Vec::new();
     for (workload, rows) in tables {
         for row in rows {
             for (round, measured) in (1..).zip(&row.rounds) {
                 if let Some(measured) = measured {
-                    let per_operation_us = measured.per_operation_us();
-                    let contender = row.contender;
-                    entries.push(Entry { round, workload: *workload, contender, measured, per_operation_us });
+                    let (workload, contender, unit) = (*workload, row.contender, workload.unit());
+                    let value = measured.value(workload);
+                    entries.push(Entry { round, workload, contender, measured, value, unit });
                 }
             }
         }

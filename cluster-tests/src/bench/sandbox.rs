@@ -1,6 +1,7 @@
 //! A measurement's own little machine: network, processes and mounts, made by unshare(1), gone with its first process.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,11 @@ pub(super) const FRONT: &str = "10.99.0.1:8000";
 /// The servers' addresses.
 pub(super) const SERVERS: [&str; 2] = ["10.99.0.11:9000", "10.99.0.12:9000"];
 
+/// Where flows come from that must not meet an earlier one: a network of which each address is ours.
+pub(super) const FLOWS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 0);
+/// Connections that wait to be accepted: more than come at once, so that none is asked for twice.
+pub(super) const BACKLOG: usize = 16_384;
+
 /// The same for all, whatever the machine prefers. A connection per request needs many ports; they are taken again
 /// as soon as the kernel finds it safe.
 const SETTINGS: [(&str, &str); 6] = [
@@ -23,8 +29,8 @@ const SETTINGS: [(&str, &str); 6] = [
     ("net/ipv4/ip_local_port_range", "10240 65535"),
     ("net/ipv4/tcp_tw_reuse", "1"),
     ("net/ipv4/tcp_max_tw_buckets", "262144"),
-    ("net/ipv4/tcp_max_syn_backlog", "8192"),
-    ("net/core/somaxconn", "8192"),
+    ("net/ipv4/tcp_max_syn_backlog", "16384"),
+    ("net/core/somaxconn", "16384"),
 ];
 
 /// Starting, warming up, stopping: what a measurement may take beyond the time of its load.
@@ -71,6 +77,7 @@ pub(super) fn prepare() -> Result<()> {
     for address in [PROXY].into_iter().chain(SERVERS.iter().filter_map(|server| server.split(':').next())) {
         ip(&["address", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
+    ip(&["address", "add", &format!("{FLOWS}/16"), "dev", "lo"])?;
     for (key, value) in SETTINGS {
         fs::write(format!("/proc/sys/{key}"), value)
             .with_context(|| format!("cannot set {key} to {value}"))?;

@@ -31,9 +31,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cygnet_netlink::guard::Guard;
 use cygnet_netlink::scheduling::{self, Urgency};
+use cygnet_netlink::wire::carp;
 use tokio::sync::watch;
 
-use super::speaker::INTERVAL_CS_MAX;
+use super::speaker::vrrp::INTERVAL_CS_MAX;
 use super::{Mode, Protocol, VipSettings, VipView};
 use crate::events::{EventLog, Severity};
 
@@ -224,19 +225,39 @@ pub fn supported(vip: &VipSettings) -> Result<(), String> {
     }
 }
 
+/// CARP signs with SHA-1, which a policy of the system may forbid.
+fn can_sign(vip: &VipSettings) -> Result<(), String> {
+    let Some(password) = &vip.password else {
+        return Err("CARP needs the password that the other hosts have".to_owned());
+    };
+    let mut probe = carp::Advertisement {
+        vhid: vip.id,
+        advskew: 0,
+        authlen: carp::AUTHLEN,
+        demote: 0,
+        advbase: 1,
+        counter: 0,
+        hmac: [0; 20],
+    };
+    probe
+        .sign(password, &[vip.address])
+        .map_err(|error| format!("OpenSSL does not sign CARP with SHA-1: {error}"))
+}
+
 fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
-    match vip.protocol {
-        Protocol::Vrrp3 => {}
-        Protocol::Vrrp2 => return Err("vrrp2 can only be watched; hold with vrrp3".to_owned()),
-        Protocol::Carp => return Err("CARP can only be watched; hold with vrrp3".to_owned()),
-    }
-    if vip.address.is_ipv6() {
-        return Err("an IPv6 address can only be watched; hold an IPv4 address".to_owned());
-    }
     if vip.priority == 0 {
         return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
     }
     let interval = vip.interval;
+    if vip.protocol != Protocol::Vrrp3 {
+        let (name, most) =
+            if vip.protocol == Protocol::Carp { ("CARP", 254) } else { ("VRRP version 2", 255) };
+        let whole = interval.subsec_nanos() == 0 && (1..=most).contains(&interval.as_secs());
+        if !whole {
+            return Err(format!("{name} advertises every 1 to {most} whole seconds, not {interval:?}"));
+        }
+        return if vip.protocol == Protocol::Carp { can_sign(vip) } else { Ok(()) };
+    }
     let centiseconds = interval.as_millis() / 10;
     let whole = interval == Duration::from_millis(10) * u32::try_from(centiseconds).unwrap_or(0);
     if !whole || !(1..=u128::from(INTERVAL_CS_MAX)).contains(&centiseconds) {

@@ -24,18 +24,19 @@ mod retry;
 mod types;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::Message;
+use cygnet_netlink::wire::vrrp::{Auth, Version, padded};
 
 pub use retry::{RETRY_FIRST, RETRY_MAX};
 pub use types::{Action, Ground, Link, Presence};
 
 use retry::Retry;
 
-use super::speaker::{self, Reason, Speaker};
-use super::{Mode, Role, VipSettings};
+use super::speaker::{self, Reason, Speaker, carp, vrrp};
+use super::{Mode, Protocol, Role, VipSettings};
 use crate::events::Severity;
 use crate::time::Time;
 
@@ -54,7 +55,7 @@ pub const READD_SPACING: Duration = Duration::from_secs(1);
 struct Pending {
     /// The event of the take-over; without it the address is only added again.
     taken_over: Option<Reason>,
-    advert: Option<Advertisement>,
+    advert: Option<Message>,
 }
 
 /// One virtual address on this node.
@@ -82,22 +83,11 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A holder that waits for its first look at the kernel, and for readiness.
+    /// A holder that waits for its first look at the kernel, and for readiness. `salt` is a random number, for what must
+    /// not repeat itself after a restart (the counter of CARP).
     #[must_use]
-    pub fn new(now: Time, settings: VipSettings) -> Self {
-        let address = match settings.address {
-            IpAddr::V4(address) => address,
-            // Only watched (`driver::supported`); the speaker is never started.
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
-        let speaker = Speaker::new(speaker::Settings {
-            vrid: settings.id,
-            address,
-            source: Ipv4Addr::UNSPECIFIED,
-            priority: settings.priority,
-            interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
-            preempt: settings.preempt,
-        });
+    pub fn new(now: Time, settings: VipSettings, salt: u64) -> Self {
+        let speaker = election(&settings, salt);
         Self {
             settings,
             speaker,
@@ -144,7 +134,7 @@ impl Holder {
     /// Our own address on the interface.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
-        self.ground.source.map(IpAddr::V4)
+        self.ground.source
     }
 
     /// What was last said of the address.
@@ -228,7 +218,7 @@ impl Holder {
     }
 
     /// A valid advert of another router for this one.
-    pub fn advert(&mut self, now: Time, source: Ipv4Addr, advert: &Advertisement) -> Vec<Action> {
+    pub fn advert(&mut self, now: Time, source: IpAddr, advert: &Message) -> Vec<Action> {
         if self.settings.mode == Mode::Watch {
             return Vec::new();
         }
@@ -450,7 +440,7 @@ impl Holder {
     }
 
     /// Turns what the speaker says into actions.
-    fn follow(&mut self, now: Time, said: Vec<speaker::Action>) -> Vec<Action> {
+    fn follow(&mut self, now: Time, said: Vec<speaker::Action<Message>>) -> Vec<Action> {
         let mut actions = Vec::new();
         for action in said {
             match action {
@@ -526,6 +516,43 @@ impl Holder {
             None => (now + ANNOUNCE_REFRESH, done),
         }
     }
+}
+
+/// The election that the settings ask for. Our source comes later, with the ground.
+fn election(settings: &VipSettings, salt: u64) -> Speaker {
+    let source = match settings.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let (addresses, preempt) = (vec![settings.address], settings.preempt);
+    let version = match settings.protocol {
+        Protocol::Vrrp2 => Version::V2,
+        Protocol::Vrrp3 => Version::V3,
+        Protocol::Carp => {
+            return Speaker::Carp(carp::Speaker::new(carp::Settings {
+                vhid: settings.id,
+                addresses,
+                source,
+                advbase: u8::try_from(settings.interval.as_secs()).unwrap_or(u8::MAX),
+                advskew: carp::advskew_of(settings.priority),
+                preempt,
+                password: settings.password.clone().unwrap_or_default(),
+                counter: salt,
+            }));
+        }
+    };
+    let password = |word: &String| Auth::Simple(padded(word));
+    Speaker::Vrrp(vrrp::Speaker::new(vrrp::Settings {
+        version,
+        vrid: settings.id,
+        addresses,
+        source,
+        priority: settings.priority,
+        interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
+        preempt,
+        auth: settings.password.as_ref().map_or(Auth::None, password),
+        checksum: None,
+    }))
 }
 
 fn frozen_meanwhile(time: Duration) -> String {

@@ -14,6 +14,9 @@ use crate::node::SETTINGS;
 /// The virtual address of all tests.
 pub(crate) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 
+/// The IPv6 one, for the tests that say so.
+pub(crate) const VIP_SIX: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
+
 /// Set in the inner process.
 const INSIDE: &str = "CYGNET_TEST_LAB";
 
@@ -224,7 +227,8 @@ impl Lab {
 
     /// Whether the kernel has the virtual address in a namespace.
     pub(crate) fn has(&self, name: &str) -> bool {
-        run("ip", &format!("-n {name} -4 -o addr show")).contains(" 192.0.2.100/")
+        let shown = run("ip", &format!("-n {name} -o addr show"));
+        [VIP, VIP_SIX].iter().any(|address| shown.contains(&format!(" {address}/")))
     }
 
     /// Who has the virtual address, by the kernels' words.
@@ -291,6 +295,67 @@ impl Lab {
         line.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned()
     }
 
+    /// The link-local address of a node.
+    pub(crate) fn link_local(&self, name: &str) -> IpAddr {
+        let line = run("ip", &format!("-n {name} -6 -o addr show dev eth0 scope link"));
+        let word = line.split_whitespace().find(|word| word.starts_with("fe80::")).unwrap_or("::/0");
+        word.split('/').next().unwrap_or_default().parse().expect("an address")
+    }
+
+    /// Has the host on the bridge believe that the IPv6 address is there.
+    pub(crate) fn believe_six(&self, mac: &str) {
+        run("ip", &format!("neigh replace {VIP_SIX} lladdr {mac} dev br0 nud reachable"));
+    }
+
+    /// The MAC that the host on the bridge believes of the IPv6 address.
+    pub(crate) fn neighbour_six(&self) -> String {
+        let line = run("ip", &format!("-6 neigh show {VIP_SIX} dev br0"));
+        line.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// Starts a keepalived of version 2 with a password in a namespace.
+    pub(crate) fn keepalived_two(&mut self, name: &str, priority: u8, password: &str) {
+        self.run_keepalived(
+            name,
+            &format!(
+                "vrrp_instance www {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
+                 advert_int 1\n authentication {{\n auth_type PASS\n auth_pass {password}\n }}\n \
+                 virtual_ipaddress {{ 192.0.2.100/32 dev eth0 }}\n}}\n"
+            ),
+        );
+    }
+
+    /// Starts a ucarp of the same vhid in a namespace. It preempts, and gives the address back at its end.
+    pub(crate) fn ucarp(&mut self, name: &str, advskew: u8, password: &str) {
+        for (verb, path) in [("add", "/run/up"), ("del", "/run/down")] {
+            std::fs::write(path, format!("#!/bin/sh\nexec ip addr {verb} {VIP}/32 dev \"$1\"\n"))
+                .expect("written");
+            run("chmod", &format!("755 {path}"));
+        }
+        let own = self.address(name);
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                name,
+                "ucarp",
+                "--interface=eth0",
+                "--vhid=51",
+                "--preempt",
+                "--shutdown",
+            ])
+            .args([format!("--srcip={own}"), format!("--addr={VIP}"), format!("--pass={password}")])
+            .args([
+                format!("--advskew={advskew}"),
+                "--upscript=/run/up".into(),
+                "--downscript=/run/down".into(),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.keepalived = Some(child.expect("ucarp starts"));
+    }
+
     /// Starts a keepalived of the same group in a namespace.
     pub(crate) fn keepalived(&mut self, name: &str, priority: u8) {
         let configuration = format!(
@@ -298,6 +363,10 @@ impl Lab {
              vrrp_instance www {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
              advert_int 0.1\n virtual_ipaddress {{ 192.0.2.100/32 dev eth0 }}\n}}\n"
         );
+        self.run_keepalived(name, &configuration);
+    }
+
+    fn run_keepalived(&mut self, name: &str, configuration: &str) {
         std::fs::write("/run/keepalived.conf", configuration).expect("written");
         let child = Command::new("ip")
             .args([

@@ -9,26 +9,33 @@ use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
 use cygnet_ha::vip::{Mode, Protocol, VipSettings};
 use cygnet_netlink::guard::Guard;
 
-use crate::lab::VIP;
+use crate::lab::{VIP, VIP_SIX};
 
 /// Holds the first settings of the node; without it `node_process` does nothing.
 pub(crate) const SETTINGS: &str = "CYGNET_TEST_NODE";
 
-/// `hold 150 100 preempt`: mode, priority, interval in ms, preempt or not. Nothing: no address.
+/// `hold 150 100 preempt`: mode, priority, interval in ms, preempt or not; then `v2 PASSWORD` for VRRP version 2, `carp PASSWORD`, `six` for
+/// the IPv6 address. Nothing: no address.
 fn parse(text: &str) -> Vec<VipSettings> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let [mode, priority, interval_ms, preempt] = words[..] else { return Vec::new() };
+    let [mode, priority, interval_ms, preempt, ref more @ ..] = words[..] else { return Vec::new() };
+    let (protocol, address, password) = match more {
+        ["v2", password] => (Protocol::Vrrp2, VIP, Some((*password).to_owned())),
+        ["carp", password] => (Protocol::Carp, VIP, Some((*password).to_owned())),
+        ["six"] => (Protocol::Vrrp3, VIP_SIX, None),
+        _ => (Protocol::Vrrp3, VIP, None),
+    };
     vec![VipSettings {
         name: "www".into(),
-        address: VIP,
+        address,
         interface: "eth0".into(),
         id: 51,
-        protocol: Protocol::Vrrp3,
+        protocol,
         mode: if mode == "watch" { Mode::Watch } else { Mode::Hold },
         priority: priority.parse().expect("a priority"),
         interval: Duration::from_millis(interval_ms.parse().expect("an interval")),
         preempt: preempt == "preempt",
-        password: None,
+        password,
     }]
 }
 

@@ -1,6 +1,6 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::AdvertSocket;
+use super::{AdvertSocket, GROUP_V6};
 use crate::capture::{Capture, FRAME_MAX};
 use crate::testns::{DEADLINE, in_namespace, ip, runtime, settle, veth};
 
@@ -16,7 +16,7 @@ fn an_advertisement_arrives_with_ttl_255_and_the_chosen_source() {
         runtime().block_on(async {
             let own = Capture::open("eth0").expect("a capture");
             let other = Capture::open("eth1").expect("a capture");
-            AdvertSocket::open("eth0", OWN).expect("a socket").send(&payload).expect("sent");
+            AdvertSocket::open("eth0", IpAddr::V4(OWN)).expect("a socket").send(&payload).expect("sent");
             let mut buffer = [0xa5; FRAME_MAX];
             let seen = tokio::time::timeout(DEADLINE, other.next(&mut buffer)).await;
             let seen = seen.expect("in time").expect("a frame").bytes;
@@ -42,12 +42,12 @@ fn an_advertisement_arrives_with_ttl_255_and_the_chosen_source() {
 fn a_socket_that_cannot_be_is_refused_and_a_dead_link_is_an_error() {
     in_namespace(|| {
         veth("eth0", "eth1");
-        let absent = AdvertSocket::open("eth0", OWN).expect_err("an address of nobody");
+        let absent = AdvertSocket::open("eth0", IpAddr::V4(OWN)).expect_err("an address of nobody");
         assert_eq!(absent.raw_os_error(), Some(libc::EADDRNOTAVAIL));
         ip("address add 10.9.0.1/24 dev eth0");
-        let missing = AdvertSocket::open("nowhere", OWN).expect_err("no interface");
+        let missing = AdvertSocket::open("nowhere", IpAddr::V4(OWN)).expect_err("no interface");
         assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
-        let socket = AdvertSocket::open("eth0", OWN).expect("a socket");
+        let socket = AdvertSocket::open("eth0", IpAddr::V4(OWN)).expect("a socket");
         socket.send(&[0x31]).expect("sent");
         ip("link set eth0 down");
         socket.send(&[0x31]).expect_err("the link is down");
@@ -56,5 +56,32 @@ fn a_socket_that_cannot_be_is_refused_and_a_dead_link_is_an_error() {
         socket.send(&[0x31]).expect("the same socket works again");
         ip("link delete eth0");
         socket.send(&[0x31]).expect_err("the link is gone");
+    });
+}
+
+#[test]
+fn an_advertisement_over_ipv6_arrives_with_hop_limit_255_from_the_link_local_address() {
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        let shown = ip("-6 -o address show dev eth0 scope link");
+        let own = shown.split_whitespace().find(|word| word.starts_with("fe80::")).expect("link-local");
+        let own: std::net::Ipv6Addr = own.split('/').next().expect("an address").parse().expect("IPv6");
+        let payload = [0x31, 51, 150, 1, 0, 100, 0xab, 0xcd];
+        runtime().block_on(async {
+            let other = Capture::open("eth1").expect("a capture");
+            AdvertSocket::open("eth0", own.into()).expect("a socket").send(&payload).expect("sent");
+            let mut buffer = [0xa5; FRAME_MAX];
+            let seen = tokio::time::timeout(DEADLINE, other.next(&mut buffer)).await;
+            let seen = seen.expect("in time").expect("a frame").bytes;
+            let (header, message) = seen.split_at(40);
+            assert_eq!(
+                (header[0] >> 4, header[6], header[7]),
+                (6, 112, 255),
+                "version, next header, hop limit"
+            );
+            assert_eq!(header[8..24], own.octets(), "source");
+            assert_eq!(header[24..40], GROUP_V6.octets(), "destination");
+            assert_eq!(message, payload, "the checksum is the sender's business");
+        });
     });
 }

@@ -8,6 +8,7 @@ pub mod carp;
 pub mod checksum;
 mod error;
 pub mod ip;
+pub mod ndp;
 pub mod vrrp;
 
 use std::fmt;

@@ -210,6 +210,14 @@ impl Advertisement {
     }
 }
 
+/// A password as the authentication field has it: its first eight bytes, padded with zeros (RFC 2338 section 5.3.10).
+#[must_use]
+pub fn padded(password: &str) -> [u8; 8] {
+    let mut data = [0; field::AUTH_DATA_LENGTH];
+    data.iter_mut().zip(password.bytes()).for_each(|(place, byte)| *place = byte);
+    data
+}
+
 fn address_length(family: IpAddr) -> usize {
     if family.is_ipv4() { 4 } else { 16 }
 }

@@ -33,6 +33,8 @@ pub const ROUTE_NAMES_MAX: usize = 256;
 pub const IDLERS_MAX: u32 = 1000;
 /// Longest CARP password in bytes: one less than the HMAC key (ucarp's limit).
 pub const PASSWORD_BYTES_MAX: usize = 19;
+/// Longest VRRPv2 password in bytes: the authentication field (RFC 2338 section 5.3.10).
+pub(super) const VRRP2_PASSWORD_BYTES_MAX: usize = 8;
 
 /// Advertisement interval when the file does not say (RFC 9568 section 6.1; CARP: advbase 1).
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -113,11 +115,16 @@ fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Opt
         taken.claim(section, report, "id", Some(format!("{} {id}", protocol_word(protocol))));
     }
     let (address, protocol, mode) = (address?, protocol?, mode?);
-    if mode == Mode::Hold {
-        refuse_hold(section, report, protocol, address.is_ipv6());
+    if protocol == Protocol::Vrrp2 && address.is_ipv6() {
+        let remedy = "write protocol = \"vrrp3\"";
+        section.fault(report, "protocol", Fault::new("VRRP version 2 knows no IPv6", remedy));
     }
     let (interval, preempt, password) = (interval?, preempt?, password?);
-    Some(Vip { name: name?, address, protocol, id: id?, mode, interval, preempt, password })
+    let vip = Vip { name: name?, address, protocol, id: id?, mode, interval, preempt, password };
+    if mode == Mode::Hold {
+        refuse_hold(section, report, &vip);
+    }
+    Some(vip)
 }
 
 /// The word for a protocol in files and tables.
@@ -130,14 +137,11 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
     }
 }
 
-/// Elections are held with VRRPv3 over IPv4 so far.
-fn refuse_hold(section: &Section<'_>, report: &mut Report<'_>, protocol: Protocol, ipv6: bool) {
-    let remedy = "watch only for now: write mode = \"watch\" and let another daemon hold the address";
-    if protocol != Protocol::Vrrp3 {
-        let what = format!("{} addresses cannot be held", protocol_word(protocol));
-        section.fault(report, "mode", Fault::new(what, format!("{remedy}, or protocol = \"vrrp3\"")));
-    } else if ipv6 {
-        section.fault(report, "mode", Fault::new("IPv6 addresses cannot be held", remedy));
+/// What no election can be held with.
+fn refuse_hold(section: &Section<'_>, report: &mut Report<'_>, vip: &Vip) {
+    if vip.protocol == Protocol::Carp && vip.password.is_none() {
+        let remedy = "add `password = \"...\"`, the one that the other hosts of the vhid have";
+        section.fault(report, "password", Fault::new("CARP signs its adverts and needs a password", remedy));
     }
 }
 
@@ -163,11 +167,13 @@ fn password(value: &toml::de::DeValue<'_>, protocol: Option<Protocol>) -> Result
     let Some(password) = value.as_str() else {
         return Err(wrong_type("a string", value, "write it in quotes"));
     };
-    if protocol.is_some_and(|protocol| protocol != Protocol::Carp) {
-        return Err(Fault::new("only CARP has a password", "remove it"));
-    }
-    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX || password.contains('\0') {
-        let what = format!("the password has {} bytes, not 1 to {PASSWORD_BYTES_MAX}", password.len());
+    let most = match protocol {
+        Some(Protocol::Vrrp3) => return Err(Fault::new("VRRP version 3 has no password", "remove it")),
+        Some(Protocol::Vrrp2) => VRRP2_PASSWORD_BYTES_MAX,
+        Some(Protocol::Carp) | None => PASSWORD_BYTES_MAX,
+    };
+    if password.is_empty() || password.len() > most || password.contains('\0') {
+        let what = format!("the password has {} bytes, not 1 to {most}", password.len());
         return Err(Fault::new(what, "use the one that the other speakers use"));
     }
     Ok(password.to_owned())

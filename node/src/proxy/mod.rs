@@ -20,6 +20,8 @@ mod places;
 mod relay;
 mod silence;
 mod stats;
+#[allow(dead_code, reason = "not wired into the workers yet")]
+mod udp;
 mod worker;
 mod workers;
 

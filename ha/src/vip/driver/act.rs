@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cygnet_netlink::kernel::Kernel;
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::Message;
 
 use super::run::{Driver, Vip};
 use crate::events::Severity;
@@ -100,23 +100,21 @@ impl Driver {
     fn announce(&mut self, which: usize) {
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();
-        let (Some(port), IpAddr::V4(address)) = (self.ports.get(&settings.interface), settings.address)
-        else {
-            return;
-        };
-        let failed = port.announce(address).err();
+        let Some(port) = self.ports.get(&settings.interface) else { return };
+        let failed = port.announce(settings.address).err();
         if let (Some(error), false) = (&failed, vip.announce_failed) {
-            let what = "the address could not be announced (gratuitous ARP)";
+            let what = "the address could not be announced to its neighbours";
             self.events.record(Severity::Warning, &vip.subject, what, error.to_string());
         }
         vip.announce_failed = failed.is_some();
     }
 
-    fn send(&mut self, which: usize, advert: &Advertisement) {
+    fn send(&mut self, which: usize, advert: &Message) {
         let now = self.now();
         let Some(vip) = self.vips.get_mut(which) else { return };
-        let Some(port) = self.ports.get_mut(&vip.holder.settings().interface) else { return };
-        match port.send(now, advert) {
+        let settings = vip.holder.settings();
+        let Some(port) = self.ports.get_mut(&settings.interface) else { return };
+        match port.send(now, settings.address, advert) {
             Ok(true) => (vip.sent.count, vip.sent.last) = (vip.sent.count + 1, Some(now)),
             Ok(false) => {}
             Err(failed) => {

@@ -1,7 +1,7 @@
 //! From a picture of the kernel to what the holder asks; pure.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cygnet_netlink::kernel::{Address, Snapshot};
 use cygnet_netlink::wire::Mac;
@@ -15,8 +15,26 @@ pub(super) struct Seen {
     pub(super) index: Option<u32>,
     pub(super) mac: Mac,
     pub(super) link: Link,
-    /// Our own address on it.
-    pub(super) source: Option<Ipv4Addr>,
+    /// Our own addresses on it.
+    pub(super) own: Own,
+}
+
+/// Where our adverts come from on an interface: the primary address of VRRP (RFC 9568 section 1.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) v4: Option<Ipv4Addr>,
+    /// Link-local.
+    pub(super) v6: Option<Ipv6Addr>,
+}
+
+impl Own {
+    /// The one of the same family.
+    pub(super) fn like(self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// What no advert may come from, and what it should.
@@ -33,7 +51,7 @@ pub(super) struct Sources {
 /// What the snapshot says of an interface. `before`: its index so far; under another name it is not ours any more, but our
 /// address is still on it.
 pub(super) fn interface(snapshot: &Snapshot, name: &str, before: Option<u32>, sources: &Sources) -> Seen {
-    let gone = |link| Seen { index: before, mac: Mac::default(), link, source: None };
+    let gone = |link| Seen { index: before, mac: Mac::default(), link, own: Own::default() };
     match snapshot.link(name) {
         None if snapshot.links.iter().any(|link| Some(link.index) == before) => gone(Link::Renamed),
         None => Seen { index: None, ..gone(Link::Missing) },
@@ -45,7 +63,10 @@ pub(super) fn interface(snapshot: &Snapshot, name: &str, before: Option<u32>, so
             index: Some(link.index),
             mac: link.mac,
             link: if link.up { Link::Up } else { Link::Down },
-            source: source(snapshot, link.index, sources),
+            own: Own {
+                v4: source(snapshot, link.index, sources),
+                v6: link_local(snapshot, link.index, sources),
+            },
         },
     }
 }
@@ -58,7 +79,19 @@ fn keeps_ours(snapshot: &Snapshot, index: Option<u32>, sources: &Sources) -> boo
     snapshot.addresses.iter().any(is_kept)
 }
 
-/// The primary address of VRRP (RFC 9568 section 1.7): a named one, else the first of a subnet, else the first; never a
+/// Over IPv6 the source is the interface's link-local address (RFC 9568 section 5.1.2.1), once it may be used.
+fn link_local(snapshot: &Snapshot, index: u32, sources: &Sources) -> Option<Ipv6Addr> {
+    let own =
+        snapshot.addresses.iter().filter(|entry| entry.interface == index && !entry.ours && !entry.tentative);
+    let own = own.filter(|entry| !sources.virtual_addresses.contains(&entry.address));
+    own.filter_map(|entry| match entry.address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+        _ => None,
+    })
+    .next()
+}
+
+/// Over IPv4: a named one, else the first of a subnet, else the first; never a
 /// virtual one, unless we own it.
 fn source(snapshot: &Snapshot, index: u32, sources: &Sources) -> Option<Ipv4Addr> {
     let here = |entry: &&Address| entry.interface == index && !entry.ours && entry.address.is_ipv4();
@@ -136,7 +169,7 @@ mod tests {
     }
 
     fn found(snapshot: &Snapshot, sources: &Sources) -> Option<String> {
-        interface(snapshot, "eth0", None, sources).source.map(|source| source.to_string())
+        interface(snapshot, "eth0", None, sources).own.v4.map(|source| source.to_string())
     }
 
     #[test]

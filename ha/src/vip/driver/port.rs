@@ -1,20 +1,19 @@
 //! One interface: its sockets, its watcher, and who listens there.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_netlink::advert::{AdvertSocket, GROUP};
+use cygnet_netlink::advert::{AdvertSocket, group_of};
 use cygnet_netlink::announce::Announcer;
 use cygnet_netlink::capture::{Capture, FRAME_MAX};
-use cygnet_netlink::wire::Mac;
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::{Mac, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::facts::Seen;
+use super::facts::{Own, Seen};
 use super::views::OnTheWire;
 use crate::time::Time;
 use crate::vip::holder::{Ground, Link};
@@ -46,11 +45,27 @@ pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
 }
 
+/// The families in which some address of an interface is to be held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Speaks {
+    v4: bool,
+    v6: bool,
+}
+
+impl Speaks {
+    /// This address is to be held.
+    pub(super) fn add(&mut self, address: IpAddr) {
+        self.v4 |= address.is_ipv4();
+        self.v6 |= address.is_ipv6();
+    }
+}
+
 /// The sockets of an interface, for as long as it has one index.
 #[derive(Default)]
 struct Sockets {
     capture: Option<Listener>,
-    adverts: Option<(Ipv4Addr, AdvertSocket)>,
+    /// One for each family that speaks here, with its source.
+    adverts: [Option<(IpAddr, AdvertSocket)>; 2],
     announcer: Option<Announcer>,
 }
 
@@ -71,8 +86,7 @@ pub(super) struct Port {
     pub(super) watcher: Watcher,
     /// What the watcher was told.
     watched: (Vec<IpAddr>, Vec<WatchSettings>),
-    /// Whether some address here is to be held.
-    speaks: bool,
+    speaks: Speaks,
     sockets: Sockets,
     error: Option<String>,
     reopen: Option<Time>,
@@ -83,11 +97,11 @@ impl Port {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            seen: Seen { index: None, mac: Mac::default(), link: Link::Unknown, source: None },
+            seen: Seen { index: None, mac: Mac::default(), link: Link::Unknown, own: Own::default() },
             generation: 0,
             watcher: Watcher::new(Vec::new(), Vec::new()),
             watched: (Vec::new(), Vec::new()),
-            speaks: false,
+            speaks: Speaks::default(),
             sockets: Sockets::default(),
             error: None,
             reopen: None,
@@ -96,7 +110,7 @@ impl Port {
     }
 
     /// What is to be heard here, and whether we speak.
-    pub(super) fn watch(&mut self, own: Vec<IpAddr>, routers: Vec<WatchSettings>, speaks: bool) {
+    pub(super) fn watch(&mut self, own: Vec<IpAddr>, routers: Vec<WatchSettings>, speaks: Speaks) {
         self.speaks = speaks;
         let wanted = (own, routers);
         if self.watched != wanted {
@@ -105,9 +119,15 @@ impl Port {
         }
     }
 
-    /// What an election on this interface needs to know.
-    pub(super) fn ground(&self) -> Ground {
-        Ground { link: self.seen.link, source: self.seen.source, socket_error: self.error.clone() }
+    /// What the election for this address needs to know.
+    pub(super) fn ground(&self, address: IpAddr) -> Ground {
+        let source = self.seen.own.like(address);
+        Ground { link: self.seen.link, source, socket_error: self.error.clone() }
+    }
+
+    /// Why the sockets cannot be used.
+    pub(super) fn error(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 
     /// What is known of a virtual router by what was heard.
@@ -170,29 +190,40 @@ impl Port {
     }
 
     fn open_speaking(&mut self) -> io::Result<()> {
-        if !self.speaks {
-            (self.sockets.adverts, self.sockets.announcer) = (None, None);
+        if self.speaks == Speaks::default() {
+            (self.sockets.adverts, self.sockets.announcer) = ([None, None], None);
             return Ok(());
         }
         if self.sockets.announcer.is_none() {
             self.sockets.announcer = Some(Announcer::open(&self.name)?);
         }
-        let Some(source) = self.seen.source else {
-            self.sockets.adverts = None;
-            return Ok(());
-        };
-        if self.sockets.adverts.as_ref().is_none_or(|(bound, _)| *bound != source) {
-            self.sockets.adverts = None;
-            self.sockets.adverts = Some((source, AdvertSocket::open(&self.name, source)?));
-            self.send_failures = 0;
+        let own = self.seen.own;
+        let wanted = [
+            own.v4.filter(|_| self.speaks.v4).map(IpAddr::V4),
+            own.v6.filter(|_| self.speaks.v6).map(IpAddr::V6),
+        ];
+        for (socket, source) in self.sockets.adverts.iter_mut().zip(wanted) {
+            let Some(source) = source else {
+                *socket = None;
+                continue;
+            };
+            if socket.as_ref().is_none_or(|(bound, _)| *bound != source) {
+                *socket = None;
+                *socket = Some((source, AdvertSocket::open(&self.name, source)?));
+                self.send_failures = 0;
+            }
         }
         Ok(())
     }
 
-    /// Sends an advert. `Err`: it could not be sent although the link is up.
-    pub(super) fn send(&mut self, now: Time, advert: &Advertisement) -> Result<bool, SendFailed> {
-        let Some((source, socket)) = &self.sockets.adverts else { return Ok(false) };
-        let bytes = advert.emit(IpAddr::V4(*source), IpAddr::V4(GROUP));
+    /// Sends an advert for this address. `Err`: it could not be sent although the link is up.
+    pub(super) fn send(&mut self, now: Time, address: IpAddr, advert: &Message) -> Result<bool, SendFailed> {
+        let family = usize::from(address.is_ipv6());
+        let Some((source, socket)) = &self.sockets.adverts[family] else { return Ok(false) };
+        let bytes = match advert {
+            Message::Vrrp(advert) => advert.emit(*source, group_of(*source)),
+            Message::Carp(advert) => advert.emit().to_vec(),
+        };
         match socket.send(&bytes) {
             Ok(()) => {
                 self.send_failures = 0;
@@ -203,7 +234,7 @@ impl Port {
                 self.send_failures += 1;
                 let gives_way = self.send_failures == SEND_FAILURES_MAX;
                 if gives_way {
-                    self.sockets.adverts = None;
+                    self.sockets.adverts[family] = None;
                     self.error = Some(error.to_string());
                     self.reopen = Some(now + REOPEN);
                 }
@@ -213,7 +244,7 @@ impl Port {
     }
 
     /// Announces that an address is here.
-    pub(super) fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
+    pub(super) fn announce(&self, address: IpAddr) -> io::Result<()> {
         match &self.sockets.announcer {
             Some(announcer) => announcer.announce(self.seen.mac, address),
             None => Ok(()),

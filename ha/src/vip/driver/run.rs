@@ -22,6 +22,7 @@ use super::{DriverSettings, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::holder::Holder;
+use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
 use crate::vip::watch::WatchEvent;
 use crate::vip::{Mode, Role};
 
@@ -183,12 +184,12 @@ impl Driver {
         let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
         self.tell(&frame.interface, &heard.events);
         let Some(valid) = heard.valid else { return };
-        let (Message::Vrrp(advert), IpAddr::V4(source)) = (&valid.message, valid.source) else { return };
+        let source = valid.source;
         let Some(which) = self.find(&frame.interface, valid.router) else { return };
         let Some(vip) = self.vips.get_mut(which) else { return };
-        let actions = vip.holder.advert(now, source, advert);
-        if advert.priority > 0 {
-            report_rival(now, vip, IpAddr::V4(source), &self.events);
+        let actions = vip.holder.advert(now, source, &valid.message);
+        if !resigns(&valid.message) {
+            report_rival(now, vip, source, &self.events);
         }
         self.act(which, actions).await;
     }
@@ -241,9 +242,9 @@ impl Driver {
             if port.poll_timeout().is_none_or(|due| due > now) {
                 continue;
             }
-            let before = port.ground();
+            let before = port.error().map(str::to_owned);
             open(port, now, &self.frame_sender, &self.events);
-            self.reground |= port.ground() != before;
+            self.reground |= port.error() != before.as_deref();
             let events = port.watcher.timeout(now);
             self.tell(&name, &events);
         }
@@ -326,6 +327,14 @@ fn matters(event: &WatchEvent, holder: &Holder) -> bool {
             | WatchEvent::TimedOut { .. } => holder.role() == Role::Standby,
             _ => true,
         },
+    }
+}
+
+/// Whether the sender lets go of the address.
+fn resigns(message: &Message) -> bool {
+    match message {
+        Message::Vrrp(advert) => advert.priority == PRIORITY_RESIGNS,
+        Message::Carp(advert) => advert.is_resignation(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! New settings, and what the kernel shows: who is to be on which interface.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cygnet_netlink::kernel::Snapshot;
 use tokio::sync::mpsc;
 
-use super::port::{Frame, Port};
+use super::port::{Frame, Port, Speaks};
 use super::run::{Driver, Vip};
 use super::scout::Scouted;
 use super::views::Sent;
@@ -16,7 +16,7 @@ use super::{VIPS_MAX, facts, supported};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::holder::Holder;
-use crate::vip::speaker::PRIORITY_OWNER;
+use crate::vip::speaker::vrrp::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
 use crate::vip::{Mode, Protocol, VipSettings};
 
@@ -55,7 +55,7 @@ impl Driver {
             self.vips.retain(|vip| !(vip.leaving && vip.holder.settings().address == settings.address));
             self.vips.push(Vip {
                 subject: format!("vip {}", settings.name),
-                holder: Holder::new(now, settings),
+                holder: Holder::new(now, settings, salt()),
                 router: None,
                 sent: Sent::default(),
                 leaving: false,
@@ -159,14 +159,16 @@ impl Driver {
         self.ports.retain(|name, _| names.contains(name));
         for name in names {
             let mut routers = Vec::new();
-            let mut speaks = false;
+            let mut speaks = Speaks::default();
             for vip in self.vips.iter_mut().filter(|vip| vip.holder.settings().interface == name) {
                 if vip.leaving {
                     vip.router = None;
                     continue;
                 }
                 vip.router = Some(routers.len());
-                speaks |= vip.holder.settings().mode == Mode::Hold;
+                if vip.holder.settings().mode == Mode::Hold {
+                    speaks.add(vip.holder.settings().address);
+                }
                 routers.push(watch_settings(vip.holder.settings()));
             }
             let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
@@ -183,11 +185,17 @@ impl Driver {
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which) else { continue };
             let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
-            vip.sent.source = port.seen.source.map(IpAddr::V4);
-            let actions = vip.holder.ground(now, port.ground());
+            let address = vip.holder.settings().address;
+            vip.sent.source = port.seen.own.like(address);
+            let actions = vip.holder.ground(now, port.ground(address));
             self.act(which, actions).await;
         }
     }
+}
+
+/// A random number.
+fn salt() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Opens the sockets of an interface, with an event for what newly fails.

@@ -19,24 +19,25 @@ fn settings() -> VipSettings {
 
 #[test]
 fn what_can_be_held_is_supported_at_both_ends_of_the_interval() {
+    let six = VipSettings { address: "2001:db8::100".parse().expect("an address"), ..settings() };
     for ms in [10, 50, 40_950] {
-        assert_eq!(supported(&VipSettings { interval: Duration::from_millis(ms), ..settings() }), Ok(()));
+        let interval = Duration::from_millis(ms);
+        assert_eq!(supported(&VipSettings { interval, ..settings() }), Ok(()));
+        assert_eq!(supported(&VipSettings { interval, ..six.clone() }), Ok(()));
+    }
+    for seconds in [1, 255] {
+        let two = VipSettings { protocol: Protocol::Vrrp2, ..settings() };
+        assert_eq!(supported(&VipSettings { interval: Duration::from_secs(seconds), ..two }), Ok(()));
     }
 }
 
 #[test]
-fn what_can_only_be_watched_is_refused_to_hold_and_accepted_to_watch() {
-    let v6 = IpAddr::V6("2001:db8::100".parse().expect("an address"));
-    let cases = [
-        VipSettings { protocol: Protocol::Vrrp2, ..settings() },
-        VipSettings { protocol: Protocol::Carp, ..settings() },
-        VipSettings { address: v6, ..settings() },
-    ];
-    for case in cases {
-        let why = supported(&case).expect_err("hold");
-        assert!(why.contains("watch") && !why.ends_with('.'), "{why}");
-        assert_eq!(supported(&VipSettings { mode: Mode::Watch, ..case }), Ok(()));
-    }
+fn carp_is_held_with_a_password_and_watched_without() {
+    let case = VipSettings { protocol: Protocol::Carp, ..settings() };
+    let why = supported(&case).expect_err("hold");
+    assert!(why.contains("password") && !why.ends_with('.'), "{why}");
+    assert_eq!(supported(&VipSettings { password: Some("secret".into()), ..case.clone() }), Ok(()));
+    assert_eq!(supported(&VipSettings { mode: Mode::Watch, ..case }), Ok(()));
 }
 
 #[test]
@@ -48,6 +49,11 @@ fn nonsense_is_refused_with_what_would_be_right() {
         (VipSettings { interval: Duration::from_millis(15), ..settings() }, "steps of 10 ms"),
         (VipSettings { interval: Duration::from_millis(40_960), ..settings() }, "40.95 s"),
         (VipSettings { interval: Duration::MAX, ..settings() }, "40.95 s"),
+        (
+            VipSettings { protocol: Protocol::Vrrp2, interval: Duration::from_millis(100), ..settings() },
+            "whole",
+        ),
+        (VipSettings { protocol: Protocol::Vrrp2, interval: Duration::from_secs(256), ..settings() }, "255"),
         (VipSettings { interface: "a-name-of-sixteen".into(), ..settings() }, "name of an interface"),
         (VipSettings { address: IpAddr::from([224, 0, 0, 18]), ..settings() }, "cannot be a virtual"),
     ];

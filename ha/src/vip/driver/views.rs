@@ -143,8 +143,8 @@ mod tests {
 
     /// Active since the start: the owner is at once.
     fn active() -> Holder {
-        let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
-        let source = Some(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
+        let source = Some(OWN);
         holder.ready(Time::ZERO, true, "");
         holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
         holder.added(Time::ZERO, Ok(true));
@@ -177,8 +177,8 @@ mod tests {
 
     /// The daemon beside us has had the address since 1 s.
     fn watching() -> Holder {
-        let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
-        let source = Some(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch), 7);
+        let source = Some(OWN);
         holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
         holder.presence_seen(ms(1_000), Presence { shorter: Some(24), ..Presence::default() });
         holder

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::vip::Protocol;
-use cygnet_netlink::wire::vrrp::{Auth, ChecksumForm, Version};
+use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
-const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 6);
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 5));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 6));
 
 fn settings(mode: Mode) -> VipSettings {
     VipSettings {
@@ -34,8 +34,8 @@ fn ms(count: u64) -> Time {
     Time(count * 1_000_000)
 }
 
-fn advert(priority: u8) -> Advertisement {
-    Advertisement {
+fn advert(priority: u8) -> Message {
+    Message::Vrrp(Advertisement {
         version: Version::V3,
         vrid: 51,
         priority,
@@ -43,11 +43,18 @@ fn advert(priority: u8) -> Advertisement {
         addresses: vec![IpAddr::from([192, 0, 2, 100])],
         auth: Auth::None,
         checksum: ChecksumForm::PseudoHeader,
+    })
+}
+
+fn priority_of(advert: &Message) -> u8 {
+    match advert {
+        Message::Vrrp(advert) => advert.priority,
+        Message::Carp(advert) => unreachable!("this election speaks VRRP: {advert:?}"),
     }
 }
 
 fn standby() -> Holder {
-    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
     assert!(holder.ground(Time::ZERO, up()).is_empty());
     assert!(holder.presence_seen(Time::ZERO, ABSENT).is_empty());
     holder.ready(Time::ZERO, true, "");
@@ -71,7 +78,7 @@ fn brief(actions: &[Action]) -> Vec<String> {
         Action::AddAddress => "add".to_owned(),
         Action::RemoveAddress => "remove".to_owned(),
         Action::Announce => "announce".to_owned(),
-        Action::SendAdvert(advert) => format!("advert {}", advert.priority),
+        Action::SendAdvert(advert) => format!("advert {}", priority_of(advert)),
         Action::Event { severity, .. } => format!("{severity:?}").to_lowercase(),
     };
     actions.iter().map(word).collect()
@@ -79,7 +86,7 @@ fn brief(actions: &[Action]) -> Vec<String> {
 
 #[test]
 fn a_node_does_not_contend_before_it_is_ready_and_says_why() {
-    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
     assert!(holder.ground(Time::ZERO, up()).is_empty());
     assert_eq!(holder.role(), Role::Down);
     assert_eq!(holder.reason(), "not ready: starting");
@@ -238,7 +245,7 @@ fn a_failed_removal_is_told_once_and_tried_until_it_works() {
 
 #[test]
 fn a_leftover_of_our_own_is_removed_and_a_strangers_is_left_alone() {
-    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
     holder.ground(Time::ZERO, up());
     assert_eq!(brief(&holder.presence_seen(Time::ZERO, OURS)), ["warning", "remove"]);
     holder.removed(Time::ZERO, Ok(true));
@@ -268,7 +275,7 @@ fn an_address_with_a_shorter_prefix_is_never_touched() {
 
 #[test]
 fn in_watch_mode_the_role_is_what_the_kernel_shows_and_nothing_is_touched() {
-    let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch));
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch), 7);
     let no_source = Ground { link: Link::Up, source: None, socket_error: Some("x".into()) };
     assert_eq!(brief(&holder.ground(Time::ZERO, no_source)), ["info"]);
     assert_eq!(holder.role(), Role::Standby);
@@ -364,7 +371,7 @@ mod properties {
         fn the_address_and_the_adverts_follow_the_role(
             steps in prop::collection::vec((0u64..5_000, input(), prop::bool::weighted(0.8)), 1..80),
         ) {
-            let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold));
+            let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
             let (mut now, mut kernel) = (Time::ZERO, ABSENT);
             for (wait_ms, input, works) in steps {
                 now = now + Duration::from_millis(wait_ms);
@@ -400,7 +407,7 @@ mod properties {
                         }
                         Action::SendAdvert(advert) => {
                             let active = holder.role() == Role::Active && kernel.exact;
-                            prop_assert!(active || advert.priority == 0 || was == Role::Active);
+                            prop_assert!(active || priority_of(&advert) == 0 || was == Role::Active);
                         }
                         Action::Announce => prop_assert_eq!(holder.role(), Role::Active),
                         Action::Event { .. } => {}

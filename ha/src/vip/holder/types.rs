@@ -1,8 +1,8 @@
 //! What goes into the holder and what comes out.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use cygnet_netlink::wire::vrrp::Advertisement;
+use cygnet_netlink::wire::Message;
 
 use crate::events::Severity;
 
@@ -16,7 +16,7 @@ pub enum Action {
     /// One gratuitous ARP.
     Announce,
     /// Send the advert.
-    SendAdvert(Advertisement),
+    SendAdvert(Message),
     /// Tell the operator.
     Event {
         /// How much it matters.
@@ -50,7 +50,7 @@ pub struct Ground {
     /// The interface.
     pub link: Link,
     /// Our own address on it, the source of adverts.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// Why the sockets cannot be used; `None` if they can.
     pub socket_error: Option<String>,
 }

@@ -1,10 +1,28 @@
 //! Why a role changes, in words for the operator.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::events::Severity;
+
+/// What a CARP host advertises of itself; the smaller is the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// OpenBSD's demotion counter.
+    pub demote: u8,
+    /// Seconds.
+    pub advbase: u8,
+    /// 1/256 s.
+    pub advskew: u8,
+}
+
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "advbase {} advskew {}", self.advbase, self.advskew)?;
+        if self.demote > 0 { write!(f, " demotion {}", self.demote) } else { Ok(()) }
+    }
+}
 
 /// Why the role changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,28 +34,51 @@ pub enum Reason {
     /// No advert for a whole Active_Down_Interval.
     Silence {
         /// Who was heard last, if anybody.
-        last: Option<Ipv4Addr>,
+        last: Option<IpAddr>,
         /// How long the timer ran.
         waited: Duration,
     },
     /// The Active router has resigned.
-    Resigned(Ipv4Addr),
+    Resigned(IpAddr),
     /// The Active router has a lower priority than we.
     Preempts {
         /// The Active router.
-        from: Ipv4Addr,
+        from: IpAddr,
         /// Its priority.
         priority: u8,
     },
     /// Another router has a higher priority.
     Higher {
         /// The other.
-        to: Ipv4Addr,
+        to: IpAddr,
         /// Its priority.
         priority: u8,
     },
     /// Another router has the same priority and a higher address.
-    HigherAddress(Ipv4Addr),
+    HigherAddress(IpAddr),
+    /// CARP: the active host is not as good as we.
+    PreemptsRank {
+        /// The active host.
+        from: IpAddr,
+        /// What it advertised.
+        rank: Rank,
+    },
+    /// CARP: another host is better.
+    Better {
+        /// The other.
+        to: IpAddr,
+        /// What it advertised.
+        rank: Rank,
+    },
+    /// CARP: another host is as good, and has the lower address.
+    LowerAddress(IpAddr),
+    /// CARP: the active host advertises so seldom that it would be taken for dead.
+    TooSlow {
+        /// The active host.
+        from: IpAddr,
+        /// What it advertised.
+        rank: Rank,
+    },
     /// The process did not run for too long.
     Stalled {
         /// How late the timer was noticed.
@@ -76,6 +117,14 @@ impl fmt::Display for Reason {
             Self::Higher { to, priority } => write!(f, "{to} advertised the higher priority {priority}"),
             Self::HigherAddress(source) => {
                 write!(f, "{source} advertised the same priority and has the higher address")
+            }
+            Self::PreemptsRank { from, rank } => write!(f, "preferred to {from}, which advertised {rank}"),
+            Self::Better { to, rank } => write!(f, "{to} advertised {rank}, which is better"),
+            Self::LowerAddress(source) => {
+                write!(f, "{source} advertised the same and has the lower address")
+            }
+            Self::TooSlow { from, rank } => {
+                write!(f, "{from} advertised {rank}: too seldom to be waited for")
             }
             Self::Stalled { late } => {
                 write!(

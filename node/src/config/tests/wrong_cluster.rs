@@ -34,19 +34,24 @@ const WRONG: &[(&str, &str, &str)] = &[
         "c:3:11: vip[www].address: \"::ffff:192.0.2.1\" is an IPv4 address in IPv6 clothes; write the address of one machine",
     ),
     (
-        "192.0.2.100\"\n",
-        "2001:db8::1\"\n",
-        "c:6:8: vip[www].mode: IPv6 addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address",
-    ),
-    (
-        "vrrp3",
-        "vrrp2",
-        "c:6:8: vip[www].mode: vrrp2 addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address, or protocol = \"vrrp3\"",
+        "192.0.2.100\"\nprotocol = \"vrrp3",
+        "2001:db8::1\"\nprotocol = \"vrrp2",
+        "c:4:12: vip[www].protocol: VRRP version 2 knows no IPv6; write protocol = \"vrrp3\"",
     ),
     (
         "vrrp3",
         "carp",
-        "c:6:8: vip[www].mode: carp addresses cannot be held; watch only for now: write mode = \"watch\" and let another daemon hold the address, or protocol = \"vrrp3\"",
+        "c:1:1: vip[www].password: CARP signs its adverts and needs a password; add `password = \"...\"`, the one that the other hosts of the vhid have",
+    ),
+    (
+        "mode = \"hold\"",
+        "mode = \"hold\"\npassword = \"123456789\"",
+        "c:7:12: vip[www].password: VRRP version 3 has no password; remove it",
+    ),
+    (
+        "vrrp3\"",
+        "vrrp2\"\npassword = \"123456789\"",
+        "c:5:12: vip[www].password: the password has 9 bytes, not 1 to 8; use the one that the other speakers use",
     ),
     ("vrrp3", "vrrp", "c:4:12: vip[www].protocol: \"vrrp\" is unknown; did you mean \"vrrp3\"?"),
     (
@@ -107,7 +112,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "mode = \"hold\"",
         "mode = \"hold\"\npassword = \"x\"",
-        "c:7:12: vip[www].password: only CARP has a password; remove it",
+        "c:7:12: vip[www].password: VRRP version 3 has no password; remove it",
     ),
     (
         "mode = \"hold\"",

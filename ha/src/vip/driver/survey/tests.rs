@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::net::IpAddr;
+
 use super::*;
 
 fn settings(name: &str, address: [u8; 4], id: u8) -> VipSettings {

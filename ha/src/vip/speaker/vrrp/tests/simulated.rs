@@ -41,7 +41,7 @@ const DELAY_MAX_US: u64 = 2_000;
 impl Link {
     fn new(seed: u64, priorities: &[u8], interval_cs: u16, preempt: bool) -> Self {
         let speaker = |(n, priority): (usize, &u8)| {
-            let source = Ipv4Addr::new(192, 0, 2, n as u8 + 1);
+            let source = four(n as u8 + 1);
             Speaker::new(Settings { source, interval_cs, preempt, ..settings(*priority) })
         };
         let speakers: Vec<_> = priorities.iter().enumerate().map(speaker).collect();

@@ -6,13 +6,27 @@ use super::*;
 
 mod simulated;
 
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-const LOW: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
-const HIGH: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+const ADDRESS: IpAddr = four(100);
+const LOW: IpAddr = four(1);
+const OWN: IpAddr = four(5);
+const HIGH: IpAddr = four(9);
+
+const fn four(last: u8) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, last))
+}
 
 fn settings(priority: u8) -> Settings {
-    Settings { vrid: 51, address: ADDRESS, source: OWN, priority, interval_cs: 100, preempt: true }
+    Settings {
+        version: Version::V3,
+        vrid: 51,
+        addresses: vec![ADDRESS],
+        source: OWN,
+        priority,
+        interval_cs: 100,
+        preempt: true,
+        auth: Auth::None,
+        checksum: None,
+    }
 }
 
 fn advert(priority: u8, interval_cs: u16) -> Advertisement {
@@ -21,7 +35,7 @@ fn advert(priority: u8, interval_cs: u16) -> Advertisement {
         vrid: 51,
         priority,
         interval_cs,
-        addresses: vec![IpAddr::V4(ADDRESS)],
+        addresses: vec![ADDRESS],
         auth: Auth::None,
         checksum: ChecksumForm::Message,
     }
@@ -64,6 +78,61 @@ fn at_start_the_owner_is_active_at_once_and_others_wait() {
     // 3 x 1 s + 156/256 s.
     assert_eq!(backup(100).poll_timeout(), Some(Time(3_609_375_000)));
     assert!(owner.start(ms(1)).is_empty(), "a second start changes nothing");
+}
+
+#[test]
+fn version_two_counts_in_whole_seconds_and_its_skew_does_not_follow_the_interval() {
+    let two = |interval_cs| Speaker::new(Settings { version: Version::V2, interval_cs, ..settings(100) });
+    // RFC 3768 section 6.1: (256 - 100) / 256 s, and three intervals.
+    assert_eq!(two(500).skew(), Duration::from_nanos(609_375_000));
+    assert_eq!(two(500).active_down_interval(), Duration::from_nanos(15_609_375_000));
+    assert_eq!(two(150).settings().interval_cs, 100, "what the field cannot say");
+    assert_eq!(two(30_000).settings().interval_cs, 25_500);
+}
+
+#[test]
+fn each_version_is_deaf_to_the_other_and_version_two_keeps_its_own_interval() {
+    let auth = Auth::Simple(*b"secret\0\0");
+    let mut two = Speaker::new(Settings { version: Version::V2, auth, ..settings(100) });
+    two.start(Time::ZERO);
+    let due = two.poll_timeout();
+    assert!(two.advert(ms(500), HIGH, &advert(200, 100)).is_empty());
+    assert_eq!(two.poll_timeout(), due, "version 3 restarts no timer of version 2");
+    let heard = Advertisement { version: Version::V2, ..advert(200, 300) };
+    two.advert(ms(500), HIGH, &heard);
+    assert_eq!(two.poll_timeout(), Some(Time(500_000_000 + 3_609_375_000)), "3 s are the other's business");
+    let actions = two.timeout(two.poll_timeout().expect("a timer"));
+    let [Action::BecomeActive(_), Action::Send(sent)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((sent.version, sent.auth), (Version::V2, auth));
+}
+
+#[test]
+fn over_ipv6_the_higher_link_local_address_wins_among_equals_and_ipv4_is_nobody() {
+    let six = |last: u16| IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, last]);
+    let addresses = vec![IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100])];
+    let mut speaker =
+        Speaker::new(Settings { source: six(5), addresses: addresses.clone(), ..settings(100) });
+    speaker.start(Time::ZERO);
+    let due = speaker.poll_timeout().expect("a timer");
+    let said = speaker.timeout(due);
+    let [Action::BecomeActive(_), Action::Send(sent)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(sent.addresses, addresses);
+    let rival = Advertisement { addresses, ..advert(100, 100) };
+    assert!(speaker.advert(due, HIGH, &rival).is_empty(), "another family is another virtual router");
+    speaker.advert(due, six(4), &rival);
+    assert_eq!(speaker.role(), Role::Active);
+    let actions = speaker.advert(due, six(6), &rival);
+    assert_eq!(actions[0], Action::BecomeStandby(Reason::HigherAddress(six(6))));
+}
+
+#[test]
+fn a_configured_checksum_form_is_sent_whatever_is_heard() {
+    let fixed = Some(ChecksumForm::PseudoHeader);
+    let mut speaker = Speaker::new(Settings { checksum: fixed, ..settings(100) });
+    speaker.start(Time::ZERO);
+    speaker.advert(ms(1), HIGH, &advert(200, 100));
+    let actions = speaker.timeout(speaker.poll_timeout().expect("a timer"));
+    assert!(matches!(&actions[1], Action::Send(sent) if Some(sent.checksum) == fixed), "{actions:?}");
 }
 
 #[test]
@@ -376,7 +445,7 @@ proptest! {
                 Input::Timeout => speaker.timeout(now),
                 Input::Priority(priority) => speaker.set_priority(now, *priority),
                 Input::Advert { source, priority, interval_cs } => {
-                    let source = Ipv4Addr::new(192, 0, 2, *source);
+                    let source = four(*source);
                     let heard = advert(*priority, *interval_cs);
                     let actions = speaker.advert(now, source, &heard);
                     if before.role() == Role::Standby && !stalled {

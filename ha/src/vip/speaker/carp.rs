@@ -1,0 +1,366 @@
+//! The CARP election, pure. There is no RFC: this follows what OpenBSD, FreeBSD and ucarp do on the wire.
+//!
+//! ```text
+//!                     +--------+
+//!         +---------->|  Init  |<------------+
+//!         | stop      | (Down) |             | stop: a bow-out (advbase 255, advskew 255)
+//!         |           +---+----+             |
+//!         |               | start            |
+//!  +------+-------+       |           +------+-------+
+//!  |    Backup    |<------+           |    Master    |
+//!  |  (Standby)   |                   |   (Active)   |
+//!  |              +------------------>|              |
+//!  |              | silence for 3 x advbase + advskew/256 s;
+//!  |              | or at once: a bow-out, a host that is too slow, a worse one if we preempt
+//!  |              |<------------------+              |
+//!  +--------------+  a better advert; the same from a lower address; any, after it was frozen
+//! ```
+//!
+//! Better is the smaller of (demotion, advbase, advskew): OpenBSD looks at the demotion first, the others send 0. Between
+//! equals the lower address wins, as with ucarp; the BSDs give way to an equal whoever it is, so one of two stays in
+//! every mixture.
+//!
+//! The timers of a Backup are made of its own advbase and advskew, never of what it heard. Only adverts that passed
+//! every check, the HMAC included, come here (the watcher sees to that). advskew, advbase and demotion are not signed, though:
+//! who can repeat an advert on the link can change them.
+//!
+//! As the VRRP speaker does: the loser repeats its claim once after it has dropped the address, so that the winner announces;
+//! answers to claims are spaced; and who was frozen listens before it acts.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cygnet_netlink::wire::carp::{AUTHLEN, Advertisement};
+
+use super::{ANSWER_SPACING, Rank, Reason, STALL_MIN};
+use crate::time::Time;
+use crate::vip::Role;
+
+/// What the driver is to do.
+pub type Action = super::Action<Advertisement>;
+
+/// The largest advskew that is not a bow-out.
+pub const ADVSKEW_MAX: u8 = 254;
+/// advbase and advskew of a bow-out (OpenBSD; every implementation takes it for the end).
+const BOW_OUT: u8 = 255;
+/// So many of its own advbase a Backup waits, and so many must a foreign interval stay below.
+const INTERVALS: u32 = 3;
+
+/// The advskew for a priority of VRRP's kind (higher is better): one number in the node's file serves both protocols.
+#[must_use]
+pub fn advskew_of(priority: u8) -> u8 {
+    ADVSKEW_MAX - priority.min(ADVSKEW_MAX)
+}
+
+/// What the speaker needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Virtual host identifier, 1..=255.
+    pub vhid: u8,
+    /// All addresses of the vhid: they are signed.
+    pub addresses: Vec<IpAddr>,
+    /// Our own address on the interface: the source of our adverts, and what decides between equals.
+    pub source: IpAddr,
+    /// Seconds, 1..=254.
+    pub advbase: u8,
+    /// 1/256 s, 0..=254; less is preferred.
+    pub advskew: u8,
+    /// Whether a worse master is replaced.
+    pub preempt: bool,
+    /// Signs the adverts.
+    pub password: String,
+    /// Where the counter begins: a random number, so that no advert of an earlier life is repeated.
+    pub counter: u64,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Init,
+    Backup(Backup),
+    Master(Master),
+}
+
+#[derive(Clone, Debug)]
+struct Backup {
+    /// When the timer was set.
+    set: Time,
+    /// Whose advert set it.
+    heard: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+struct Master {
+    advert_due: Time,
+    answer_not_before: Time,
+    /// A claim came within the pause; it is answered when the pause is over.
+    answer_owed: bool,
+    /// We were frozen, by so much, and listen until `advert_due` whether somebody has taken over.
+    frozen: Option<Duration>,
+}
+
+/// One vhid of this node.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    settings: Settings,
+    state: State,
+}
+
+impl Speaker {
+    /// A host in Init.
+    #[must_use]
+    pub fn new(mut settings: Settings) -> Self {
+        settings.advbase = settings.advbase.clamp(1, BOW_OUT - 1);
+        settings.advskew = settings.advskew.min(ADVSKEW_MAX);
+        Self { settings, state: State::Init }
+    }
+
+    /// The role, in this program's terms.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Init => Role::Down,
+            State::Backup(_) => Role::Standby,
+            State::Master(_) => Role::Active,
+        }
+    }
+
+    /// Master, but silent: it was frozen, for so long, and listens whether somebody has taken over.
+    #[must_use]
+    pub fn listens(&self) -> Option<Duration> {
+        match &self.state {
+            State::Master(master) => master.frozen,
+            State::Init | State::Backup(_) => None,
+        }
+    }
+
+    /// Between two adverts: advbase + advskew/256 s.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.settings.advbase)) + self.skew()
+    }
+
+    /// How long a Backup waits: 3 x advbase + advskew/256 s.
+    #[must_use]
+    pub fn down_interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.settings.advbase)) * INTERVALS + self.skew()
+    }
+
+    /// When [`Speaker::timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match &self.state {
+            State::Init => None,
+            State::Backup(backup) => Some(backup.set + self.down_interval()),
+            State::Master(master) if master.answer_owed => {
+                Some(master.advert_due.min(master.answer_not_before))
+            }
+            State::Master(master) => Some(master.advert_due),
+        }
+    }
+
+    /// Joins as Backup. Does nothing in another state.
+    pub fn start(&mut self, now: Time) -> Vec<Action> {
+        if !matches!(self.state, State::Init) {
+            return Vec::new();
+        }
+        self.state = State::Backup(Backup { set: now, heard: None });
+        vec![Action::BecomeStandby(Reason::Started)]
+    }
+
+    /// Leaves; a Master bows out, after the address is gone.
+    pub fn stop(&mut self, why: &str) -> Vec<Action> {
+        let before = std::mem::replace(&mut self.state, State::Init);
+        let down = Action::BecomeDown(Reason::Withdrawn(why.to_owned()));
+        match before {
+            State::Init => Vec::new(),
+            State::Backup(_) => vec![down],
+            State::Master(_) => std::iter::once(down).chain(self.signed(BOW_OUT, BOW_OUT)).collect(),
+        }
+    }
+
+    /// A valid advert from another host.
+    pub fn advert(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
+        let same_family = source.is_ipv4() == self.settings.source.is_ipv4();
+        if advert.vhid != self.settings.vhid || !same_family {
+            return Vec::new();
+        }
+        let mut actions = self.notice_a_stall(now);
+        match self.state {
+            State::Init => {}
+            State::Backup(_) => actions.extend(self.advert_in_backup(now, source, advert)),
+            State::Master(_) => actions.extend(self.advert_in_master(now, source, advert)),
+        }
+        actions
+    }
+
+    /// The time that [`Speaker::poll_timeout`] named has come. Harmless if it has not.
+    pub fn timeout(&mut self, now: Time) -> Vec<Action> {
+        let mut actions = self.notice_a_stall(now);
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return actions;
+        }
+        match &self.state {
+            State::Init => {}
+            State::Backup(backup) => {
+                let reason = Reason::Silence { last: backup.heard, waited: now.since(backup.set) };
+                actions.extend(self.become_master(now, reason));
+            }
+            State::Master(_) => actions.extend(self.advert_timer(now)),
+        }
+        actions
+    }
+
+    /// Changes the advskew of a running election. A Master tells at once.
+    pub fn set_advskew(&mut self, now: Time, advskew: u8) -> Vec<Action> {
+        let advskew = advskew.min(ADVSKEW_MAX);
+        if advskew == self.settings.advskew {
+            return Vec::new();
+        }
+        self.settings.advskew = advskew;
+        let next = now + self.interval();
+        match &mut self.state {
+            State::Master(master) if master.frozen.is_none() => {
+                master.advert_due = next;
+                self.own_advert()
+            }
+            State::Master(_) | State::Init | State::Backup(_) => Vec::new(),
+        }
+    }
+
+    /// Our own address on the interface has changed.
+    pub fn set_source(&mut self, source: IpAddr) {
+        self.settings.source = source;
+    }
+
+    /// This process did not run, for so long: whoever was Backup may have taken over.
+    pub fn frozen(&mut self, now: Time, late: Duration) -> Vec<Action> {
+        let next = now + self.interval();
+        match &mut self.state {
+            State::Init => Vec::new(),
+            State::Backup(backup) => {
+                *backup = Backup { set: now, heard: None };
+                vec![Action::BecomeStandby(Reason::Stalled { late })]
+            }
+            State::Master(master) => {
+                (master.advert_due, master.answer_owed, master.frozen) = (next, false, Some(late));
+                Vec::new()
+            }
+        }
+    }
+
+    fn notice_a_stall(&mut self, now: Time) -> Vec<Action> {
+        let Some(due) = self.poll_timeout() else { return Vec::new() };
+        let late = now.since(due);
+        if late <= self.down_interval().max(STALL_MIN) { Vec::new() } else { self.frozen(now, late) }
+    }
+
+    fn skew(&self) -> Duration {
+        Duration::from_secs(1) * u32::from(self.settings.advskew) / 256
+    }
+
+    fn rank(&self) -> Rank {
+        Rank { demote: 0, advbase: self.settings.advbase, advskew: self.settings.advskew }
+    }
+
+    fn own_advert(&mut self) -> Vec<Action> {
+        self.signed(self.settings.advbase, self.settings.advskew)
+    }
+
+    /// An advert with the next counter, unless OpenSSL refuses to sign it (SHA-1 forbidden by policy; the driver has tried
+    /// that before it let the election begin).
+    fn signed(&mut self, advbase: u8, advskew: u8) -> Vec<Action> {
+        self.settings.counter = self.settings.counter.wrapping_add(1);
+        let counter = self.settings.counter;
+        let vhid = self.settings.vhid;
+        let mut advert =
+            Advertisement { vhid, advskew, authlen: AUTHLEN, demote: 0, advbase, counter, hmac: [0; 20] };
+        match advert.sign(&self.settings.password, &self.settings.addresses) {
+            Ok(()) => vec![Action::Send(advert)],
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn advert_in_backup(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
+        let (own, theirs) = (self.rank(), rank(advert));
+        if advert.is_resignation() {
+            return self.become_master(now, Reason::Resigned(source));
+        }
+        // Else our timer would end between two of its adverts, again and again.
+        let patience = Duration::from_secs(u64::from(self.settings.advbase)) * INTERVALS;
+        if Duration::from_secs(u64::from(advert.advbase)) > patience {
+            return self.become_master(now, Reason::TooSlow { from: source, rank: theirs });
+        }
+        // OpenBSD: a host that demotes itself wants to be replaced, whoever preempts.
+        if own < theirs && (self.settings.preempt || theirs.demote > own.demote) {
+            return self.become_master(now, Reason::PreemptsRank { from: source, rank: theirs });
+        }
+        if let State::Backup(backup) = &mut self.state {
+            *backup = Backup { set: now, heard: Some(source) };
+        }
+        Vec::new()
+    }
+
+    fn advert_in_master(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
+        let (own, theirs) = (self.rank(), rank(advert));
+        if advert.is_resignation() {
+            return self.answer_claim(now);
+        }
+        if let Some(late) = self.listens() {
+            self.state = State::Backup(Backup { set: now, heard: Some(source) });
+            let bow = self.signed(BOW_OUT, BOW_OUT);
+            return std::iter::once(Action::BecomeStandby(Reason::Stalled { late })).chain(bow).collect();
+        }
+        let reason = match theirs.cmp(&own) {
+            std::cmp::Ordering::Less => Reason::Better { to: source, rank: theirs },
+            std::cmp::Ordering::Equal if source < self.settings.source => Reason::LowerAddress(source),
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => return self.answer_claim(now),
+        };
+        self.state = State::Backup(Backup { set: now, heard: Some(source) });
+        // The repeated claim of the loser: the winner announces when it hears it.
+        std::iter::once(Action::BecomeStandby(reason)).chain(self.own_advert()).collect()
+    }
+
+    /// A worse host claims the address, or lets go of it: our advert tells it, the announcement heals what hosts have
+    /// learnt.
+    fn answer_claim(&mut self, now: Time) -> Vec<Action> {
+        let State::Master(master) = &mut self.state else { return Vec::new() };
+        if now < master.answer_not_before {
+            master.answer_owed = true;
+            return Vec::new();
+        }
+        master.answer_not_before = now + ANSWER_SPACING;
+        master.answer_owed = false;
+        std::iter::once(Action::Announce).chain(self.own_advert()).collect()
+    }
+
+    fn become_master(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        self.state = State::Master(Master {
+            advert_due: now + self.interval(),
+            answer_not_before: now,
+            answer_owed: false,
+            frozen: None,
+        });
+        std::iter::once(Action::BecomeActive(reason)).chain(self.own_advert()).collect()
+    }
+
+    fn advert_timer(&mut self, now: Time) -> Vec<Action> {
+        let interval = self.interval();
+        let State::Master(master) = &mut self.state else { return Vec::new() };
+        if master.advert_due > now {
+            return self.answer_claim(now);
+        }
+        // From the time that it was due, so that small delays do not add up; unless one is missed altogether.
+        let steady = master.advert_due + interval;
+        master.advert_due = if steady > now { steady } else { now + interval };
+        // Nobody took over while we were frozen; hosts may have lost us all the same.
+        let again = master.frozen.take().is_some() || std::mem::take(&mut master.answer_owed);
+        again.then_some(Action::Announce).into_iter().chain(self.own_advert()).collect()
+    }
+}
+
+fn rank(advert: &Advertisement) -> Rank {
+    Rank { demote: advert.demote, advbase: advert.advbase, advskew: advert.advskew }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! UDP sockets as the data path wants them: a listening one per worker, from which datagrams come in batches and to which
+//! answers go in batches, and one connected to a server per flow.
+//!
+//! A connected socket takes datagrams of its server alone. [`Upstream::disconnect`] takes it out of the kernel's tables
+//! (`AF_UNSPEC`, see udp(7)): from then on nothing reaches it, and the next [`Upstream::connect`] gives it another port.
+//! A socket that is used again in this way costs a fifth of one that is closed and made anew, and so does its place in an
+//! epoll set.
+
+mod address;
+mod batch;
+mod control;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{socket, sys};
+
+pub use batch::{BATCH, DATAGRAM_MAX, Datagram, Flushed, Inbox, Outbox};
+
+/// Room for datagrams that wait while a worker does something else, bytes of kernel memory, where the kernel lets us have it
+/// (CAP_NET_ADMIN, or `net.core.rmem_max`): some 5,000 small datagrams, or 20 ms at 250,000 a second.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for answers on their way to the network card, bytes.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    /// Bound to an address of many (`0.0.0.0`, `::`): each datagram says which one the client asked.
+    wildcard: bool,
+}
+
+/// Listens on an address that need not be on this node yet (`IP_FREEBIND`), beside other sockets of this process that do the
+/// same (`SO_REUSEPORT`; the kernel gives all datagrams of one client's address and port to the same one). `only_v6`: `[::]`
+/// takes IPv6 alone, otherwise IPv4 clients as well, with mapped addresses. Nonblocking.
+///
+/// # Errors
+/// The port is taken (`EADDRINUSE`), no permission for a low port.
+pub fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
+    let socket = udp(address)?;
+    socket.set_reuse_port(true)?;
+    let wildcard = address.ip().is_unspecified();
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(only_v6)?;
+            socket.set_freebind_v6(true)?;
+        }
+    }
+    if wildcard {
+        let (level, option) = match address {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_PKTINFO),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        sys::set_option(&socket, level, option, 1)?;
+    }
+    enlarge(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER);
+    enlarge(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(Listener { socket, wildcard })
+}
+
+impl Listener {
+    /// Whether datagrams say which of this node's addresses the client asked.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Those of getsockname(2); none is to be expected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Where datagrams to a server start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The kernel's choice by its routes, for this family.
+    Kernel {
+        /// Whether the servers are IPv6 ones.
+        v6: bool,
+    },
+    /// This address of the node.
+    Own(IpAddr),
+    /// The address of somebody else, the client (`IP_TRANSPARENT`; needs CAP_NET_ADMIN, and routes that bring the answers
+    /// here).
+    Foreign(IpAddr),
+}
+
+impl Origin {
+    fn is_v6(self) -> bool {
+        match self {
+            Self::Kernel { v6 } => v6,
+            Self::Own(address) | Self::Foreign(address) => address.is_ipv6(),
+        }
+    }
+}
+
+/// A socket for one flow at a time, connected to the flow's server.
+#[derive(Debug)]
+pub struct Upstream {
+    socket: UdpSocket,
+    origin: Origin,
+}
+
+impl Upstream {
+    /// A socket that is connected to nobody yet and so receives nothing. Nonblocking.
+    ///
+    /// # Errors
+    /// `InvalidInput` for `0.0.0.0` or `::` as an own address (that would be the kernel's choice), `EADDRNOTAVAIL` for one
+    /// that is not on this node, `EPERM` for a foreign one without the privilege, `EMFILE`.
+    pub fn new(target: SocketAddr, origin: Origin) -> io::Result<Self> {
+        let socket = udp(target)?;
+        let source = match origin {
+            Origin::Kernel { .. } => None,
+            Origin::Own(source) => Some(source),
+            Origin::Foreign(source) => {
+                match source {
+                    IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+                    IpAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+                }
+                Some(source)
+            }
+        };
+        if let Some(source) = source {
+            // A port is chosen when the socket is connected, each time anew.
+            sys::set_option(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+            socket.bind(&socket::bound(source, target)?.into())?;
+        }
+        Ok(Self { socket: socket.into(), origin })
+    }
+
+    /// Where its datagrams start from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether it can be connected to this server.
+    #[must_use]
+    pub fn suits(&self, target: SocketAddr) -> bool {
+        self.origin.is_v6() == target.is_ipv6()
+    }
+
+    /// Connects it, from a port of its own.
+    ///
+    /// # Errors
+    /// `EAGAIN`: no port is left; `ENETUNREACH`; `EADDRNOTAVAIL`.
+    pub fn connect(&self, target: SocketAddr) -> io::Result<()> {
+        self.socket.connect(target)
+    }
+
+    /// From now on nothing reaches the socket any more. What has reached it before is still in its queue, and what is being
+    /// delivered by another processor at this moment may still come into it: see [`Upstream::drain`].
+    ///
+    /// # Errors
+    /// None is to be expected.
+    pub fn disconnect(&self) -> io::Result<()> {
+        sys::disconnect(&self.socket)
+    }
+
+    /// Throws away up to `most` datagrams, and the errors, that wait in the queue. False: there may be more.
+    pub fn drain(&self, most: usize) -> bool {
+        let mut byte = [0];
+        (0..most).any(|_| match self.socket.recv(&mut byte) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        })
+    }
+
+    /// Sends one datagram to the server.
+    ///
+    /// # Errors
+    /// What an ICMP message said of an earlier datagram (`ECONNREFUSED`, `EHOSTUNREACH`; this one has not been sent then),
+    /// `EMSGSIZE`, `WouldBlock`.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send(bytes).map(drop)
+    }
+
+    /// Takes the next datagram of the server out of the queue, and returns its length.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none, and what an ICMP message said of an earlier datagram.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.recv(buffer)
+    }
+
+    /// Its own address and port.
+    ///
+    /// # Errors
+    /// Those of getsockname(2); none is to be expected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl AsFd for Upstream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn udp(address: SocketAddr) -> io::Result<Socket> {
+    // socket2 adds SOCK_CLOEXEC.
+    Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))
+}
+
+/// Past the limit on buffers if we may, else up to it. A smaller buffer loses datagrams sooner, and that is all.
+fn enlarge(socket: &Socket, force: libc::c_int, ask: libc::c_int, size: usize) {
+    let size = size as i32;
+    if sys::set_option(socket, libc::SOL_SOCKET, force, size).is_err() {
+        let _ = sys::set_option(socket, libc::SOL_SOCKET, ask, size);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The life of a flow.
+
+use super::*;
+
+#[test]
+fn a_flow_keeps_its_server_and_answers_come_from_the_address_that_was_asked() {
+    let servers = [peer(), peer()];
+    let mut stand = Stand::new(&servers.each_ref().map(address), 16);
+    let (one, other) = (peer(), peer());
+    let first = stand.say(&one, b"first", &servers[0]);
+    let second = stand.say(&other, b"second", &servers[1]);
+    assert_ne!(first, second);
+    for word in [&b"again"[..], b"", &[7; 60_000]] {
+        assert_eq!(stand.say(&one, word, &servers[0]), first);
+        servers[0].send_to(word, first).expect("sent");
+        assert_eq!(stand.receive(&one), (word.to_vec(), stand.listen));
+    }
+    assert!(is_silent(&other));
+    assert_eq!(stand.udp.len(), 2);
+    assert_eq!(stand.figure(|shard| shard.accepted.get()), 2);
+    assert_eq!(stand.of_server(0, |shard| shard.to_server.get()), 60_010);
+    assert_eq!(stand.of_server(0, |shard| shard.to_client.get()), 60_005);
+    assert_eq!(stand.of_server(0, |shard| shard.connected.get()), 1);
+    assert_eq!(stand.service().servers[0].state.connections(), 1);
+}
+
+#[test]
+fn a_late_answer_goes_to_nobody_when_the_socket_serves_another_client() {
+    let server = peer();
+    let mut stand = Stand::new(&[address(&server)], 1);
+    let (first, second, third) = (peer(), peer(), peer());
+    let flow_of_first = stand.say(&first, b"1", &server);
+    // An answer that is there already when the flow must make room, and one that comes afterwards.
+    server.send_to(b"late", flow_of_first).expect("sent");
+    second.send_to(b"2", stand.listen).expect("sent");
+    let (_, flow_of_second) = stand.receive(&server);
+    server.send_to(b"later", flow_of_first).expect("sent");
+    stand.settle();
+    stand.pass(sockets::REST);
+    // By now the first socket has rested: the third client gets it.
+    let open = stand.udp.sockets.open();
+    let flow_of_third = stand.say(&third, b"3", &server);
+    assert_eq!((stand.udp.sockets.open(), open), (2, 2), "a socket is used again");
+    server.send_to(b"latest", flow_of_first).expect("sent");
+    server.send_to(b"latest", flow_of_second).expect("sent");
+    server.send_to(b"for 3", flow_of_third).expect("sent");
+    assert_eq!(stand.receive(&third).0, b"for 3");
+    stand.settle();
+    assert!(is_silent(&second) && is_silent(&third));
+    // The first one got its answer if it was taken in before the flow ended, and no other.
+    let mut buffer = [0; 9];
+    if let Ok(length) = first.recv(&mut buffer) {
+        assert_eq!(buffer[..length], *b"late");
+    }
+    assert!(is_silent(&first));
+}
+
+#[test]
+fn a_silent_flow_ends_after_its_time_and_not_before() {
+    let server = peer();
+    let mut stand = Stand::new(&[address(&server)], 16);
+    stand.config.services[0].idle_timeout = Some(Duration::from_secs(3));
+    stand.apply();
+    let client = peer();
+    let flow = stand.say(&client, b"1", &server);
+    stand.pass(Duration::from_secs(2));
+    server.send_to(b"an answer counts", flow).expect("sent");
+    stand.receive(&client);
+    stand.pass(Duration::from_secs(3));
+    assert_eq!(stand.udp.len(), 1, "never early");
+    stand.pass(table::GRAIN);
+    assert_eq!((stand.udp.len(), stand.figure(|shard| shard.idle.get())), (0, 1));
+    assert_eq!(stand.service().servers[0].state.connections(), 0);
+    stand.say(&client, b"a new flow", &server);
+    stand.pass(Duration::from_secs(60));
+    assert_eq!(stand.udp.sockets.open(), 1, "the other one was not wanted any more");
+}
+
+#[test]
+fn a_server_that_is_gone_ends_the_flow_without_being_blacklisted() {
+    let (server, client) = (peer(), peer());
+    let gone = address(&server);
+    let mut stand = Stand::new(&[gone], 16);
+    drop(server);
+    client.send_to(b"1", stand.listen).expect("sent");
+    let start = Instant::now();
+    while stand.of_server(0, |shard| shard.failed.get()) == 0 {
+        assert!(start.elapsed() < DEADLINE, "nobody noticed");
+        stand.turn();
+    }
+    assert_eq!((stand.udp.len(), stand.service().servers[0].state.connections()), (0, 0));
+    assert!(is_silent(&client));
+    let server = UdpSocket::bind(gone).expect("the server is back");
+    server.set_nonblocking(true).expect("a mode");
+    stand.say(&client, b"2", &server);
+}
+
+#[test]
+fn a_client_without_a_server_is_not_a_flow() {
+    let server = peer();
+    let mut stand = Stand::new(&[address(&server)], 16);
+    stand.poll.barren.set(true);
+    peer().send_to(b"1", stand.listen).expect("sent");
+    stand.settle();
+    assert_eq!((stand.udp.len(), stand.udp.sockets.open()), (0, 0));
+    assert!(is_silent(&server));
+}
+
+#[test]
+fn a_new_configuration_keeps_flows_whose_server_is_still_there() {
+    let servers = [peer(), peer(), peer()];
+    let mut stand = Stand::new(&[address(&servers[0]), address(&servers[1])], 16);
+    let (one, other) = (peer(), peer());
+    let flow = stand.say(&one, b"1", &servers[0]);
+    stand.say(&other, b"1", &servers[1]);
+    let mut replaced = stand.config.services[0].servers[0].clone();
+    replaced.name = "another".into();
+    replaced.address = Endpoint::Inet(address(&servers[2]));
+    stand.config.services[0].servers[1] = replaced;
+    stand.apply();
+    assert_eq!(stand.udp.len(), 1);
+    assert_eq!(stand.say(&one, b"2", &servers[0]), flow);
+    // It is a new flow, and it is the new server's turn.
+    other.send_to(b"2", stand.listen).expect("sent");
+    stand.settle();
+    assert!(is_silent(&servers[1]));
+}
+
+#[test]
+fn a_closed_listener_takes_its_flows_along() {
+    let server = peer();
+    let mut stand = Stand::new(&[address(&server)], 16);
+    stand.say(&peer(), b"1", &server);
+    stand.udp.close(stand.listen, stand.now);
+    assert_eq!((stand.udp.len(), stand.udp.listening().count()), (0, 0));
+    assert_eq!(stand.service().servers[0].state.connections(), 0);
+    let again = UdpSocket::bind(stand.listen);
+    assert!(again.is_ok(), "the address is free");
+}
+
+#[test]
+fn ipv6_clients_reach_ipv4_servers_and_the_other_way_round() {
+    let (v4, v6) = (peer(), peer_at("[::1]:0"));
+    for (at, server, client) in [("[::1]:0", &v4, peer_at("[::1]:0")), ("127.0.0.1:0", &v6, peer())] {
+        let mut stand = Stand::listening(at, &[address(server)], 16);
+        let flow = stand.say(&client, b"?", server);
+        server.send_to(b"!", flow).expect("sent");
+        assert_eq!(stand.receive(&client), (b"!".to_vec(), stand.listen));
+    }
+}
+
+#[test]
+fn a_client_that_asks_two_addresses_of_a_wildcard_listener_gets_each_answer_from_there() {
+    let server = peer();
+    let mut stand = Stand::listening("0.0.0.0:0", &[address(&server)], 16);
+    let (client, port) = (peer(), stand.listen.port());
+    for ask in [[127, 0, 0, 7], [127, 0, 0, 8], [127, 0, 0, 7]] {
+        stand.listen = SocketAddr::from((ask, port));
+        let flow = stand.say(&client, b"?", &server);
+        server.send_to(b"!", flow).expect("sent");
+        assert_eq!(stand.receive(&client), (b"!".to_vec(), stand.listen));
+    }
+    assert_eq!(stand.udp.len(), 2);
+}
