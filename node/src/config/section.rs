@@ -157,11 +157,8 @@ impl<'d> Section<'d> {
         if let DeValue::Table(table) = value.get_ref() {
             return Some(Section { table, span: value.span(), path });
         }
-        report.add(
-            &value.span(),
-            path,
-            wrong_type("a table", value.get_ref(), &format!("write it as [{key}]")),
-        );
+        let remedy = format!("write it as [{}]", section_head(&path));
+        report.add(&value.span(), path, wrong_type("a table", value.get_ref(), &remedy));
         None
     }
 

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::super::diff::diff;
 use super::super::model::{
-    Acl, AclEntry, AclMatch, ClusterConfig, Endpoint, Forwarded, Http, Route, Server, Service, TlsConnect, TlsListen,
-    TlsVersion, Transport, Vip,
+    Acl, AclEntry, AclMatch, ClusterConfig, Endpoint, Forwarded, Http, Route, Server, Service, TlsConnect,
+    TlsListen, TlsVersion, Transport, Vip,
 };
 use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
@@ -61,7 +61,12 @@ fn acls() -> impl Strategy<Value = Vec<Acl>> {
 }
 
 fn a_version() -> impl Strategy<Value = TlsVersion> {
-    prop_oneof![Just(TlsVersion::Tls10), Just(TlsVersion::Tls11), Just(TlsVersion::Tls12), Just(TlsVersion::Tls13)]
+    prop_oneof![
+        Just(TlsVersion::Tls10),
+        Just(TlsVersion::Tls11),
+        Just(TlsVersion::Tls12),
+        Just(TlsVersion::Tls13)
+    ]
 }
 
 prop_compose! {
