@@ -2,7 +2,7 @@
 //! that they are exercised where no nightly compiler is at hand.
 
 use cygnet_netlink::pcap;
-use cygnet_netlink::wire::{Message, arp, carp, ip, parse_advertisement, vrrp};
+use cygnet_netlink::wire::{Message, arp, carp, ethernet, ip, parse_advertisement, tcp, transit, vrrp};
 
 /// Any bytes as an IP packet with an advertisement. What is accepted must survive being written and read again.
 pub fn advertisement(bytes: &[u8]) {
@@ -33,6 +33,27 @@ pub fn carp(bytes: &[u8]) {
     let _ = carp::looks_like(bytes);
     if let Ok(advertisement) = carp::Advertisement::parse(bytes) {
         assert_eq!(advertisement.emit(), bytes[..carp::LENGTH]);
+    }
+}
+
+/// Any bytes as an Ethernet frame with an IPv4 packet and a TCP header in it, as direct server return reads them.
+pub fn frame(bytes: &[u8]) {
+    let Ok((header, payload)) = ethernet::Header::parse(bytes) else { return };
+    let mut again = bytes.to_vec();
+    assert!(header.write(&mut again).is_some());
+    assert_eq!(again, bytes);
+    let Ok(packet) = transit::parse(payload) else { return };
+    assert!(packet.payload.len() + 20 <= payload.len());
+    // Whatever the stricter parser takes means the same here.
+    if let Ok(strict) = ip::parse(payload)
+        && strict.source.is_ipv4()
+    {
+        assert_eq!((strict.source, strict.payload), (packet.source.into(), packet.payload));
+    }
+    if let Ok(header) = tcp::Header::parse(packet.payload) {
+        let answer = header.packet(packet.source, packet.destination);
+        let written = transit::parse(&answer).map(|packet| tcp::Header::parse(packet.payload));
+        assert_eq!(written, Ok(Ok(header)));
     }
 }
 

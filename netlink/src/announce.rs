@@ -51,7 +51,7 @@ impl Announcer {
 }
 
 /// Ethernet, and the loopback, which has an Ethernet header too and hears nobody.
-fn has_arp(hardware: u16) -> bool {
+pub(crate) fn has_arp(hardware: u16) -> bool {
     matches!(hardware, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)
 }
 

@@ -27,13 +27,13 @@ const PROTOCOL_VRRP: u32 = 112;
 const V4_PROTOCOL_AT: u32 = 9;
 const V6_NEXT_HEADER_AT: u32 = 6;
 /// PACKET_OUTGOING of linux/if_packet.h; this and all above it are packets that this host sent.
-const PACKET_OUTGOING: u32 = 4;
+pub(crate) const PACKET_OUTGOING: u32 = 4;
 /// The VLAN number within a VLAN tag. Tag 0 means "no VLAN, only a priority".
-const VLAN_ID: u32 = 0x0fff;
+pub(crate) const VLAN_ID: u32 = 0x0fff;
 /// What the filter returns to take a packet whole.
-const TAKE: u32 = 0x0004_0000;
+pub(crate) const TAKE: u32 = 0x0004_0000;
 /// PACKET_IGNORE_OUTGOING of linux/if_packet.h (Linux 4.20).
-const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+pub(crate) const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 /// One packet, from the IP header on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,11 +161,11 @@ fn filter() -> [SockFilter; 13] {
 }
 
 /// The address of a value that the kernel keeps beside the packet.
-fn ancillary(field: libc::c_int) -> u32 {
+pub(crate) fn ancillary(field: libc::c_int) -> u32 {
     (libc::SKF_AD_OFF + field).cast_unsigned()
 }
 
-fn op(code: u32, yes: u8, no: u8, k: u32) -> SockFilter {
+pub(crate) fn op(code: u32, yes: u8, no: u8, k: u32) -> SockFilter {
     SockFilter::new(code as u16, yes, no, k)
 }
 

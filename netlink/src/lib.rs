@@ -2,6 +2,8 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
+//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
+//! goes by without being ours; [`output`] writes the log. Nothing here decides who is active: that is `cygnet-ha`.
 //! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log; [`process`] is
 //! what daemons do to themselves. Nothing
 //! here decides who is active: that is `cygnet-ha`.
@@ -12,6 +14,7 @@
 pub mod advert;
 pub mod announce;
 pub mod capture;
+pub mod frames;
 pub mod guard;
 pub mod kernel;
 pub mod limits;

@@ -79,11 +79,20 @@ pub(crate) fn bind_packet(socket: &impl AsRawFd, interface: u32, protocol: u16) 
 
 /// The hardware type (ARPHRD) of the interface to which a packet socket is bound.
 pub(crate) fn hardware_type(socket: &impl AsRawFd) -> io::Result<u16> {
+    bound_link(socket).map(|address| address.sll_hatype)
+}
+
+/// The link-layer address, with its length, of the interface to which a packet socket is bound.
+pub(crate) fn hardware_address(socket: &impl AsRawFd) -> io::Result<([u8; 8], usize)> {
+    bound_link(socket).map(|address| (address.sll_addr, usize::from(address.sll_halen)))
+}
+
+fn bound_link(socket: &impl AsRawFd) -> io::Result<libc::sockaddr_ll> {
     let mut address = link_address(0, 0)?;
     let mut len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: both pointers are to live values of this frame, and `len` tells the kernel how much it may write.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut len) })?;
-    Ok(address.sll_hatype)
+    Ok(address)
 }
 
 /// Receives one packet: the bytes copied into `buffer`, and the link-layer address of the sender with its length.

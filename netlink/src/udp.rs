@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{socket, sys};
 
+pub(crate) use batch::Messages;
 pub use batch::{BATCH, DATAGRAM_MAX, Datagram, Flushed, Inbox, Outbox};
 
 /// Room for datagrams that wait while a worker does something else, bytes of kernel memory, where the kernel lets us have it

@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
-        for body in [wire::advertisement, wire::arp, wire::carp, wire::ip, wire::pcap, wire::vrrp] {
+        for body in [wire::advertisement, wire::arp, wire::carp, wire::frame, wire::ip, wire::pcap, wire::vrrp] {
             body(&bytes);
         }
     }
@@ -67,6 +67,19 @@ proptest! {
         file[at] = value;
         file.truncate(cut.index(file.len()));
         wire::pcap(&file);
+    }
+
+    #[test]
+    fn damaged_frames_never_panic(
+        length: u8, protocol in prop_oneof![Just(6u8), Just(17), any::<u8>()], words: u8, fragment: u16,
+        mut bytes in vec(any::<u8>(), 34..200),
+    ) {
+        bytes[12..14].copy_from_slice(&[8, 0]);
+        bytes[14] = 0x40 | words & 0xf;
+        bytes[16..18].copy_from_slice(&[0, length]);
+        bytes[20..22].copy_from_slice(&fragment.to_be_bytes());
+        bytes[23] = protocol;
+        wire::frame(&bytes);
     }
 
     #[test]

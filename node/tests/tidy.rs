@@ -25,8 +25,10 @@ const PURE: &[&str] = &[
     "node/src/balance/choice",
     "node/src/balance/hash.rs",
     "node/src/balance/pen",
+    "node/src/balance/acl",
     "node/src/balance/select",
     "node/src/proxy/half.rs",
+    "node/src/proxy/http/",
 ];
 
 fn root() -> PathBuf {

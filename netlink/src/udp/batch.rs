@@ -13,23 +13,23 @@ pub const BATCH: usize = 32;
 /// Bytes of the longest datagram, with room to spare (65,507 in IPv4, 65,527 in IPv6). A buffer for it is memory only as
 /// far as it has ever been filled.
 pub const DATAGRAM_MAX: usize = 1 << 16;
-/// The distance between two buffers, bytes. Were it a multiple of the page's size, the beginnings of all buffers would fight
+/// Bytes between two buffers. Were their distance a multiple of the page's size, the beginnings of all buffers would fight
 /// for the same few lines of the processor's caches.
-const STRIDE: usize = DATAGRAM_MAX + 17 * 64;
+const GAP: usize = 17 * 64;
 
 /// A boxed slice to which the kernel writes through pointers that were made once.
 ///
 /// It is held as a raw pointer because a `Box` that is moved may not be pointed into.
 #[derive(Debug)]
-struct Fixed<T>(NonNull<[T]>);
+pub(crate) struct Fixed<T>(NonNull<[T]>);
 
 impl<T> Fixed<T> {
-    fn new(items: Box<[T]>) -> Self {
+    pub(crate) fn new(items: Box<[T]>) -> Self {
         // SAFETY: a pointer out of a box is never null.
         Self(unsafe { NonNull::new_unchecked(Box::into_raw(items)) })
     }
 
-    fn repeat(item: T) -> Self
+    pub(crate) fn repeat(item: T) -> Self
     where
         T: Copy,
     {
@@ -37,19 +37,19 @@ impl<T> Fixed<T> {
     }
 
     /// A pointer to an item, good for as long as this lives and no reference from the methods below does.
-    fn pointer(&self, at: usize) -> *mut T {
+    pub(crate) fn pointer(&self, at: usize) -> *mut T {
         assert!(at < self.0.len());
         // SAFETY: `at` is within the allocation (asserted above).
         unsafe { self.0.cast::<T>().as_ptr().add(at) }
     }
 
-    fn items(&self) -> &[T] {
+    pub(crate) fn items(&self) -> &[T] {
         // SAFETY: the slice is ours and initialised; nobody writes to it while `self` is borrowed: the kernel only does
         // during a call that has `&mut self` of the owner.
         unsafe { self.0.as_ref() }
     }
 
-    fn items_mut(&mut self) -> &mut [T] {
+    pub(crate) fn items_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and `&mut self` makes it the only reference.
         unsafe { self.0.as_mut() }
     }
@@ -64,16 +64,20 @@ impl<T> Drop for Fixed<T> {
 
 /// Headers, and all that they point to.
 #[derive(Debug)]
-struct Messages {
-    headers: Fixed<libc::mmsghdr>,
-    vectors: Fixed<libc::iovec>,
+pub(crate) struct Messages {
+    pub(crate) headers: Fixed<libc::mmsghdr>,
+    pub(crate) vectors: Fixed<libc::iovec>,
     names: Fixed<Name>,
     controls: Fixed<Control>,
     bytes: Fixed<u8>,
+    /// Bytes of a buffer.
+    room: usize,
 }
 
 impl Messages {
-    fn new() -> Self {
+    /// BATCH of them, each with a buffer of `room` bytes.
+    pub(crate) fn new(room: usize) -> Self {
+        let stride = room + GAP;
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: `mmsghdr` is integers and pointers, for which all bits zero is a valid value.
         let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
@@ -83,11 +87,12 @@ impl Messages {
             names: Fixed::repeat(Name::default()),
             controls: Fixed::repeat(Control::default()),
             // Zeroed memory of this size comes from the kernel page by page, when it is first written to.
-            bytes: Fixed::new(vec![0; BATCH * STRIDE].into_boxed_slice()),
+            bytes: Fixed::new(vec![0; BATCH * stride].into_boxed_slice()),
+            room,
         };
         for at in 0..BATCH {
-            let base = messages.bytes.pointer(at * STRIDE).cast();
-            messages.vectors.items_mut()[at] = libc::iovec { iov_base: base, iov_len: DATAGRAM_MAX };
+            let base = messages.bytes.pointer(at * stride).cast();
+            messages.vectors.items_mut()[at] = libc::iovec { iov_base: base, iov_len: room };
         }
         for at in 0..BATCH {
             let (vector, name) = (messages.vectors.pointer(at), messages.names.pointer(at));
@@ -100,7 +105,7 @@ impl Messages {
     }
 
     /// Sets the room for, or the length of, the address and the control messages.
-    fn set_lengths(&mut self, at: usize, name: libc::socklen_t, control: usize) {
+    pub(crate) fn set_lengths(&mut self, at: usize, name: libc::socklen_t, control: usize) {
         let pointer = self.controls.pointer(at);
         let header = &mut self.headers.items_mut()[at].msg_hdr;
         header.msg_namelen = name;
@@ -109,12 +114,12 @@ impl Messages {
         header.msg_flags = 0;
     }
 
-    fn buffer(&self, at: usize) -> &[u8] {
-        &self.bytes.items()[at * STRIDE..][..DATAGRAM_MAX]
+    pub(crate) fn buffer(&self, at: usize) -> &[u8] {
+        &self.bytes.items()[at * (self.room + GAP)..][..self.room]
     }
 
-    fn buffer_mut(&mut self, at: usize) -> &mut [u8] {
-        &mut self.bytes.items_mut()[at * STRIDE..][..DATAGRAM_MAX]
+    pub(crate) fn buffer_mut(&mut self, at: usize) -> &mut [u8] {
+        &mut self.bytes.items_mut()[at * (self.room + GAP)..][..self.room]
     }
 }
 
@@ -148,7 +153,7 @@ impl Inbox {
     /// Empty.
     #[must_use]
     pub fn new() -> Self {
-        Self { messages: Messages::new(), filled: 0, stale: BATCH }
+        Self { messages: Messages::new(DATAGRAM_MAX), filled: 0, stale: BATCH }
     }
 
     /// Takes in what waits at the socket, at most [`BATCH`] datagrams, and says how many that were. Never waits. What was in
@@ -224,7 +229,7 @@ impl Outbox {
     /// Empty.
     #[must_use]
     pub fn new() -> Self {
-        Self { messages: Messages::new(), filled: 0 }
+        Self { messages: Messages::new(DATAGRAM_MAX), filled: 0 }
     }
 
     /// The buffer for the next datagram; `None` when the outbox is full and must be sent first.

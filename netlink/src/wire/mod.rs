@@ -7,8 +7,11 @@ pub mod arp;
 pub mod carp;
 pub mod checksum;
 mod error;
+pub mod ethernet;
 pub mod ip;
 pub mod ndp;
+pub mod tcp;
+pub mod transit;
 pub mod vrrp;
 
 use std::fmt;

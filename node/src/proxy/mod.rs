@@ -14,6 +14,7 @@
 mod accept;
 mod dial;
 mod half;
+pub mod http;
 mod local;
 pub mod observer;
 mod places;
