@@ -35,6 +35,7 @@ mod silence;
 mod slots;
 mod splice;
 mod stats;
+pub mod tls;
 #[allow(dead_code, reason = "not wired into the workers yet")]
 mod udp;
 mod worker;
