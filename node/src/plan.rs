@@ -5,6 +5,7 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
+mod contexts;
 mod lists;
 mod registry;
 mod routes;
@@ -22,7 +23,9 @@ use crate::balance::{NameId, Permits, Schedule};
 use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
+use crate::proxy::tls::{ClientContext, ServerContext};
 
+pub use contexts::Ready;
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
@@ -137,6 +140,8 @@ pub struct ServicePlan {
     pub http: Option<Arc<HttpPlan>>,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Clients speak TLS, and it ends here; or why that cannot be, then clients are refused.
+    pub tls: Option<Ready<ServerContext>>,
     /// TLS passed through: which names go to which other service.
     pub routes: Option<Routes>,
     /// Its servers, in the order of the configuration; after the first `regular` ones come `emergency` and `abuse`.
@@ -196,6 +201,8 @@ pub struct ServerPlan {
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
     pub source: Result<Start, Arc<str>>,
+    /// The server speaks TLS; or why we cannot, then every attempt fails.
+    pub tls: Option<Ready<ClientContext>>,
     /// What changes while traffic runs.
     pub state: Arc<ServerState>,
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::contexts::Contexts;
 use super::lists::Lists;
 use super::routes::Routes;
 use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
@@ -12,6 +13,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
+use crate::proxy::tls::{ContextError, ServerContext, TicketKeys};
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -32,6 +34,7 @@ struct Kept {
     services: HashMap<Arc<str>, Arc<ServiceState>>,
     servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
     countries: Option<Arc<Countries>>,
+    contexts: Contexts,
 }
 
 /// What a plan is made from, beside the configuration.
@@ -67,6 +70,26 @@ impl Registry {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries.clone()
     }
 
+    /// The TLS contexts of the last plan, for whoever looks at their files again and again.
+    #[must_use]
+    pub fn tls(&self) -> Vec<ServerContext> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.servers()
+    }
+
+    /// The keys of session tickets, for whoever rotates them.
+    ///
+    /// # Errors
+    /// The library has no random numbers.
+    pub fn tickets(&self) -> Result<Arc<TicketKeys>, ContextError> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.tickets()
+    }
+
+    /// What was wrong with single names of certificate directories when the plans were made; each is told once.
+    #[must_use]
+    pub fn tls_problems(&self) -> Vec<ContextError> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.problems()
+    }
+
     /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
     /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
     pub fn plan(
@@ -79,7 +102,9 @@ impl Registry {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let lists = Lists::new(&config.acls, kept.countries.as_ref());
         let inputs = Inputs { clients, lists, admin, source };
+        kept.contexts.begin();
         let services = self.services(&mut kept, config, &inputs);
+        kept.contexts.forget_the_unused();
         kept.forget_the_unused();
         let listeners = services
             .iter()
@@ -141,6 +166,7 @@ impl Registry {
             idlers: service.idlers,
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
             observer: self.observer.clone(),
+            tls: service.tls.as_ref().map(|tls| kept.contexts.server(tls)),
             routes,
             schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
             name,
@@ -162,6 +188,7 @@ impl Registry {
     ) -> ServerPlan {
         let key = (Arc::clone(name), Arc::from(server.name.as_str()), server.address.clone());
         let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
+        let state = Arc::clone(state);
         ServerPlan {
             name: Arc::from(server.name.as_str()),
             id: inputs.clients.name(&server.name),
@@ -174,7 +201,8 @@ impl Registry {
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
             source: (inputs.source)(service, server).map_err(Arc::from),
-            state: Arc::clone(state),
+            tls: server.tls.as_ref().map(|tls| kept.contexts.client(tls)),
+            state,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::half::Half;
+use super::layers::Layers;
 use super::local::Local;
 use super::places::Place;
 use super::reactor::Ready;
@@ -36,8 +37,12 @@ pub(super) enum Outcome {
 pub enum Stage {
     /// It has no server yet.
     New,
+    /// Its handshake is in progress.
+    Greeting,
     /// A connect is in progress.
     Dialling,
+    /// The handshake with its server is in progress.
+    Securing,
     /// Bytes go both ways.
     Relaying,
     /// The client has got all that it will get, and its end is waited for: closing before would take that away from it.
@@ -83,6 +88,8 @@ pub(super) struct Connection {
     pub(super) up: Half,
     pub(super) down: Half,
     pub(super) lent: Option<Box<Lent>>,
+    /// What lies between the sockets, if anything does.
+    pub(super) layers: Option<Box<Layers>>,
     pub(super) service: Arc<ServicePlan>,
     pub(super) peer: SocketAddr,
     /// The place at the server.
@@ -116,6 +123,7 @@ impl Connection {
             up: Half::default(),
             down: Half::default(),
             lent: None,
+            layers: None,
             service,
             peer,
             lease: None,
@@ -135,7 +143,10 @@ impl Connection {
         self.client.is_now(ready);
         match self.stage {
             // A client that is gone needs no server any more.
-            Stage::New | Stage::Dialling => ready.any(Ready::ERROR).then_some(Outcome::Aborted),
+            Stage::New | Stage::Dialling | Stage::Securing => {
+                ready.any(Ready::ERROR).then_some(Outcome::Aborted)
+            }
+            Stage::Greeting => self.greet(key, local),
             Stage::Relaying => self.relay(key, local),
             Stage::Leaving => self.leave(local),
             Stage::Dummy => self.answer_dummy(key, local),
@@ -148,8 +159,9 @@ impl Connection {
         server.is_now(ready);
         match self.stage {
             Stage::Dialling => self.dialled(key, local),
+            Stage::Securing => self.go_on_securing(key, local),
             Stage::Relaying => self.relay(key, local),
-            Stage::New | Stage::Leaving | Stage::Dummy => None,
+            Stage::New | Stage::Greeting | Stage::Leaving | Stage::Dummy => None,
         }
     }
 
@@ -157,6 +169,8 @@ impl Connection {
     pub(super) fn silent(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
         match self.stage {
             Stage::Dialling => self.no_answer(key, local),
+            Stage::Securing => self.not_secured("no end of its handshake".to_owned(), key, local),
+            Stage::Greeting => Some(Outcome::Aborted),
             Stage::Leaving => Some(Outcome::Closed),
             Stage::New | Stage::Relaying | Stage::Dummy => Some(Outcome::Silent),
         }
@@ -171,9 +185,10 @@ impl Connection {
     /// Counts the end, and closes the sockets so that both sides understand it.
     pub(super) fn end(mut self, key: Key, outcome: Outcome, local: &mut Local) {
         self.leave_dialling(local);
+        self.leave_greeting(local);
         local.silence.allow(key.index(), None);
         self.give_pipes_back(local);
-        let has_backlog = self.up.backlog() + self.down.backlog() > 0;
+        let has_backlog = self.pending_up() + self.pending_down() > 0;
         let in_good_order = match outcome {
             Outcome::Finished => true,
             Outcome::Closed => {
@@ -206,6 +221,16 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be written to the server.
+    pub(super) fn pending_up(&self) -> usize {
+        self.up.backlog() + self.layers.as_ref().map_or(0, |layers| layers.server.outbox.len())
+    }
+
+    /// Bytes that wait to be written to the client.
+    pub(super) fn pending_down(&self) -> usize {
+        self.down.backlog() + self.layers.as_ref().map_or(0, |layers| layers.client.outbox.len())
+    }
+
     /// What the operator wants to know.
     pub(super) fn info(&self, key: Key, worker: usize) -> ConnectionInfo {
         ConnectionInfo {
@@ -216,8 +241,8 @@ impl Connection {
             server: self.lease.is_some().then_some(self.position as usize),
             client_fd: self.client.socket().as_raw_fd(),
             server_fd: self.server.as_ref().map(|server| server.socket().as_raw_fd()),
-            pending_down: self.down.backlog(),
-            pending_up: self.up.backlog(),
+            pending_down: self.pending_down(),
+            pending_up: self.pending_up(),
             to_client: self.received,
             from_client: self.sent,
             stage: self.stage,

@@ -10,6 +10,7 @@ use cygnet_ha::time::Time;
 
 use super::accept::{Listener, Plans};
 use super::connection::{Connection, Outcome, Stage};
+use super::greet::has_greeting;
 use super::local::Local;
 use super::reactor::Token;
 use super::silence::TICK;
@@ -150,6 +151,19 @@ impl Engine {
             self.connections.get(*key).is_some_and(|connection| connection.keep_pipes(&mut self.local))
         });
         self.local.lenders = lenders;
+        let connections = &mut self.connections;
+        self.local
+            .greetings
+            .forget(|key| connections.get(key).is_none_or(|connection| connection.stage != Stage::Greeting));
+    }
+
+    /// When too many are in the middle of their handshake, those go who came first.
+    pub(super) fn thin_out_greetings(&mut self) {
+        while let Some(key) = self.local.greetings.surplus() {
+            if self.connections.get(key).is_some_and(|connection| connection.stage == Stage::Greeting) {
+                self.end(key, Outcome::Aborted);
+            }
+        }
     }
 
     /// Those who are still in the queues of closing listeners. No event tells of an empty queue, so they are asked.
@@ -200,7 +214,11 @@ impl Connection {
         if let Some(observer) = &self.service.observer {
             observer.opened(local.worker.index, self.peer);
         }
-        if self.service.dummy {
+        if has_greeting(&self.service) {
+            if let Some(outcome) = self.begin_greeting(key, local) {
+                return Some(outcome);
+            }
+        } else if self.service.dummy {
             self.stage = Stage::Dummy;
             local.silence.allow(key.index(), self.service.idle_timeout);
         } else if let Some(outcome) = self.dial(key, local) {

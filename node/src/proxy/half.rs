@@ -88,6 +88,12 @@ impl Half {
         }
     }
 
+    /// These were read before there was a destination.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>) {
+        debug_assert!(self.backlog.is_none() && self.piped == 0);
+        self.backlog = (!bytes.is_empty()).then(|| Box::new(Backlog { bytes, written: 0 }));
+    }
+
     /// `count` of the bytes that it wanted to write were written.
     pub(super) fn wrote(&mut self, count: usize) {
         if let Some(backlog) = &mut self.backlog {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::connection::{Connection, Outcome, Stage};
+use super::layers::Stop;
 use super::local::Local;
 use super::reactor::Ready;
 use super::slots::Key;
@@ -43,17 +44,33 @@ impl Connection {
 
     /// Whatever the client says, it gets the page.
     pub(super) fn answer_dummy(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
-        match self.client.recv(&mut local.buffer) {
-            Ok(None) => return None,
-            Ok(Some(0)) => return Some(Outcome::Closed),
-            Ok(Some(count)) => self.sent += count as u64,
-            Err(_) => return Some(Outcome::Aborted),
-        }
-        // A fresh socket has room for it.
-        match self.client.send(PAGE, true) {
-            Ok(count) => self.received += count as u64,
-            Err(_) => return Some(Outcome::Aborted),
-        }
-        self.begin_to_leave(key, local)
+        // Without layers of its own it has none that change anything.
+        let mut layers = self.layers.take().unwrap_or_default();
+        let mut shop = local.workshop.take().unwrap_or_default();
+        let mut answer = || -> Result<Option<usize>, Stop> {
+            layers.client.outbox.flush(&mut self.client)?;
+            let got = layers.client.read(&mut self.client, &mut shop, false)?;
+            if got.count == 0 {
+                return Ok(got.ended.then_some(0));
+            }
+            layers.client.write(&mut self.client, PAGE, true, &mut shop.scratch)?;
+            Ok(Some(got.count))
+        };
+        let answered = answer();
+        shop.scratch.clear();
+        local.workshop = Some(shop);
+        let outcome = match answered {
+            Ok(None) => None,
+            Ok(Some(0)) => Some(Outcome::Closed),
+            Ok(Some(count)) => {
+                self.sent += count as u64;
+                self.received += PAGE.len() as u64;
+                layers.refused = true;
+                self.see_off(&mut layers, key, local)
+            }
+            Err(_) => Some(Outcome::Aborted),
+        };
+        self.layers = Some(layers);
+        outcome
     }
 }

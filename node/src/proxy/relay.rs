@@ -60,6 +60,9 @@ impl Connection {
     /// Moves what can be moved. An abort of one side is passed on to the other as an abort, so that nobody takes half an
     /// answer for a whole one.
     pub(super) fn relay(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        if self.layers.is_some() {
+            return self.relay_layered(key, local);
+        }
         let server = self.server.as_mut()?;
         let client = &mut self.client;
         let had_pipes = self.lent.is_some();
@@ -115,7 +118,7 @@ impl Connection {
         }
     }
 
-    fn go_on(&mut self, key: Key, local: &mut Local) {
+    pub(super) fn go_on(&mut self, key: Key, local: &mut Local) {
         if !self.queued {
             self.queued = true;
             local.again.push(key);
@@ -123,13 +126,13 @@ impl Connection {
     }
 
     /// Whether a side that had ended in good order has been reset since.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         let reset = |side: &Side, input: &Half| input.has_input_ended() && side.ready().any(Ready::ERROR);
         reset(&self.client, &self.up) || self.server.as_ref().is_some_and(|server| reset(server, &self.down))
     }
 
     /// Whether the end of one side is the end of all, and everything has been passed on.
-    fn may_close(&self) -> bool {
+    pub(super) fn may_close(&self) -> bool {
         let (client_ended, server_ended) = (self.up.has_input_ended(), self.down.has_input_ended());
         let wanted = match self.service.fast_close {
             FastClose::Off => false,
@@ -140,7 +143,7 @@ impl Connection {
         wanted && self.up.backlog() + self.down.backlog() == 0
     }
 
-    fn count(&mut self, sent: u64, received: u64, key: Key, local: &mut Local) {
+    pub(super) fn count(&mut self, sent: u64, received: u64, key: Key, local: &mut Local) {
         local.silence.moved(key.index());
         self.sent += sent;
         self.received += received;
