@@ -1,6 +1,5 @@
 //! A worker's thread: its loop over what the kernel says, its listeners, its connections.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -11,18 +10,25 @@ use cygnet_ha::time::Time;
 use super::accept::{Listener, Plans};
 use super::connection::{Connection, Outcome, Stage};
 use super::greet::has_greeting;
+use super::idlers::Idlers;
 use super::local::Local;
-use super::reactor::Token;
+use super::reactor::{Reactor, Token};
 use super::silence::TICK;
 use super::slots::{Key, Slots};
+use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
+use crate::config::model::{Endpoint, Transport};
+use crate::plan::ListenAt;
 
 /// How an engine is to be.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Connects in progress; no clients are taken in above.
     pub(super) pending: usize,
     /// Pipes for bulk.
     pub(super) pipes: usize,
+    /// Flows of datagrams.
+    pub(super) udp: udp::Limits,
 }
 
 /// A worker's thread.
@@ -30,6 +36,8 @@ pub(super) struct Engine {
     pub(super) local: Local,
     pub(super) connections: Slots<Connection>,
     pub(super) listeners: Slots<Listener>,
+    pub(super) udp: Udp,
+    pub(super) idlers: Idlers,
     /// Listeners that are to be closed when their queue is empty.
     pub(super) closing: Vec<Key>,
     /// No clients are taken in until then, and for how long it was to be.
@@ -45,17 +53,20 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
+        reactor: Reactor,
         worker: Arc<Worker>,
         plans: Arc<Plans>,
         commands: Receiver<Command>,
         limits: &Limits,
-    ) -> io::Result<Self> {
-        let local = Local::new(worker, limits.pipes)?;
-        Ok(Self {
+    ) -> Self {
+        let (index, local) = (worker.index, Local::new(reactor, worker, limits.pipes));
+        Self {
             next_tick: local.now + TICK,
             local,
             connections: Slots::default(),
             listeners: Slots::default(),
+            udp: Udp::new(index, limits.udp),
+            idlers: Idlers::default(),
             closing: Vec::new(),
             resting: None,
             pending_max: limits.pending.max(1),
@@ -63,7 +74,7 @@ impl Engine {
             commands,
             stopping: false,
             silent: Vec::new(),
-        })
+        }
     }
 
     /// Turns until the worker is stopped and everything has ended, or its deadline is over.
@@ -92,6 +103,8 @@ impl Engine {
                 Some((Token::Server(key), ready)) => {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
+                Some((Token::Datagrams(bits), _)) => self.datagrams(bits),
+                Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
                 Some((Token::Wake, _)) => has_commands = true,
                 None => {}
             }
@@ -105,6 +118,7 @@ impl Engine {
         if self.local.now >= self.next_tick {
             self.tick();
         }
+        self.udp.end_turn();
         self.wake_up();
         self.last_clients();
         self.goes_on()
@@ -136,6 +150,8 @@ impl Engine {
     }
 
     fn tick(&mut self) {
+        self.udp.tick(self.local.now);
+        self.idlers.tick(&self.plans.current(), &self.local, self.stopping);
         // A worker that was held up does not catch up.
         self.next_tick = self.local.now + TICK;
         let mut silent = std::mem::take(&mut self.silent);
@@ -179,7 +195,14 @@ impl Engine {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen(listener) if !self.stopping => self.listen(*listener),
-                Command::Listen(_) => {}
+                Command::ListenUdp(at, socket, service) if !self.stopping => {
+                    self.listen_udp(at, *socket, &service);
+                }
+                Command::Listen(_) | Command::ListenUdp(..) => {}
+                Command::Plan => self.new_plan(),
+                Command::Unlisten(ListenAt { transport: Transport::Udp, endpoint: Endpoint::Inet(at) }) => {
+                    self.unlisten_udp(at);
+                }
                 Command::Unlisten(address) => self.unlisten(Some(&address)),
                 Command::Connections(limit, answer) => {
                     let index = self.local.worker.index;
@@ -202,6 +225,9 @@ impl Engine {
         if !self.stopping {
             self.stopping = true;
             self.unlisten(None);
+            for at in self.udp.listening().collect::<Vec<_>>() {
+                self.unlisten_udp(at);
+            }
         }
         let at_rest = self.connections.is_empty() && self.listeners.is_empty();
         !at_rest && self.local.now < deadline

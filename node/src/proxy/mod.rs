@@ -20,11 +20,13 @@
 
 mod accept;
 mod connection;
+mod datagrams;
 mod dial;
 mod engine;
 mod greet;
 mod half;
 pub mod http;
+mod idlers;
 mod layered;
 mod layers;
 mod leave;
@@ -39,7 +41,6 @@ mod slots;
 mod splice;
 mod stats;
 pub mod tls;
-#[allow(dead_code, reason = "not wired into the workers yet")]
 mod udp;
 mod worker;
 mod workers;

@@ -1,5 +1,6 @@
 //! What a worker's thread and those who look at it from outside share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -7,12 +8,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
+use cygnet_netlink::udp;
 
 use super::accept::Listener;
 use super::connection::ConnectionInfo;
 use super::places::Places;
 use crate::balance::ClientTable;
-use crate::plan::ListenAt;
+use crate::plan::{ListenAt, ServicePlan};
 
 /// Commands that may wait for a worker. It takes all of them in each turn; whoever finds the queue full waits for that.
 pub(super) const COMMANDS_QUEUED: usize = 64;
@@ -23,6 +25,10 @@ const NEVER: u64 = u64::MAX;
 pub(super) enum Command {
     /// To take clients in.
     Listen(Box<Listener>),
+    /// To take datagrams in.
+    ListenUdp(SocketAddr, Box<udp::Listener>, Arc<ServicePlan>),
+    /// To look at the plan: there is a new one.
+    Plan,
     /// To take in who waits at this address, and close it.
     Unlisten(ListenAt),
     /// To tell of its connections, so many at most.
@@ -54,6 +60,8 @@ impl Clock {
 /// What a worker's thread, its connections, and those who look at it from outside share.
 pub(super) struct Worker {
     pub(super) index: usize,
+    /// How many workers there are.
+    pub(super) count: usize,
     pub(super) clock: Clock,
     pub(super) clients: Arc<ClientTable>,
     pub(super) events: EventLog,
@@ -80,14 +88,14 @@ pub(super) struct Figures {
 
 impl Worker {
     pub(super) fn new(
-        index: usize,
+        (index, count): (usize, usize),
         clock: Clock,
         clients: Arc<ClientTable>,
         events: EventLog,
         places: Arc<Places>,
     ) -> Self {
         let (figures, deadline) = (Figures::default(), AtomicU64::new(NEVER));
-        Self { index, clock, clients, events, places, figures, deadline }
+        Self { index, count, clock, clients, events, places, figures, deadline }
     }
 
     /// Stops taking clients in, and ends the worker when its connections have ended, at the latest at `deadline`. It must

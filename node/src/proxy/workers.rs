@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -13,17 +14,19 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
 use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
+use cygnet_netlink::udp as datagrams;
 
 use super::accept::{Listener, Plans};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
-use super::reactor::Waker;
+use super::reactor::{Reactor, Waker};
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
+use super::udp;
 use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Transport};
 use crate::plan::{ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
@@ -51,6 +54,9 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
+    /// Flows of datagrams at once over all workers; the one that was silent for the longest time makes room for a new one.
+    /// `None`: 16,384, or less where the process may not open so many sockets.
+    pub flows_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -120,11 +126,12 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
+            udp: udp::Limits::of_one(count, settings.flows_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                let worker = Worker::new(index, clock, clients, events, Arc::clone(&places));
+                let worker = Worker::new((index, count), clock, clients, events, Arc::clone(&places));
                 spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -140,7 +147,7 @@ impl Workers {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
-            match self.open(address, service.keepalive) {
+            match self.open(address, service) {
                 Ok(sockets) => opened.push((address, service, sockets)),
                 Err(error) => {
                     errors.push(ListenError {
@@ -163,6 +170,7 @@ impl Workers {
             self.begin(address, service, plan.generation, sockets);
             listeners.insert(address.clone());
         }
+        self.threads.iter().for_each(|thread| thread.tell(Command::Plan));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -227,27 +235,51 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
-        match &at.endpoint {
-            Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
-                self.threads.iter().map(|_| socket::listen(*address, how)).collect()
+    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Sockets> {
+        match (&at.endpoint, at.transport) {
+            (Endpoint::Inet(address), Transport::Udp) => {
+                let sockets = self.threads.iter().map(|_| datagrams::listen(*address, true));
+                Ok(Sockets::Datagrams(*address, sockets.collect::<io::Result<_>>()?))
             }
-            Endpoint::Unix(path) => {
+            (Endpoint::Inet(address), Transport::Tcp) => {
+                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer: 0 };
+                let sockets = self.threads.iter().map(|_| socket::listen(*address, how));
+                Ok(Sockets::Own(sockets.collect::<io::Result<_>>()?))
+            }
+            (Endpoint::Unix(path), _) => {
                 let socket = socket::listen_unix(path, BACKLOG)?;
-                self.threads.iter().map(|_| socket.try_clone()).collect()
+                let sockets = self.threads.iter().map(|_| socket.try_clone());
+                Ok(Sockets::Shared(sockets.collect::<io::Result<_>>()?))
             }
         }
     }
 
-    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Vec<OwnedFd>) {
-        let shared = matches!(address.endpoint, Endpoint::Unix(_));
+    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Sockets) {
+        let (sockets, shared) = match sockets {
+            Sockets::Own(sockets) => (sockets, false),
+            Sockets::Shared(sockets) => (sockets, true),
+            Sockets::Datagrams(at, sockets) => {
+                for (thread, socket) in self.threads.iter().zip(sockets) {
+                    thread.tell(Command::ListenUdp(at, Box::new(socket), Arc::clone(service)));
+                }
+                return;
+            }
+        };
         for (thread, socket) in self.threads.iter().zip(sockets) {
             let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
             thread.tell(Command::Listen(Box::new(listener)));
         }
     }
+}
+
+/// The listening sockets of one address, one per worker.
+enum Sockets {
+    /// Each worker has its own.
+    Own(Vec<OwnedFd>),
+    /// The same for all: the kernel does not spread clients of Unix sockets over several.
+    Shared(Vec<OwnedFd>),
+    /// Of datagrams.
+    Datagrams(SocketAddr, Vec<datagrams::Listener>),
 }
 
 impl Drop for Workers {
@@ -258,10 +290,13 @@ impl Drop for Workers {
 
 fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
     let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
-    let engine = Engine::new(Arc::clone(&worker), Arc::clone(plans), receiver, limits)?;
-    let waker = engine.local.reactor.waker();
+    // What can fail is done here; the rest belongs to the thread from its first moment.
+    let reactor = Reactor::new()?;
+    let waker = reactor.waker();
     let name = format!("worker-{}", worker.index);
-    let join = std::thread::Builder::new().name(name).spawn(move || engine.run())?;
+    let (own, plans, limits) = (Arc::clone(&worker), Arc::clone(plans), *limits);
+    let run = move || Engine::new(reactor, own, plans, receiver, &limits).run();
+    let join = std::thread::Builder::new().name(name).spawn(run)?;
     Ok((Thread { worker, commands, waker }, join))
 }
 
@@ -270,6 +305,11 @@ fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result
 pub fn connections_that_fit(open_files: u64) -> usize {
     let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
     (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
+}
+
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
 }
 
 /// As many as this process may have now.
