@@ -13,6 +13,7 @@
 
 mod accept;
 mod dial;
+pub mod dsr;
 mod half;
 mod local;
 pub mod observer;
