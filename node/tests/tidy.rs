@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "ha/src/vip/speaker",
     "ha/src/vip/watch",
     "netlink/src/wire/",
+    "node/src/balance/acl",
     "node/src/balance/attempt.rs",
     "node/src/balance/choice",
     "node/src/balance/hash.rs",
@@ -30,6 +31,7 @@ const PURE: &[&str] = &[
     "node/src/proxy/dsr/table.rs",
     "node/src/proxy/half.rs",
     "node/src/proxy/udp/table.rs",
+    "node/src/proxy/http/",
 ];
 
 fn root() -> PathBuf {

@@ -12,9 +12,11 @@
 //! A server that was tried for this connection is not tried again for it. A `stubborn` service tries one server.
 //! The rules of Pen are others, and kept apart (`pen.rs`).
 
+pub mod acl;
 mod attempt;
 mod choice;
 mod clients;
+pub mod geo;
 mod hash;
 mod pen;
 mod schedule;

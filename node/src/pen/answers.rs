@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::model::{LogTarget, ServerId};
@@ -110,10 +110,10 @@ pub struct ConnectionFigures {
     pub pending_down: usize,
     /// Bytes that wait to go to the server.
     pub pending_up: usize,
+    /// What Pen shows as `pend`: 1 while the connect to the server is in progress, else 0.
+    pub pending: i32,
     /// The client's slot in the table; -1: none.
     pub client: i64,
-    /// The client.
-    pub peer: SocketAddr,
     /// Its server; -1 and -2 as in [`ServerId`], or `None`.
     pub server: Option<ServerId>,
 }
@@ -151,6 +151,8 @@ pub enum Effect {
     },
     /// The clean end.
     Exit,
+    /// For our own stdout: what the commands of an included file answered.
+    Print(String),
     /// For the administrator: stderr in the foreground, else syslog.
     Message(String),
 }

@@ -1,9 +1,11 @@
 //! The state that Pen's options and commands change.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::answers::Names;
+use super::words::{ipv4, number};
 use crate::config::model::{AclEntry, Endpoint, FastClose, PenRules, Transport};
 
 /// Access lists.
@@ -14,9 +16,9 @@ pub const SLOTS_MAX: usize = 4096;
 /// Most entries of an access list: a check walks over them.
 pub const ACL_ENTRIES_MAX: usize = 65_536;
 /// Most entries of the client table (`-c`, `clients_max`).
-pub const CLIENTS_MAX: usize = 4 * 1024 * 1024;
+pub const CLIENTS_MAX: i32 = 4 * 1024 * 1024;
 /// Most connections (`-x`, `conn_max`).
-pub const CONNECTIONS_MAX: usize = 1024 * 1024;
+pub const CONNECTIONS_MAX: i32 = 1024 * 1024;
 /// The largest file of commands, bytes.
 pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -99,6 +101,62 @@ pub enum Host {
     Unix(PathBuf),
 }
 
+impl Host {
+    /// The host of this name, address or path.
+    #[must_use]
+    pub fn find(word: &str, names: &dyn Names) -> Option<Self> {
+        if word.contains('/') {
+            return Some(Self::Unix(PathBuf::from(word)));
+        }
+        names.address(bare(word)).map(Self::Ip)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The closing bracket is missing in Pen too, and scripts have learnt to live with it.
+            Self::Unset => out.write_str("(unknown address family 0"),
+            Self::Ip(address) => address.fmt(out),
+            Self::Unix(path) => path.display().fmt(out),
+        }
+    }
+}
+
+impl Slot {
+    /// The port that Pen shows: 1 for a Unix socket, 0 where there is no address.
+    #[must_use]
+    pub fn shown_port(&self) -> u16 {
+        match self.host {
+            Host::Unset => 0,
+            Host::Ip(_) => self.port,
+            Host::Unix(_) => 1,
+        }
+    }
+}
+
+/// Without the brackets of an IPv6 address.
+fn bare(word: &str) -> &str {
+    word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word)
+}
+
+/// The listening address `[HOST:]PORT` (without a colon: all IPv4 addresses) or `/PATH`. With direct server return also
+/// an address alone, for all its ports.
+pub fn listen_address(words: &str, all_ports: bool, names: &dyn Names) -> Result<Endpoint, String> {
+    if words.contains('/') {
+        return Ok(Endpoint::Unix(PathBuf::from(words)));
+    }
+    if all_ports && let Some(address) = ipv4(words).filter(|_| words.contains('.')) {
+        return Ok(SocketAddr::from((address, 0)).into());
+    }
+    let (host, port) = words.rsplit_once(':').unwrap_or(("0.0.0.0", words));
+    let number = number(port).or_else(|| names.port(port).map(i32::from)).unwrap_or(0);
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| format!("Port {number} out of range"))?;
+    let address = names.address(bare(host)).ok_or_else(|| format!("Can't convert address '{host}'"))?;
+    Ok(SocketAddr::new(address, port).into())
+}
+
 /// Where requests are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -113,6 +171,28 @@ pub enum LogTarget {
     },
 }
 
+impl LogTarget {
+    /// A network log has a colon in it and does not begin with `/`.
+    #[must_use]
+    pub fn from_words(words: &str) -> Self {
+        match words.rsplit_once(':') {
+            Some((host, port)) if !words.starts_with('/') => {
+                Self::Network { host: host.to_owned(), port: port.to_owned() }
+            }
+            _ => Self::File(PathBuf::from(words)),
+        }
+    }
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(out),
+            Self::Network { host, port } => write!(out, "{host}:{port}"),
+        }
+    }
+}
+
 /// The mechanism that Pen would have used; here it changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Events {
@@ -123,6 +203,8 @@ pub enum Events {
     Poll,
     /// select(2).
     Select,
+    /// kqueue(2): not on Linux, and asking for it ends the start.
+    Kqueue,
 }
 
 /// TLS towards clients; on when there is a certificate.
@@ -165,6 +247,8 @@ pub struct Pen {
     pub transport: Transport,
     /// The listening address.
     pub listen: Option<Endpoint>,
+    /// The same as given: what `listen` and `write` show.
+    pub listen_words: Option<String>,
     /// How a server is chosen.
     pub rules: PenRules,
     /// `-s`.
@@ -191,9 +275,9 @@ pub struct Pen {
     pub tracking: i32,
     /// Silent connections are closed, s; 0: never.
     pub idle_timeout: i32,
-    /// Size of the client table.
+    /// Size of the client table; 0 until the start is over: nobody has said.
     pub clients_max: i32,
-    /// Connections at once.
+    /// Connections at once; 0 until the start is over: nobody has said.
     pub conn_max: i32,
     /// Connects to servers in progress at once.
     pub pending_max: i32,
@@ -262,6 +346,7 @@ impl Default for Pen {
         Self {
             transport: Transport::Tcp,
             listen: None,
+            listen_words: None,
             rules: PenRules::default(),
             stubborn: false,
             servers: Vec::new(),
@@ -275,8 +360,8 @@ impl Default for Pen {
             timeout: TIMEOUT_DEFAULT,
             tracking: 0,
             idle_timeout: 0,
-            clients_max: CLIENTS_DEFAULT,
-            conn_max: CONNECTIONS_DEFAULT,
+            clients_max: 0,
+            conn_max: 0,
             pending_max: PENDING_DEFAULT,
             multi_accept: MULTI_ACCEPT_DEFAULT,
             listen_queue: LISTEN_QUEUE_DEFAULT,

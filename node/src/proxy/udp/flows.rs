@@ -70,7 +70,6 @@ impl Udp {
                 match choice.next(service, &clients, now, self.unix) {
                     Ok(pick) => pick,
                     Err(why) => {
-                        service.state.shard(self.worker).refused.add(1);
                         host.refused(service, &why, now);
                         return None;
                     }

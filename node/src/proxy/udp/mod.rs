@@ -14,6 +14,7 @@
 //! A server that does not take a datagram (ICMP) ends the flow: the client's next datagram opens a new one. That counts as
 //! a failure, but blacklists nobody: one datagram is too little to judge by.
 
+mod attached;
 mod flows;
 mod sockets;
 mod table;
@@ -30,6 +31,8 @@ use self::sockets::{SocketId, Sockets};
 use self::table::{FlowId, FlowTable, Key};
 use crate::balance::{ClientTable, NoServer};
 use crate::plan::{Lease, ServicePlan};
+
+pub(super) use self::attached::Receiver;
 
 /// Flows over all workers, unless the settings say otherwise: the kernel has 28,232 ports for each source address, and
 /// looks for a free one the longer the fewer are left.
@@ -65,7 +68,7 @@ pub(super) trait Host {
     /// Tells of a descriptor (level-triggered, input) until it is closed.
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()>;
 
-    /// There is no server for a client: to be logged.
+    /// There is no server for a client: to be counted and logged.
     fn refused(&self, service: &ServicePlan, why: &NoServer, now: Time);
 
     /// A flow to this server could not be begun, or the server does not take its datagrams: to be logged.

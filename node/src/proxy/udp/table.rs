@@ -120,6 +120,7 @@ impl<T> FlowTable<T> {
     }
 
     /// How many flows there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }

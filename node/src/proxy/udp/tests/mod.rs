@@ -3,7 +3,7 @@
 mod crowd;
 mod life;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The worker of these tests.
 struct Poll {
     epoll: std::os::fd::OwnedFd,
-    refusals: Cell<usize>,
     failures: RefCell<Vec<String>>,
 }
 
@@ -36,8 +35,8 @@ impl Host for Poll {
         Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
     }
 
-    fn refused(&self, _service: &ServicePlan, _why: &NoServer, _now: Time) {
-        self.refusals.set(self.refusals.get() + 1);
+    fn refused(&self, service: &ServicePlan, _why: &NoServer, _now: Time) {
+        service.state.shard(0).refused.add(1);
     }
 
     fn failed(&self, _service: &ServicePlan, _server: usize, error: &io::Error, _now: Time) {
@@ -68,7 +67,6 @@ impl Stand {
         config.services[0].transport = Transport::Udp;
         let poll = Poll {
             epoll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance"),
-            refusals: Cell::new(0),
             failures: RefCell::default(),
         };
         let registry = Registry::new(1);
