@@ -210,7 +210,7 @@ fn more(held_back: u64) -> String {
     if held_back == 0 { String::new() } else { format!(" (and {held_back} more)") }
 }
 
-fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoServer) {
+pub(super) fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoServer) {
     service.state.shard(worker.index).refused.add(1);
     if let Some(held_back) = service.state.refusals.pass(now, REPORT_INTERVAL) {
         let what = format!("refused a client{}: no server is left", more(held_back));

@@ -15,6 +15,7 @@ use super::local::Local;
 use super::reactor::Token;
 use super::silence::TICK;
 use super::slots::{Key, Slots};
+use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
 
 /// How an engine is to be.
@@ -23,6 +24,8 @@ pub(super) struct Limits {
     pub(super) pending: usize,
     /// Pipes for bulk.
     pub(super) pipes: usize,
+    /// Flows of datagrams.
+    pub(super) flows: udp::Limits,
 }
 
 /// A worker's thread.
@@ -36,6 +39,11 @@ pub(super) struct Engine {
     pub(super) resting: Option<(Time, Duration)>,
     pub(super) pending_max: usize,
     pub(super) plans: Arc<Plans>,
+    pub(super) udp: Udp,
+    /// Flows that are counted among the connections.
+    pub(super) flows: usize,
+    /// The plan that the flows follow.
+    pub(super) flows_generation: u64,
     commands: Receiver<Command>,
     next_tick: Time,
     stopping: bool,
@@ -51,14 +59,19 @@ impl Engine {
         limits: &Limits,
     ) -> io::Result<Self> {
         let local = Local::new(worker, limits.pipes)?;
+        let clients = Arc::clone(&local.worker.clients);
+        let unix = local.worker.clock.unix();
         Ok(Self {
             next_tick: local.now + TICK,
+            udp: Udp::new(local.worker.index, clients, unix, limits.flows),
             local,
             connections: Slots::default(),
             listeners: Slots::default(),
             closing: Vec::new(),
             resting: None,
             pending_max: limits.pending.max(1),
+            flows: 0,
+            flows_generation: 0,
             plans,
             commands,
             stopping: false,
@@ -92,6 +105,7 @@ impl Engine {
                 Some((Token::Server(key), ready)) => {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
+                Some((Token::Datagrams(number), _)) => self.datagrams(number),
                 Some((Token::Wake, _)) => has_commands = true,
                 None => {}
             }
@@ -105,6 +119,7 @@ impl Engine {
         if self.local.now >= self.next_tick {
             self.tick();
         }
+        self.end_datagrams();
         self.wake_up();
         self.last_clients();
         self.goes_on()
@@ -155,6 +170,7 @@ impl Engine {
         self.local
             .greetings
             .forget(|key| connections.get(key).is_none_or(|connection| connection.stage != Stage::Greeting));
+        self.tick_datagrams();
     }
 
     /// When too many are in the middle of their handshake, those go who came first.
@@ -179,8 +195,12 @@ impl Engine {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen(listener) if !self.stopping => self.listen(*listener),
-                Command::Listen(_) => {}
-                Command::Unlisten(address) => self.unlisten(Some(&address)),
+                Command::Receive(receiver) if !self.stopping => self.receive(*receiver),
+                Command::Listen(_) | Command::Receive(_) => {}
+                Command::Unlisten(address) => {
+                    self.unlisten(Some(&address));
+                    self.stop_receiving(Some(&address));
+                }
                 Command::Connections(limit, answer) => {
                     let index = self.local.worker.index;
                     let infos = self.connections.iter().map(|(key, connection)| connection.info(key, index));
@@ -202,6 +222,7 @@ impl Engine {
         if !self.stopping {
             self.stopping = true;
             self.unlisten(None);
+            self.stop_receiving(None);
         }
         let at_rest = self.connections.is_empty() && self.listeners.is_empty();
         !at_rest && self.local.now < deadline

@@ -21,6 +21,7 @@
 mod accept;
 mod connection;
 mod dial;
+pub mod dsr;
 mod engine;
 mod greet;
 mod half;
@@ -39,7 +40,6 @@ mod slots;
 mod splice;
 mod stats;
 pub mod tls;
-#[allow(dead_code, reason = "not wired into the workers yet")]
 mod udp;
 mod worker;
 mod workers;

@@ -11,6 +11,7 @@ use cygnet_ha::time::Time;
 use super::accept::Listener;
 use super::connection::ConnectionInfo;
 use super::places::Places;
+use super::udp::Receiver;
 use crate::balance::ClientTable;
 use crate::plan::ListenAt;
 
@@ -23,6 +24,8 @@ const NEVER: u64 = u64::MAX;
 pub(super) enum Command {
     /// To take clients in.
     Listen(Box<Listener>),
+    /// To take datagrams in.
+    Receive(Box<Receiver>),
     /// To take in who waits at this address, and close it.
     Unlisten(ListenAt),
     /// To tell of its connections, so many at most.

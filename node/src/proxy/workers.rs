@@ -21,9 +21,10 @@ use super::places::Places;
 use super::reactor::Waker;
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
+use super::udp;
 use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Transport};
 use crate::plan::{ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
@@ -120,6 +121,7 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
+            flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
@@ -140,8 +142,8 @@ impl Workers {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
-            match self.open(address, service.keepalive) {
-                Ok(sockets) => opened.push((address, service, sockets)),
+            match self.prepare(address, service, plan.generation) {
+                Ok(commands) => opened.push((address, commands)),
                 Err(error) => {
                     errors.push(ListenError {
                         service: Arc::clone(&service.name),
@@ -159,8 +161,8 @@ impl Workers {
             }
             keep
         });
-        for (address, service, sockets) in opened {
-            self.begin(address, service, plan.generation, sockets);
+        for (address, commands) in opened {
+            self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
             listeners.insert(address.clone());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -241,12 +243,28 @@ impl Workers {
         }
     }
 
-    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Vec<OwnedFd>) {
-        let shared = matches!(address.endpoint, Endpoint::Unix(_));
-        for (thread, socket) in self.threads.iter().zip(sockets) {
-            let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
-            thread.tell(Command::Listen(Box::new(listener)));
+    /// What the workers, one after the other, are to be told to serve at this address. The sockets are open then.
+    fn prepare(
+        &self,
+        at: &ListenAt,
+        service: &Arc<ServicePlan>,
+        generation: u64,
+    ) -> io::Result<Vec<Command>> {
+        if at.transport == Transport::Udp {
+            let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
+            let receive = |_| {
+                let socket = cygnet_netlink::udp::listen(address, true)?;
+                let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
+                Ok(Command::Receive(Box::new(receiver)))
+            };
+            return self.threads.iter().map(receive).collect();
         }
+        let shared = matches!(at.endpoint, Endpoint::Unix(_));
+        let listen = |socket| {
+            let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
+            Command::Listen(Box::new(listener))
+        };
+        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
     }
 }
 
@@ -275,4 +293,10 @@ pub fn connections_that_fit(open_files: u64) -> usize {
 /// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,6 @@
 //! Workers with real sockets on the loopback interface.
 
+mod datagrams;
 mod extras;
 mod failover;
 mod layers;
