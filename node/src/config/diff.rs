@@ -6,7 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::protocol_word;
-use super::model::{Algorithm, ClusterConfig, Server, Service, Vip};
+use super::model::{
+    Acl, Algorithm, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect, TlsListen,
+    TlsVersion, Transport, Vip,
+};
+use super::secure::{FORWARDEDS, VERSIONS};
+use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -65,12 +70,13 @@ impl fmt::Display for Change {
     }
 }
 
-/// What differs between two configurations: virtual addresses, then services with their servers, each in the order
+/// What differs between two configurations: virtual addresses, access lists, then services with their servers, each in the order
 /// of the old configuration and then of the new one. Empty when both mean the same.
 #[must_use]
 pub fn diff(before: &ClusterConfig, after: &ClusterConfig) -> Vec<Change> {
     let mut changes = Vec::new();
     objects(&mut changes, "vip", (&before.vips, &after.vips), |vip| &vip.name, vip_fields);
+    objects(&mut changes, "acl", (&before.acls, &after.acls), |acl| &acl.name, acl_fields);
     for service in &before.services {
         let heir = after.services.iter().find(|heir| heir.name == service.name);
         service_changes(&mut changes, &service.name, Some(service), heir);
@@ -88,6 +94,13 @@ fn service_changes(changes: &mut Vec<Change>, name: &str, before: Option<&Servic
     compare(changes, prefix.clone(), before.map(service_fields), after.map(service_fields));
     let servers =
         |service: Option<&Service>| service.map_or_else(Vec::new, |service| service.servers.clone());
+    for (key, spare) in [("emergency", emergency as Spare), ("abuse", abuse)] {
+        let fields = |service: Option<&Service>| service.and_then(spare).map(server_fields);
+        let (old, new) = (fields(before), fields(after));
+        if old.is_some() || new.is_some() {
+            compare(changes, format!("{prefix}, {key}"), old, new);
+        }
+    }
     let (before, after) = (servers(before), servers(after));
     objects(changes, &format!("{prefix}, server"), (&before, &after), |server| &server.name, server_fields);
     let order = |of: &[Server], other: &[Server]| -> Vec<String> {
@@ -107,6 +120,16 @@ fn service_changes(changes: &mut Vec<Change>, name: &str, before: Option<&Servic
             fields: vec![field],
         });
     }
+}
+
+type Spare = fn(&Service) -> Option<&Server>;
+
+fn emergency(service: &Service) -> Option<&Server> {
+    service.emergency.as_ref()
+}
+
+fn abuse(service: &Service) -> Option<&Server> {
+    service.abuse.as_ref()
 }
 
 type Fields = Vec<(&'static str, String)>;
@@ -136,14 +159,17 @@ fn compare(changes: &mut Vec<Change>, object: String, before: Option<Fields>, af
         _ => ChangeKind::Changed,
     };
     let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    // A field that only one side has says for the other that it is not set.
     let value = |fields: &Fields, key: &str| {
-        fields.iter().find(|(field, _)| *field == key).map(|(_, value)| value.clone())
+        let given = fields.iter().find(|(field, _)| *field == key).map(|(_, value)| value.clone());
+        given.or_else(|| (!fields.is_empty()).then(|| NONE.to_owned()))
     };
-    let keys = if before.is_empty() { &after } else { &before };
+    let mut keys: Vec<&str> = before.iter().map(|(key, _)| *key).collect();
+    keys.extend(after.iter().map(|(key, _)| *key).filter(|key| !before.iter().any(|(old, _)| old == key)));
     let fields: Vec<FieldChange> = keys
-        .iter()
-        .map(|(key, _)| FieldChange {
-            field: (*key).to_owned(),
+        .into_iter()
+        .map(|key| FieldChange {
+            field: key.to_owned(),
             before: value(&before, key),
             after: value(&after, key),
         })
@@ -184,37 +210,113 @@ fn vip_fields(vip: &Vip) -> Fields {
     ]
 }
 
+fn acl_fields(acl: &Acl) -> Fields {
+    let entries: Vec<String> = acl.entries.iter().map(ToString::to_string).collect();
+    vec![("entries", entries.join("; "))]
+}
+
+/// Adds a field that is not at its default.
+fn set(fields: &mut Fields, is_set: bool, key: &'static str, value: impl fmt::Display) {
+    if is_set {
+        fields.push((key, value.to_string()));
+    }
+}
+
+fn given(fields: &mut Fields, key: &'static str, value: Option<impl fmt::Display>) {
+    if let Some(value) = value {
+        fields.push((key, value.to_string()));
+    }
+}
+
 fn service_fields(service: &Service) -> Fields {
     let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
-    vec![
-        ("listen", listen.join(" ")),
+    let mut fields = Vec::new();
+    set(&mut fields, service.transport == Transport::Udp, "transport", "udp");
+    fields.extend([
+        ("listen", if listen.is_empty() { NONE.to_owned() } else { listen.join(" ") }),
         ("algorithm", algorithm_word(service.algorithm).to_owned()),
-        ("sticky", service.sticky.map_or_else(|| NONE.to_owned(), duration)),
+        ("sticky", service.sticky.map_or_else(|| NONE.to_owned(), sticky)),
         ("connect_timeout", duration(service.connect_timeout)),
         ("blacklist", duration(service.blacklist)),
         ("idle_timeout", service.idle_timeout.map_or_else(|| "never".to_owned(), duration)),
-    ]
+    ]);
+    set(&mut fields, service.stubborn, "stubborn", true);
+    given(&mut fields, "clients", service.clients.as_ref());
+    let fast_close = service.fast_close;
+    set(&mut fields, fast_close != FastClose::Off, "fast_close", word(&FAST_CLOSES, &fast_close));
+    set(&mut fields, service.keepalive, "keepalive", true);
+    set(&mut fields, service.transparent, "transparent", true);
+    given(&mut fields, "source", service.source);
+    set(&mut fields, service.dummy, "dummy", true);
+    set(&mut fields, service.idlers > 0, "idlers", service.idlers);
+    service.http.iter().for_each(|http| http_fields(&mut fields, http));
+    service.tls.iter().for_each(|tls| tls_fields(&mut fields, tls));
+    let route = |route: &super::model::Route| format!("{} to {}", route.names.join(" "), route.service);
+    let routes: Vec<String> = service.routes.iter().map(route).collect();
+    set(&mut fields, !routes.is_empty(), "routes", routes.join("; "));
+    fields
+}
+
+fn http_fields(fields: &mut Fields, http: &Http) {
+    let Http { forwarded, hsts, lenient } = http;
+    fields.push(("http", "on".to_owned()));
+    set(fields, *forwarded != Forwarded::Keep, "http.forwarded", word(&FORWARDEDS, forwarded));
+    given(fields, "http.hsts", hsts.as_ref());
+    set(fields, *lenient, "http.lenient", true);
+}
+
+fn tls_fields(fields: &mut Fields, tls: &TlsListen) {
+    let show = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    fields.push(("tls.certificate", tls.certificate.display().to_string()));
+    given(fields, "tls.key", show(&tls.key));
+    given(fields, "tls.chain", show(&tls.chain));
+    given(fields, "tls.names", show(&tls.names));
+    given(fields, "tls.ocsp", show(&tls.ocsp));
+    given(fields, "tls.client_authorities", show(&tls.client_authorities));
+    given(fields, "tls.client_authorities_directory", show(&tls.client_authorities_directory));
+    set(fields, tls.client_required, "tls.client_required", true);
+    set(fields, tls.oldest != TlsVersion::Tls12, "tls.oldest", word(&VERSIONS, &tls.oldest));
+    given(fields, "tls.newest", tls.newest.as_ref().map(|newest| word(&VERSIONS, newest)));
+    given(fields, "tls.ciphers", tls.ciphers.as_ref());
+    set(fields, !tls.prefer_own_order, "tls.prefer_own_order", false);
+    set(fields, !tls.alpn.is_empty(), "tls.alpn", tls.alpn.join(" "));
 }
 
 fn server_fields(server: &Server) -> Fields {
-    vec![
+    let mut fields = vec![
         ("address", server.address.to_string()),
         ("weight", server.weight.to_string()),
         ("max", server.max.to_string()),
-    ]
+    ];
+    set(&mut fields, server.priority != 0, "priority", server.priority);
+    set(&mut fields, server.hard > 0, "hard", server.hard);
+    given(&mut fields, "acl", server.acl.as_ref());
+    if let Some(TlsConnect { name, authorities, insecure, certificate }) = &server.tls {
+        fields.push(("tls", "on".to_owned()));
+        given(&mut fields, "tls.name", name.as_ref());
+        given(&mut fields, "tls.authorities", authorities.as_ref().map(|path| path.display()));
+        set(&mut fields, *insecure, "tls.insecure", true);
+        given(&mut fields, "tls.certificate", certificate.as_ref().map(|path| path.display()));
+    }
+    fields
+}
+
+/// The word of the file for a value.
+fn word<T: PartialEq>(words: &[(&'static str, T)], wanted: &T) -> &'static str {
+    words.iter().find(|(_, meaning)| meaning == wanted).map_or("", |(word, _)| *word)
 }
 
 /// The word for an algorithm in files and tables.
 #[must_use]
 pub fn algorithm_word(algorithm: Algorithm) -> &'static str {
     match algorithm {
-        Algorithm::RoundRobin => "round-robin",
-        Algorithm::LeastConnections => "least-connections",
-        Algorithm::Priority => "priority",
-        Algorithm::SourceHash { with_port: false } => "source-hash",
-        Algorithm::SourceHash { with_port: true } => "source-port-hash",
         Algorithm::Pen(_) => "pen",
+        other => word(&ALGORITHMS, &other),
     }
+}
+
+fn sticky(time: Duration) -> String {
+    if time == Duration::MAX { FOREVER.to_owned() } else { duration(time) }
 }
 
 fn duration(duration: Duration) -> String {

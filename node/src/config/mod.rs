@@ -2,32 +2,43 @@
 //!
 //! [`parse_node`] and [`parse_cluster`] read the two files and report everything that is wrong at once;
 //! [`check_pair`] looks at both together; [`vip_settings`] is what the elections get; [`diff`] says what a change
-//! changes. Nothing here reads a file, a clock or the network.
+//! changes; [`to_toml`] writes a model down. Nothing here reads a file, a clock or the network.
 
 mod cluster;
+mod cross;
 pub mod diff;
+mod lists;
 mod locate;
 pub mod model;
 mod node;
 mod pair;
+mod print;
 mod problem;
 mod section;
+mod secure;
+mod server;
+mod service;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
 pub use cluster::{
-    CONNECTIONS_MAX, DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_INTERVAL,
-    LISTENS_MAX, PASSWORD_BYTES_MAX, SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX, parse_cluster,
-    protocol_word,
+    ACL_ENTRIES_MAX, ACLS_MAX, CONNECTIONS_MAX, DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_IDLE_TIMEOUT, DEFAULT_INTERVAL, DEFAULT_UDP_IDLE_TIMEOUT, IDLERS_MAX, LISTENS_MAX,
+    PASSWORD_BYTES_MAX, ROUTE_NAMES_MAX, ROUTES_MAX, SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX,
+    parse_cluster, protocol_word,
 };
 pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
 pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings, virtual_source};
+pub use print::to_toml;
 pub use problem::{PROBLEMS_MAX, Problem};
 pub(crate) use section::shortened;
-pub use values::{INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
+pub use secure::{ALPN_BYTES_MAX, ALPN_MAX, WORDS_BYTES_MAX};
+pub use values::{
+    HOST_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX,
+};
 
 /// Longest configuration text in bytes. The cluster's text is one entry of the replicated log, kept in memory a few
 /// times over.

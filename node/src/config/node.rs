@@ -43,7 +43,18 @@ pub fn parse_node(text: &str, file: &str) -> Result<NodeConfig, Vec<Problem>> {
 }
 
 fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
-    let known = ["name", "state_dir", "api", "workers", "source", "interface", "priority", "vip", "cluster"];
+    let known = [
+        "name",
+        "state_dir",
+        "api",
+        "workers",
+        "source",
+        "interface",
+        "priority",
+        "countries",
+        "vip",
+        "cluster",
+    ];
     root.refuse_unknown(report, &known);
     let name = root.required(report, "name", "\"lb1\"", values::name);
     let state_dir = root.given(report, "state_dir", |v| values::path(v, PATH_BYTES_MAX));
@@ -52,6 +63,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
     let source = source(root, report);
     let interface = root.given(report, "interface", values::interface);
     let priority = root.given(report, "priority", priority);
+    let countries = root.given(report, "countries", |v| values::path(v, PATH_BYTES_MAX));
     let per_vip = per_vip(root, report);
     let cluster = cluster(root, report);
     let config = NodeConfig {
@@ -63,7 +75,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         interface: interface.optional()?,
         priority: priority.or(DEFAULT_PRIORITY)?,
         per_vip,
-        countries: None,
+        countries: countries.optional()?,
         cluster: cluster.0?,
         members: cluster.1,
     };

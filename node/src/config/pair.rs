@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use cygnet_ha::vip::VipSettings;
 
-use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Vip};
+use super::cross::all_servers;
+use super::model::{AclEntry, AclMatch, ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
 use crate::balance::acl::names_countries;
@@ -36,7 +37,9 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems.extend(virtual_sources(node, &virtual_addresses));
     problems.extend(virtual_members(node, &virtual_addresses));
     problems.extend(virtual_servers(cluster, &virtual_addresses));
+    problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
+    problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
             .extend(cluster.vips.iter().filter(|vip| interface(node, vip).is_none()).map(missing_interface));
@@ -116,19 +119,53 @@ fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>
 fn virtual_servers(cluster: &ClusterConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for service in &cluster.services {
-        for server in &service.servers {
+        for server in all_servers(service) {
             if let Some(vip) = server.address.inet().and_then(|address| virtual_addresses.get(&address.ip()))
             {
                 let what = format!(
                     "{} is virtual (vip {}): the balancer would connect to itself",
                     server.address, vip.name
                 );
-                let key = format!("service[{}].server[{}].address", service.name, server.name);
+                let at = match Some(server) {
+                    spare if spare == service.emergency.as_ref() => "emergency".to_owned(),
+                    spare if spare == service.abuse.as_ref() => "abuse".to_owned(),
+                    _ => format!("server[{}]", server.name),
+                };
+                let key = format!("service[{}].{at}.address", service.name);
                 problems.push(problem(CLUSTER_FILE, key, what, "write the address of the server itself"));
             }
         }
     }
     problems
+}
+
+/// The same for the services that name an address themselves.
+fn virtual_service_sources(
+    cluster: &ClusterConfig,
+    virtual_addresses: &BTreeMap<IpAddr, &Vip>,
+) -> Vec<Problem> {
+    let sourced = cluster.services.iter().filter_map(|service| {
+        let vip = virtual_addresses.get(&service.source?)?;
+        let (address, name) = (vip.address, &vip.name);
+        let what = format!(
+            "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
+        );
+        let remedy = "write an address that every node has and keeps, or remove it: the nodes' own `source` counts";
+        Some(problem(CLUSTER_FILE, format!("service[{}].source", service.name), what, remedy))
+    });
+    sourced.collect()
+}
+
+/// Lists that name countries need to know where these are. A witness lets nobody in, and needs it not.
+fn missing_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let names_one = |entry: &AclEntry| matches!(entry.who, AclMatch::Country(_));
+    let list = cluster.acls.iter().find(|acl| acl.entries.iter().any(names_one))?;
+    if node.countries.is_some() || is_witness(node) {
+        return None;
+    }
+    let what = format!("access list {} names countries, and this node has no database of them", list.name);
+    let remedy = "add `countries = \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file";
+    Some(problem(NODE_FILE, "countries", what, remedy))
 }
 
 fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
@@ -167,7 +204,7 @@ fn taken_ports(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
         return Vec::new();
     };
     let mut problems = Vec::new();
-    for service in &cluster.services {
+    for service in cluster.services.iter().filter(|service| service.transport == Transport::Tcp) {
         for listen in service.listen.iter().filter_map(Endpoint::inet) {
             let same_family = listen.is_ipv4() == own.is_ipv4();
             let same_address = listen.ip() == own.ip() || listen.ip().is_unspecified();

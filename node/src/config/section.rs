@@ -145,6 +145,11 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// Whether the key is there, whatever it says.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A table inside this one.
     pub(super) fn table(&self, report: &mut Report<'_>, key: &str) -> Option<Self> {
         let value = self.table.get(key)?;
@@ -152,11 +157,8 @@ impl<'d> Section<'d> {
         if let DeValue::Table(table) = value.get_ref() {
             return Some(Section { table, span: value.span(), path });
         }
-        report.add(
-            &value.span(),
-            path,
-            wrong_type("a table", value.get_ref(), &format!("write it as [{key}]")),
-        );
+        let remedy = format!("write it as [{}]", section_head(&path));
+        report.add(&value.span(), path, wrong_type("a table", value.get_ref(), &remedy));
         None
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::model::Endpoint;
 use super::problem::{Fault, did_you_mean};
 use super::section::{shortened, wrong_type};
 
@@ -73,7 +74,10 @@ pub(super) fn interface(value: &DeValue<'_>) -> Checked<String> {
 
 /// An absolute path of at most `bytes_max` bytes.
 pub(super) fn path(value: &DeValue<'_>, bytes_max: usize) -> Checked<PathBuf> {
-    let path = text(value, "\"/var/lib/cygnet\"")?;
+    path_text(text(value, "\"/var/lib/cygnet\"")?, bytes_max)
+}
+
+fn path_text(path: &str, bytes_max: usize) -> Checked<PathBuf> {
     if !path.starts_with('/') || path.contains('\0') {
         let remedy = "write it from `/` on: the working directory of a daemon is nobody's guess";
         return Err(Fault::new(format!("{} is not an absolute path", quoted(path)), remedy));
@@ -128,13 +132,60 @@ pub(super) fn target(value: &DeValue<'_>) -> Checked<SocketAddr> {
     Ok(target)
 }
 
-/// An address with a port to listen on: as [`target`], but the wildcard is welcome.
-pub(super) fn listen(value: &DeValue<'_>) -> Checked<SocketAddr> {
+/// A Unix socket, if the text is one: a path, with or without `unix:` before it.
+fn unix(value: &DeValue<'_>) -> Option<Checked<Endpoint>> {
+    let given = value.as_str()?;
+    let path = given.strip_prefix("unix:").or_else(|| given.starts_with('/').then_some(given))?;
+    Some(path_text(path, SOCKET_PATH_BYTES_MAX).map(Endpoint::Unix))
+}
+
+/// A place to listen on: as [`target`], but the wildcard is welcome, or a Unix socket.
+pub(super) fn listen(value: &DeValue<'_>) -> Checked<Endpoint> {
+    if let Some(unix) = unix(value) {
+        return unix;
+    }
     let (listen, given) = socket(value)?;
     if !listen.ip().is_unspecified() {
         unicast(listen.ip(), &given)?;
     }
-    Ok(listen)
+    Ok(Endpoint::Inet(listen))
+}
+
+/// Where a server is: as [`target`], or a Unix socket.
+pub(super) fn server(value: &DeValue<'_>) -> Checked<Endpoint> {
+    unix(value).unwrap_or_else(|| target(value).map(Endpoint::Inet))
+}
+
+/// Longest host name in bytes (RFC 1035 section 2.3.4, without the root's dot).
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// A host name, or an address, as it stands in a certificate.
+pub(super) fn host(value: &DeValue<'_>) -> Checked<String> {
+    let given = text(value, "\"www.example.org\"")?;
+    if given.parse::<IpAddr>().is_err() {
+        host_text(given, given)?;
+    }
+    Ok(given.to_owned())
+}
+
+/// A host name, or `*.` and the name below which it may be.
+pub(super) fn host_pattern(value: &DeValue<'_>) -> Checked<String> {
+    let given = text(value, "\"*.example.org\"")?;
+    host_text(given.strip_prefix("*.").unwrap_or(given), given)?;
+    Ok(given.to_owned())
+}
+
+fn host_text(name: &str, given: &str) -> Checked<()> {
+    let allowed = |label: &str| {
+        let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=63).contains(&label.len()) && label.chars().all(inside)
+    };
+    if given.len() <= HOST_BYTES_MAX && name.split('.').all(allowed) {
+        return Ok(());
+    }
+    let remedy = "write \"www.example.org\", names beyond ASCII in their xn-- form";
+    let star = if name == given { "" } else { ", and `*.` only at the front" };
+    Err(Fault::new(format!("{} is not a host name", quoted(given)), format!("{remedy}{star}")))
 }
 
 fn socket(value: &DeValue<'_>) -> Checked<(SocketAddr, String)> {

@@ -6,6 +6,7 @@ mod pair;
 mod properties;
 mod wrong_cluster;
 mod wrong_node;
+mod wrong_services;
 
 use super::*;
 

@@ -10,11 +10,15 @@ fn the_examples_of_the_manual_page_are_a_good_pair() {
     let page = page();
     let examples: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert!(examples.len() >= 6, "{}", examples.len());
     assert_eq!((file_kind(examples[0]), file_kind(examples[1])), (FileKind::Node, FileKind::Cluster));
     let node = parse_node(examples[0], "node.toml").unwrap();
     let cluster = parse_cluster(examples[1], "cluster.toml").unwrap();
     assert_eq!(check_pair(&node, &cluster), []);
+    for example in &examples[2..] {
+        let cluster = parse_cluster(example, "page").map_err(|problems| printed(&problems)).unwrap();
+        assert_eq!(check_pair(&node, &cluster), [], "{example}");
+    }
 }
 
 #[test]
@@ -44,6 +48,37 @@ fn the_manual_page_names_every_key_and_the_limits() {
         "idle_timeout",
         "weight",
         "max",
+        "countries",
+        "transport",
+        "stubborn",
+        "clients",
+        "fast_close",
+        "keepalive",
+        "transparent",
+        "dummy",
+        "idlers",
+        "forwarded",
+        "hsts",
+        "lenient",
+        "certificate",
+        "key",
+        "chain",
+        "names",
+        "ocsp",
+        "client_authorities",
+        "client_authorities_directory",
+        "client_required",
+        "oldest",
+        "newest",
+        "ciphers",
+        "prefer_own_order",
+        "alpn",
+        "service",
+        "hard",
+        "acl",
+        "authorities",
+        "insecure",
+        "entries",
     ];
     for key in keys {
         assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
@@ -61,6 +96,13 @@ fn the_manual_page_names_every_key_and_the_limits() {
         format!("1 to {WEIGHT_MAX}."),
         format!("up to {CONNECTIONS_MAX};"),
         format!("at most {PASSWORD_BYTES_MAX} bytes"),
+        format!("at most {ACLS_MAX}:"),
+        format!("1 to {ACL_ENTRIES_MAX} entries"),
+        format!("at most {ROUTES_MAX} a service"),
+        format!("1 to {ROUTE_NAMES_MAX} names"),
+        format!("up to {IDLERS_MAX}."),
+        format!("at most {ALPN_MAX} protocols"),
+        format!("`\"{}\"` for datagrams", humantime::format_duration(DEFAULT_UDP_IDLE_TIMEOUT)),
         format!("| `{DEFAULT_PRIORITY}` |"),
         format!("`\"{DEFAULT_STATE_DIR}\"`"),
         format!("`\"{DEFAULT_API}\"`"),

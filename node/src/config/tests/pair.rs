@@ -120,6 +120,58 @@ fn a_service_on_the_port_of_the_node_connection_is_refused() {
 }
 
 #[test]
+fn the_address_from_which_a_service_connects_must_not_be_virtual_either() {
+    let cluster = with(CLUSTER, "[[service.server]]", "source = \"192.0.2.100\"\n[[service.server]]");
+    assert_eq!(
+        check(NODE, &cluster),
+        "cluster: service[web].source: \"192.0.2.100\" is virtual (vip www): it moves away with the address and breaks \
+         every backend session; write an address that every node has and keeps, or remove it: the nodes' own `source` \
+         counts"
+    );
+    let cluster = format!("{CLUSTER}[service.emergency]\naddress = \"192.0.2.100:8080\"\n");
+    assert!(check(NODE, &cluster).starts_with("cluster: service[web].emergency.address: 192.0.2.100:8080 is virtual"));
+}
+
+#[test]
+fn lists_that_name_countries_need_a_database_of_them() {
+    let cluster = format!("{CLUSTER}[[acl]]\nname = \"l\"\nentries = [\"deny country se\"]\n");
+    assert_eq!(
+        check(NODE, &cluster),
+        "node: countries: access list l names countries, and this node has no database of them; add `countries = \
+         \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file"
+    );
+    let node = with(NODE, "interface", "countries = \"/c.mmdb\"\ninterface");
+    assert_eq!(check(&node, &cluster), "");
+    let witness = with(NODE, "10.0.0.1:7300\"", "10.0.0.1:7300\"\nwitness = true");
+    assert_eq!(check(&witness, &cluster), "");
+}
+
+#[test]
+fn settings_that_are_seldom_made_show_when_they_are_made() {
+    let after = format!(
+        "{}[[acl]]\nname = \"l\"\nentries = [\"deny 10.0.0.0 255.0.0.255\", \"permit fd00::/8\"]\n\
+         [[service]]\nname = \"x\"\nlisten = \"/run/x\"\n[[service.server]]\nname = \"s1\"\naddress = \"/run/y\"\n",
+        with(
+            CLUSTER,
+            "[[service.server]]",
+            "sticky = \"forever\"\nstubborn = true\nclients = \"l\"\n[service.tls]\ncertificate = \"/c\"\n\
+             [service.http]\nforwarded = \"replace\"\n[service.emergency]\naddress = \"10.1.0.9:80\"\n[[service.server]]"
+        )
+    );
+    assert_eq!(
+        difference(CLUSTER, &after),
+        "+ acl l: entries deny 10.0.0.0 255.0.0.255; permit fd00::/8\n\
+         ~ service web: sticky none -> forever, stubborn none -> true, clients none -> l, http none -> on, \
+         http.forwarded none -> replace, tls.certificate none -> /c\n\
+         + service web, emergency: address 10.1.0.9:80, weight 1, max 0\n\
+         + service x: listen /run/x, algorithm round-robin, sticky none, connect_timeout 3s, blacklist 30s, \
+         idle_timeout 1h\n\
+         + service x, server s1: address /run/y, weight 1, max 0"
+    );
+    assert!(difference(&after, CLUSTER).contains("~ service web: sticky forever -> none, stubborn true -> none"));
+}
+
+#[test]
 fn settings_take_the_exceptions_of_the_node() {
     let node = with(NODE, "[cluster]", "[vip.www]\ninterface = \"eth1\"\npriority = 90\n[cluster]");
     let cluster = parse_cluster(CLUSTER, "c").unwrap();

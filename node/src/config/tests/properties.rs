@@ -1,58 +1,17 @@
-use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::vip::{Mode, Protocol};
 use proptest::prelude::*;
 
-use super::super::diff::{algorithm_word, diff};
-use super::super::model::{Algorithm, ClusterConfig, Server, Service, Vip};
+use super::super::diff::diff;
+use super::super::model::{
+    Acl, AclEntry, AclMatch, ClusterConfig, Endpoint, Forwarded, Http, Route, Server, Service, TlsConnect,
+    TlsListen, TlsVersion, Transport, Vip,
+};
+use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
-
-/// Prints a model as TOML, as a person would write it with every key given.
-fn emit(config: &ClusterConfig) -> String {
-    let mut text = String::new();
-    for vip in &config.vips {
-        let mode = if vip.mode == Mode::Hold { "hold" } else { "watch" };
-        writeln!(
-            text,
-            "[[vip]]\nname = {:?}\naddress = \"{}\"\nprotocol = \"{}\"\nid = {}\nmode = \"{mode}\"\ninterval = \"{}\"\npreempt = {}",
-            vip.name,
-            vip.address,
-            protocol_word(vip.protocol),
-            vip.id,
-            humantime::format_duration(vip.interval),
-            vip.preempt
-        )
-        .unwrap();
-    }
-    for service in &config.services {
-        let listen: Vec<String> = service.listen.iter().map(|listen| format!("\"{listen}\"")).collect();
-        let duration = |of: Duration| humantime::format_duration(of).to_string();
-        writeln!(
-            text,
-            "[[service]]\nname = {:?}\nlisten = [{}]\nalgorithm = \"{}\"\nconnect_timeout = \"{}\"\nblacklist = \"{}\"\nidle_timeout = \"{}\"",
-            service.name,
-            listen.join(", "),
-            algorithm_word(service.algorithm),
-            duration(service.connect_timeout),
-            duration(service.blacklist),
-            service.idle_timeout.map_or("never".to_owned(), duration)
-        )
-        .unwrap();
-        if let Some(sticky) = service.sticky {
-            writeln!(text, "sticky = \"{}\"", duration(sticky)).unwrap();
-        }
-        for Server { name, address, weight, max, .. } in &service.servers {
-            writeln!(
-                text,
-                "[[service.server]]\nname = {name:?}\naddress = \"{address}\"\nweight = {weight}\nmax = {max}"
-            )
-            .unwrap();
-        }
-    }
-    text
-}
 
 prop_compose! {
     fn a_vip(index: u8)(centis in 1u64..4096, preempt: bool, hold: bool) -> Vip {
@@ -69,33 +28,189 @@ prop_compose! {
     }
 }
 
+fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_secs)
+}
+
+fn maybe<S: Strategy>(strategy: S) -> impl Strategy<Value = Option<S::Value>> {
+    proptest::option::of(strategy)
+}
+
+fn a_path() -> impl Strategy<Value = PathBuf> {
+    "/[a-z \"\\\\ü.]{1,12}".prop_map(PathBuf::from)
+}
+
+fn an_entry() -> impl Strategy<Value = AclEntry> {
+    let v4 = (any::<u32>(), any::<u32>(), 0u8..40).prop_map(|(address, mask, prefix)| {
+        let mask = Ipv4Addr::from(u32::MAX.checked_shl(u32::from(prefix)).unwrap_or(mask));
+        AclMatch::V4 { address: Ipv4Addr::from(address) & mask, mask }
+    });
+    let v6 = (any::<u128>(), 0u8..=128).prop_map(|(address, prefix)| {
+        let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+        AclMatch::V6 { address: Ipv6Addr::from(address & mask), prefix }
+    });
+    let country = "[A-Z]{2}".prop_map(|code| AclMatch::Country([code.as_bytes()[0], code.as_bytes()[1]]));
+    (any::<bool>(), prop_oneof![v4, v6, country]).prop_map(|(permit, who)| AclEntry { permit, who })
+}
+
+fn acls() -> impl Strategy<Value = Vec<Acl>> {
+    proptest::collection::vec(proptest::collection::vec(an_entry(), 1..6), 0..3).prop_map(|lists| {
+        let acl = |(n, entries)| Acl { name: format!("l{n}"), entries };
+        lists.into_iter().enumerate().map(acl).collect()
+    })
+}
+
+fn a_version() -> impl Strategy<Value = TlsVersion> {
+    prop_oneof![
+        Just(TlsVersion::Tls10),
+        Just(TlsVersion::Tls11),
+        Just(TlsVersion::Tls12),
+        Just(TlsVersion::Tls13)
+    ]
+}
+
 prop_compose! {
-    fn a_service(index: u8)(
-        port in 1u16.., least: bool, sticky in proptest::option::of(1u64..86_400), connect_ms in 1u64..3_600_000,
-        blacklist in 0u64..86_400, idle in proptest::option::of(1u64..86_400),
-        servers in proptest::collection::vec((1u16.., 1u16..=256, 0u32..=1_000_000), 1..5),
-    ) -> Service {
-        Service {
-            listen: vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port).into()],
-            algorithm: if least { Algorithm::LeastConnections } else { Algorithm::RoundRobin },
-            sticky: sticky.map(Duration::from_secs),
-            connect_timeout: Duration::from_millis(connect_ms),
-            blacklist: Duration::from_secs(blacklist),
-            idle_timeout: idle.map(Duration::from_secs),
-            servers: servers.into_iter().enumerate().map(|(n, (port, weight, max))| Server {
-                weight,
-                max,
-                ..Server::new(format!("s{n}"), SocketAddr::new(Ipv4Addr::new(10, 0, index, n as u8 + 1).into(), port))
-            }).collect(),
-            ..Service::new(format!("s.{index}"))
+    fn a_tls()(
+        certificate in a_path(),
+        files in proptest::collection::vec(maybe(a_path()), 6),
+        [required, prefer_own_order] in any::<[bool; 2]>(),
+        oldest in a_version(), newest in maybe(a_version()),
+        ciphers in maybe("[A-Z+:!-]{1,20}"), alpn in proptest::collection::vec("[a-z/0-9.]{1,9}", 0..3),
+    ) -> TlsListen {
+        let mut files = files.into_iter();
+        let mut file = || files.next().flatten();
+        let (key, chain, names, ocsp) = (file(), file(), file(), file());
+        let (client_authorities, client_authorities_directory) = (file(), file());
+        let client_required = required && client_authorities.is_some();
+        let newest = newest.filter(|newest| *newest >= oldest);
+        TlsListen {
+            certificate, key, chain, names, ocsp, client_authorities, client_authorities_directory, client_required,
+            oldest, newest, ciphers, prefer_own_order, alpn,
         }
     }
 }
 
-fn a_config() -> impl Strategy<Value = ClusterConfig> {
-    let vips = (0u8..4).prop_flat_map(|count| (1..=count).map(a_vip).collect::<Vec<_>>());
-    let services = (0u8..4).prop_flat_map(|count| (1..=count).map(a_service).collect::<Vec<_>>());
-    (vips, services).prop_map(|(vips, services)| ClusterConfig { vips, services, acls: Vec::new() })
+prop_compose! {
+    fn a_http()(
+        forwarded in prop_oneof![
+            Just(Forwarded::Keep), Just(Forwarded::Replace), Just(Forwarded::Append), Just(Forwarded::IfAbsent)
+        ],
+        hsts in maybe(0u64..99_999_999), lenient: bool,
+    ) -> Http {
+        Http { forwarded, hsts: hsts.map(|age| format!("max-age={age}; includeSubDomains")), lenient }
+    }
+}
+
+fn tls_connect() -> impl Strategy<Value = TlsConnect> {
+    (maybe("[a-z]{1,9}\\.test"), maybe(a_path()), any::<bool>(), maybe(a_path())).prop_map(
+        |(name, authorities, insecure, certificate)| {
+            let insecure = insecure && authorities.is_none();
+            TlsConnect { name, authorities, insecure, certificate }
+        },
+    )
+}
+
+fn an_endpoint(service: u8, server: u8) -> impl Strategy<Value = Endpoint> {
+    prop_oneof![
+        4 => (1u16..).prop_map(move |port| SocketAddr::new(Ipv4Addr::new(10, 0, service, server).into(), port).into()),
+        1 => Just(Endpoint::Unix(format!("/run/s{service}.{server}").into())),
+    ]
+}
+
+prop_compose! {
+    fn a_server(service: u8, n: u8)(
+        address in an_endpoint(service, n), weight in 1u16..=256, priority: i32, max in 0u32..=1_000_000,
+        hard in maybe(1u32..1000), acl in maybe(Just("l0".to_owned())), tls in maybe(tls_connect()),
+    ) -> Server {
+        let hard = hard.filter(|_| max > 0 && max < 900_000).map_or(0, |more| max + more);
+        Server { weight, priority, max, hard, acl, tls, ..Server::new(format!("s{n}"), address) }
+    }
+}
+
+prop_compose! {
+    fn a_spare(service: u8, name: &'static str)(
+        address in an_endpoint(service, 99), max in 0u32..9, tls in maybe(tls_connect()),
+    ) -> Server {
+        Server { max, tls, ..Server::new(name, address) }
+    }
+}
+
+prop_compose! {
+    fn times_and_rules(index: u8)(
+        algorithm in proptest::sample::select(ALGORITHMS.map(|(_, algorithm)| algorithm).to_vec()),
+        sticky in maybe(prop_oneof![4 => seconds(1..86_400), 1 => Just(Duration::MAX)]),
+        connect_ms in 1u64..3_600_000, blacklist in seconds(0..86_400), idle_timeout in maybe(seconds(1..86_400)),
+        stubborn: bool, clients in maybe(Just("l0".to_owned())),
+        fast_close in proptest::sample::select(FAST_CLOSES.map(|(_, whose)| whose).to_vec()),
+        [keepalive, dummy] in any::<[bool; 2]>(), idlers in 0u32..9,
+    ) -> Service {
+        Service {
+            algorithm, sticky, connect_timeout: Duration::from_millis(connect_ms), blacklist, idle_timeout,
+            stubborn, clients, fast_close, keepalive, dummy, idlers, ..Service::new(format!("s.{index}"))
+        }
+    }
+}
+
+prop_compose! {
+    fn a_service(index: u8)(
+        base in times_and_rules(index), port in 1u16.., unix: bool,
+        servers in (1u8..5).prop_flat_map(move |count| (1..=count).map(|n| a_server(index, n)).collect::<Vec<_>>()),
+        emergency in maybe(a_spare(index, "emergency")), abuse in maybe(a_spare(index, "abuse")),
+        http in maybe(a_http()), tls in maybe(a_tls()),
+        udp in proptest::bool::weighted(0.2), transparent: bool, source in maybe(Just(Ipv4Addr::new(10, 9, 9, 9))),
+    ) -> Service {
+        let mut listen = vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port).into()];
+        listen.extend((unix && !udp).then(|| Endpoint::Unix(format!("/run/l{index}").into())));
+        let abuse = abuse.filter(|_| base.clients.is_some());
+        let mut service = Service { listen, servers, emergency, abuse, tls, ..base };
+        service.http = http.map(|http| Http { hsts: http.hsts.filter(|_| service.tls.is_some()), ..http });
+        if udp {
+            as_datagrams(&mut service);
+        }
+        let spares = service.emergency.iter().chain(&service.abuse);
+        let has_unix = service.servers.iter().chain(spares).any(|server| server.address.inet().is_none());
+        service.source = source.map(Into::into);
+        service.transparent = transparent && source.is_none() && !has_unix && service.listen.len() == 1;
+        service
+    }
+}
+
+/// Takes away what datagrams cannot have.
+fn as_datagrams(service: &mut Service) {
+    let plain = Service::new("");
+    service.transport = Transport::Udp;
+    (service.http, service.tls) = (None, None);
+    (service.fast_close, service.keepalive) = (plain.fast_close, plain.keepalive);
+    (service.dummy, service.idlers) = (plain.dummy, plain.idlers);
+    let Service { servers, emergency, abuse, .. } = service;
+    for (n, server) in (1u8..).zip(servers.iter_mut().chain(emergency).chain(abuse)) {
+        server.tls = None;
+        server.address = SocketAddr::from(([10, 1, 0, n], 53)).into();
+    }
+}
+
+prop_compose! {
+    fn a_config()(
+        vips in (0u8..4).prop_flat_map(|count| (1..=count).map(a_vip).collect::<Vec<_>>()),
+        services in (0u8..4).prop_flat_map(|count| (1..=count).map(a_service).collect::<Vec<_>>()),
+        acls in acls(), routed: bool,
+    ) -> ClusterConfig {
+        let mut config = ClusterConfig { vips, services, acls };
+        let has_list = !config.acls.is_empty();
+        for service in &mut config.services {
+            service.clients = service.clients.take().filter(|_| has_list);
+            service.abuse = service.abuse.take().filter(|_| has_list);
+            service.servers.iter_mut().for_each(|server| server.acl = server.acl.take().filter(|_| has_list));
+        }
+        if let [first, second, ..] = config.services.as_mut_slice()
+            && routed && first.transport == Transport::Tcp && second.transport == Transport::Tcp
+        {
+            let names = vec!["www.example.org".to_owned(), "*.x.test".to_owned()];
+            first.routes = vec![Route { names, service: second.name.clone() }];
+            second.listen.clear();
+        }
+        config
+    }
 }
 
 /// Text that looks enough like a configuration to get past the TOML parser often.
@@ -104,6 +219,21 @@ fn nearly_a_configuration() -> impl Strategy<Value = String> {
         "[[vip]]\n",
         "[[service]]\n",
         "[[service.server]]\n",
+        "[service.emergency]\n",
+        "[service.tls]\n",
+        "[service.http]\n",
+        "[[service.route]]\n",
+        "[[acl]]\n",
+        "entries",
+        "names",
+        "service",
+        "clients",
+        "transport",
+        "certificate",
+        "\"permit 10.0.0.0/8\"",
+        "\"deny 10.0.0.0 255.0.0\"",
+        "\"unix:/x\"",
+        "\"udp\"",
         "[cluster]\n",
         "[[cluster.member]]\n",
         "[vip.www]\n",
@@ -168,7 +298,7 @@ proptest! {
 
     #[test]
     fn a_printed_model_reads_back_equal(config in a_config()) {
-        let read = parse_cluster(&emit(&config), "c").map_err(|problems| TestCaseError::fail(printed(&problems)))?;
+        let read = parse_cluster(&to_toml(&config), "c").map_err(|problems| TestCaseError::fail(printed(&problems)))?;
         prop_assert_eq!(&read, &config);
         prop_assert!(diff(&read, &config).is_empty());
     }

@@ -167,7 +167,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[service.server]]",
         "algorithm = \"hash\"\n[[service.server]]",
-        "c:10:13: service[web].algorithm: \"hash\" is unknown; write one of \"round-robin\", \"least-connections\"",
+        "c:10:13: service[web].algorithm: \"hash\" is unknown; write one of \"round-robin\", \"least-connections\", \"priority\", \"source-hash\", \"source-port-hash\"",
     ),
     (
         "[[service.server]]",
@@ -296,5 +296,5 @@ fn limits_are_named() {
 #[test]
 fn a_message_never_carries_control_characters() {
     let problems = parse_cluster("\"a\\u001b[31m\" = 1\n", "c").unwrap_err();
-    assert_eq!(printed(&problems), "c:1:1: a\\u{1b}[31m: unknown key; known here: vip, service");
+    assert_eq!(printed(&problems), "c:1:1: a\\u{1b}[31m: unknown key; known here: vip, service, acl");
 }

@@ -10,7 +10,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "name = \"lb1\"",
         "name = \"lb1\"\ncolour = 1",
-        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, vip, cluster",
+        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, countries, vip, cluster",
     ),
     (
         "name = \"lb1\"",
@@ -51,6 +51,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "interface = \"eth0\"",
         "interface = \"eth 0\"",
         "n:2:13: interface: \"eth 0\" is not an interface name; `ip link` lists the interfaces",
+    ),
+    (
+        "interface = \"eth0\"",
+        "countries = \"GeoLite2.mmdb\"",
+        "n:2:13: countries: \"GeoLite2.mmdb\" is not an absolute path; write it from `/` on: the working directory of a daemon is nobody's guess",
     ),
     (
         "interface = \"eth0\"",

@@ -12,7 +12,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::*;
-use crate::balance::{ClientTable, Tried, pick};
+use crate::balance::{Choice, ClientTable, Pick};
 use crate::config::model::{ClusterConfig, Endpoint, Transport};
 use crate::plan::tests::one_service;
 use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
@@ -35,8 +35,10 @@ impl Host for Poll {
         Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
     }
 
-    fn choose(&self, service: &ServicePlan, _client: SocketAddr, now: Time) -> Option<Pick> {
-        pick(service, None, &Tried::default(), now).ok().filter(|_| !self.barren.get())
+    fn choose(&self, service: &ServicePlan, client: SocketAddr, now: Time) -> Option<Pick> {
+        let clients = ClientTable::new(32);
+        let mut choice = Choice::begin(service, &clients, client, 0);
+        choice.next(service, &clients, now, 0).ok().filter(|_| !self.barren.get())
     }
 
     fn failed(&self, _service: &ServicePlan, _server: usize, error: &io::Error, _now: Time) {

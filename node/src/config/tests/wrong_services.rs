@@ -1,0 +1,237 @@
+//! What a service can be and cannot be, beside the plain one of the sample.
+
+use super::*;
+
+/// Each: what stands between the sample's `listen` and its server (line 10 on), what follows the server's address (the
+/// lines after it), and the whole message.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "transport = \"sctp\"",
+        "",
+        "c:10:13: service[web].transport: \"sctp\" is unknown; write one of \"tcp\", \"udp\"",
+    ),
+    (
+        "clients = \"offices\"",
+        "[[acl]]\nname = \"office\"\nentries = \"permit 10.0.0.0/8\"",
+        "c:10:11: service[web].clients: there is no access list offices; did you mean \"office\"?",
+    ),
+    (
+        "",
+        "acl = \"x\"",
+        "c:14:7: service[web].server[s1].acl: there is no access list x; add it as [[acl]] with name and entries",
+    ),
+    (
+        "sticky = \"for ever\"",
+        "",
+        "c:10:10: service[web].sticky: \"for ever\" is not a duration; write a number with its unit, such as \"500ms\", \"3s\", \"30m\" or \"1h\"",
+    ),
+    (
+        "fast_close = \"upp\"",
+        "",
+        "c:10:14: service[web].fast_close: \"upp\" is unknown; did you mean \"up\"?",
+    ),
+    (
+        "",
+        "max = 5\nhard = 5",
+        "c:15:8: service[web].server[s1].hard: 5 is no more than the limit for all (5); it is the limit for remembered clients: write more than `max`, or remove it",
+    ),
+    (
+        "",
+        "[service.abuse]\naddress = \"10.1.0.9:80\"",
+        "c:14:1: service[web].abuse: no client is ever denied; name an access list with `clients`, or remove the server",
+    ),
+    (
+        "",
+        "[service.emergency]\naddress = \"192.0.2.100:80\"",
+        "c:15:11: service[web].emergency.address: 192.0.2.100:80 is where service web listens: connections would go round in a circle; write the address of the server itself",
+    ),
+    (
+        "",
+        "[service.emergency]\nname = \"s1\"\naddress = \"10.1.0.9:80\"",
+        "c:15:8: service[web].emergency.name: s1 is taken by the server s1 above; give each its own name",
+    ),
+    (
+        "",
+        "[service.emergency]\nweight = 2\naddress = \"10.1.0.9:80\"",
+        "c:15:1: service[web].emergency.weight: unknown key; known here: name, address, max, tls",
+    ),
+    (
+        "transparent = true\nsource = \"10.0.0.9\"",
+        "",
+        "c:10:15: service[web].transparent: connections cannot start from two addresses; remove `transparent` or `source`",
+    ),
+    (
+        "transparent = true",
+        "[[service.server]]\nname = \"s2\"\naddress = \"unix:/run/s2\"",
+        "c:10:15: service[web].transparent: a Unix socket has no address that could be passed on; remove it, or give the socket a service of its own",
+    ),
+    (
+        "source = \"fd00::9\"",
+        "",
+        "c:10:10: service[web].source: fd00::9 cannot reach server s1 (10.1.0.11:8080); give the servers of the other family a service of their own, or remove `source`",
+    ),
+    (
+        "",
+        "[service.http]\nhsts = \"max-age=1\"",
+        "c:15:8: service[web].http.hsts: clients believe this header only when it comes over TLS; add [service.tls], or remove it",
+    ),
+    (
+        "",
+        "[service.http]\nhsts = \"max-age=\"\n[service.tls]\ncertificate = \"/c\"",
+        "c:15:8: service[web].http.hsts: \"max-age=\" does not say for how many seconds; write hsts = \"max-age=63072000\"",
+    ),
+    (
+        "",
+        "[service.http]\nforwarded = \"add\"",
+        "c:15:13: service[web].http.forwarded: \"add\" is unknown; write one of \"replace\", \"append\", \"if-absent\", \"keep\"",
+    ),
+    (
+        "http = true",
+        "",
+        "c:10:8: service[web].http: expected a table, not a boolean; write it as [service.http]",
+    ),
+    (
+        "",
+        "[service.tls]\nkey = \"/k\"",
+        "c:14:1: service[web].tls.certificate: missing; add `certificate = \"/etc/cygnet/web.crt\"`",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"web.crt\"",
+        "c:15:15: service[web].tls.certificate: \"web.crt\" is not an absolute path; write it from `/` on: the working directory of a daemon is nobody's guess",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"/c\"\nclient_required = true",
+        "c:16:19: service[web].tls.client_required: no authority of client certificates is named, so no client could pass; add client_authorities = \"/etc/cygnet/clients.crt\"",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"/c\"\noldest = \"1.3\"\nnewest = \"1.2\"",
+        "c:17:10: service[web].tls.newest: the newest protocol is older than the oldest; write \"1.3\", or remove it",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"/c\"\noldest = \"1.4\"",
+        "c:16:10: service[web].tls.oldest: \"1.4\" is unknown; did you mean \"1.2\"?",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"/c\"\nciphers = \"a b\"",
+        "c:16:11: service[web].tls.ciphers: \"a b\" is not a list of ciphers; write a list in OpenSSL's words, such as \"ECDHE+AESGCM:ECDHE+CHACHA20\"",
+    ),
+    (
+        "",
+        "[service.tls]\ncertificate = \"/c\"\nalpn = [\"h2\", \"\"]",
+        "c:16:15: service[web].tls.alpn: not the name of a protocol; write alpn = [\"h2\", \"http/1.1\"]",
+    ),
+    (
+        "",
+        "[service.server.tls]\nname = \"-a b\"",
+        "c:15:8: service[web].server[s1].tls.name: \"-a b\" is not a host name; write \"www.example.org\", names beyond ASCII in their xn-- form",
+    ),
+    (
+        "",
+        "[service.server.tls]\ninsecure = true\nauthorities = \"/a\"",
+        "c:15:12: service[web].server[s1].tls.insecure: authorities are named, and any certificate is taken; remove one of the two",
+    ),
+    (
+        "",
+        "[[service.route]]\nnames = [\"*.*.org\"]\nservice = \"web\"",
+        "c:15:10: service[web].route[web].names: \"*.*.org\" is not a host name; write \"www.example.org\", names beyond ASCII in their xn-- form, and `*.` only at the front\n\
+         c:16:11: service[web].route[web].service: the service routes to itself; name another service, or remove the route",
+    ),
+    (
+        "",
+        "[[service.route]]\nnames = []\nservice = \"webb\"",
+        "c:15:9: service[web].route[webb].names: 0 names, not 1 to 256; write names = [\"www.example.org\", \"*.example.org\"]\n\
+         c:16:11: service[web].route[webb].service: there is no service webb; did you mean \"web\"?",
+    ),
+    (
+        "",
+        "[[service.route]]\nnames = [\"a\"]\nservice = \"b\"\n[[service]]\nname = \"b\"\n[[service.server]]\nname = \"s\"\naddress = \"10.1.1.1:1\"\n[[service.route]]\nnames = [\"b\"]\nservice = \"web\"",
+        "c:16:11: service[web].route[b].service: service b has routes itself, and could lead round in a circle; route to the last service at once\n\
+         c:24:11: service[b].route[web].service: service web has routes itself, and could lead round in a circle; route to the last service at once",
+    ),
+    (
+        "transport = \"udp\"\nkeepalive = true\nfast_close = \"up\"",
+        "[service.tls]\ncertificate = \"/c\"",
+        "c:11:13: service[web].keepalive: datagrams have no such thing; remove it, or write transport = \"tcp\"\n\
+         c:12:14: service[web].fast_close: datagrams have no such thing; remove it, or write transport = \"tcp\"\n\
+         c:16:1: service[web].tls: datagrams have no such thing; remove it, or write transport = \"tcp\"",
+    ),
+    (
+        "",
+        "[[acl]]\nname = \"a\"\nentries = [\"permit 10.0.0.0\", \"allow x\", \"deny 10.0.0.1/8\", \"deny 10.0.0.1 255.0.255.0\", \"deny fd00::1/8\", \"deny country Q\", 5]",
+        "c:16:31: acl[a].entries: \"allow x\" is not an entry; write \"permit 10.0.0.0/8\", \"deny 2001:db8::/32\", \"permit 10.0.0.0 255.0.0.255\" or \"deny country XX\"\n\
+         c:16:42: acl[a].entries: \"deny 10.0.0.1/8\" has bits outside its mask, and would fit nobody; write 10.0.0.0/8\n\
+         c:16:61: acl[a].entries: \"deny 10.0.0.1 255.0.255.0\" has bits outside its mask, and would fit nobody; write 10.0.0.0 255.0.255.0\n\
+         c:16:90: acl[a].entries: \"deny fd00::1/8\" has bits outside its mask, and would fit nobody; write fd00::/8\n\
+         c:16:108: acl[a].entries: \"deny country Q\" is not an entry; write \"permit 10.0.0.0/8\", \"deny 2001:db8::/32\", \"permit 10.0.0.0 255.0.0.255\" or \"deny country XX\"\n\
+         c:16:126: acl[a].entries: an entry is not a string; write \"permit 10.0.0.0/8\", \"deny 2001:db8::/32\", \"permit 10.0.0.0 255.0.0.255\" or \"deny country XX\"",
+    ),
+    (
+        "",
+        "[[acl]]\nname = \"a\"",
+        "c:14:1: acl[a].entries: the list is empty; add entries = [\"permit 10.0.0.0/8\"]; who is on no entry is treated unlike the last one",
+    ),
+];
+
+/// The sample with lines before and after the server's.
+fn sample(before: &str, after: &str) -> String {
+    let before = if before.is_empty() { "#" } else { before };
+    format!("{}{after}\n", with(CLUSTER, "[[service.server]]", &format!("{before}\n[[service.server]]")))
+}
+
+#[test]
+fn each_wrong_service_is_named_with_line_column_key_and_remedy() {
+    for (before, after, expected) in WRONG {
+        let problems = parse_cluster(&sample(before, after), "c").map(|_| ()).unwrap_err();
+        assert_eq!(printed(&problems), *expected, "for {before}\n{after}");
+    }
+}
+
+#[test]
+fn a_unix_socket_is_a_path_with_or_without_a_word_before_it_and_belongs_to_one_service() {
+    let listen = |place: &str| with(CLUSTER, "\"192.0.2.100:80\"", place);
+    let cluster = parse_cluster(&listen("\"unix:/run/a\", \"/run/b\""), "c").unwrap();
+    let places: Vec<String> = cluster.services[0].listen.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["/run/a", "/run/b"]);
+    let problems = parse_cluster(&listen("\"/run/a\", \"unix:/run/a\""), "c").unwrap_err();
+    assert_eq!(
+        printed(&problems),
+        "c:9:22: service[web].listen: this service already listens on /run/a; remove one of the two"
+    );
+    let problems = parse_cluster(&listen("\"unix:run/a\""), "c").unwrap_err();
+    assert!(printed(&problems).contains("\"run/a\" is not an absolute path"));
+    let problems = parse_cluster(&listen(&format!("\"/{}\"", "a".repeat(107))), "c").unwrap_err();
+    assert!(printed(&problems).contains("the path has 108 bytes, and 107 is the limit"));
+    let circle = with(&listen("\"/run/a\""), "10.1.0.11:8080", "/run/a");
+    assert!(printed(&parse_cluster(&circle, "c").unwrap_err()).contains("round in a circle"));
+}
+
+#[test]
+fn connections_and_datagrams_share_a_port() {
+    let dns = "[[service]]\nname = \"dns\"\ntransport = \"udp\"\nlisten = [\"192.0.2.100:80\"]\n\
+               [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";
+    let cluster = parse_cluster(&format!("{CLUSTER}{dns}"), "c").unwrap();
+    assert_eq!(cluster.services[1].idle_timeout, Some(DEFAULT_UDP_IDLE_TIMEOUT));
+}
+
+#[test]
+fn a_service_without_servers_or_listeners_is_one_that_needs_none() {
+    let dummy = "[[service]]\nname = \"d\"\nlisten = [\"192.0.2.100:81\"]\ndummy = true\n";
+    assert!(parse_cluster(dummy, "c").unwrap().services[0].dummy);
+    let text = format!("{CLUSTER}[[service.route]]\nnames = [\"x.test\"]\nservice = \"x\"\n[[service]]\nname = \"x\"\n\
+                        [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.12:8080\"\n");
+    let cluster = parse_cluster(&text, "c").unwrap();
+    assert_eq!(cluster.services[1].listen, []);
+    assert_eq!(cluster.services[0].routes[0].service, "x");
+}
+
+#[test]
+fn faults_elsewhere_make_no_names_unknown() {
+    let text = sample("clients = \"l\"", "[[acl]]\nname = \"l\"\nentries = [\"x\"]");
+    let problems = parse_cluster(&text, "c").unwrap_err();
+    assert_eq!(problems.len(), 1, "{}", printed(&problems));
+}
