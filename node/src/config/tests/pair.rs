@@ -96,7 +96,10 @@ fn the_address_from_which_a_service_connects_must_not_be_virtual_either() {
          counts"
     );
     let cluster = format!("{CLUSTER}[service.emergency]\naddress = \"192.0.2.100:8080\"\n");
-    assert!(check(NODE, &cluster).starts_with("cluster: service[web].emergency.address: 192.0.2.100:8080 is virtual"));
+    assert!(
+        check(NODE, &cluster)
+            .starts_with("cluster: service[web].emergency.address: 192.0.2.100:8080 is virtual")
+    );
 }
 
 #[test]
@@ -135,7 +138,9 @@ fn settings_that_are_seldom_made_show_when_they_are_made() {
          idle_timeout 1h\n\
          + service x, server s1: address /run/y, weight 1, max 0"
     );
-    assert!(difference(&after, CLUSTER).contains("~ service web: sticky forever -> none, stubborn true -> none"));
+    assert!(
+        difference(&after, CLUSTER).contains("~ service web: sticky forever -> none, stubborn true -> none")
+    );
 }
 
 #[test]
