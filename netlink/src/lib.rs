@@ -2,6 +2,8 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
+//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`ssl`] has what the TLS library offers
+//! beyond the `openssl` crate; [`output`] writes the log. Nothing
 //! chooses, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
 //! goes by without being ours; [`output`] writes the log. Nothing here decides who is active: that is `cygnet-ha`.
 //! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log; [`process`] is
@@ -25,6 +27,7 @@ pub mod resumption;
 pub mod scheduling;
 pub mod socket;
 pub mod source;
+pub mod ssl;
 mod sys;
 #[cfg(test)]
 mod testns;

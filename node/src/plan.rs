@@ -5,6 +5,7 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
+mod lists;
 mod registry;
 mod routes;
 mod state;
@@ -19,6 +20,7 @@ use cygnet_ha::time::Time;
 
 use crate::balance::{NameId, Permits, Schedule};
 use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
+use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 
 pub use registry::{AdminOf, Registry, SourceOf};
@@ -131,6 +133,8 @@ pub struct ServicePlan {
     pub dummy: bool,
     /// Connections to the servers that are kept open without a client, in turn.
     pub idlers: u32,
+    /// What is done to HTTP heads; `None`: bytes pass as they are.
+    pub http: Option<Arc<HttpPlan>>,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
     /// TLS passed through: which names go to which other service.

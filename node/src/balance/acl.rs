@@ -1,17 +1,18 @@
 //! Access lists: who may come in, and who may go to a server.
 //!
 //! The first entry that fits a client decides; if none does, the opposite of the last entry, of whatever family it is; an
-//! empty list permits. Entries of another family than the client's are passed over, and a client over a Unix socket is always
-//! permitted. An IPv4 client of an IPv6 listener (`::ffff:192.0.2.1`) is an IPv6 client, as in Pen.
+//! empty list permits. Entries of another family than the client's are passed over. A client over a Unix socket has no
+//! address, and is not asked for (`attempt.rs`). An IPv4 client of an IPv6 listener (`::ffff:192.0.2.1`) is an IPv6 client, as in Pen.
 //!
 //! A list is compiled, so that thousands of entries cost little: those with the same mask stand in order of their address,
 //! and a look-up is one binary search for each different mask that could still decide earlier. Lists of networks have at most
 //! 33 masks (IPv6: 129 prefixes); with ever new odd masks it becomes a walk through the list. The country is looked up
 //! at most once, and only if an entry with a country could still decide.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::attempt::Permits;
 use super::geo::Countries;
 use crate::config::model::{Acl, AclEntry, AclMatch};
 
@@ -70,16 +71,10 @@ impl AccessList {
             otherwise: acl.entries.last().is_none_or(|entry| !entry.permit),
         }
     }
+}
 
-    /// Whether a client may pass. `unix`: it comes over a Unix socket, and has no address.
-    #[must_use]
-    pub fn permits(&self, client: SocketAddr, unix: bool) -> bool {
-        unix || self.permits_address(client.ip())
-    }
-
-    /// Whether an address may pass.
-    #[must_use]
-    pub fn permits_address(&self, client: IpAddr) -> bool {
+impl Permits for AccessList {
+    fn permits(&self, client: IpAddr) -> bool {
         let mut best = match client {
             IpAddr::V4(address) => first_fit(&self.v4, |mask| address.to_bits() & mask),
             IpAddr::V6(address) => first_fit(&self.v6, |mask| address.to_bits() & mask),

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::lists::Lists;
 use super::routes::Routes;
 use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
+use crate::balance::geo::Countries;
 use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
+use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 
 /// The answer to: from which address does this node connect to this server?
@@ -28,11 +31,13 @@ pub struct Registry {
 struct Kept {
     services: HashMap<Arc<str>, Arc<ServiceState>>,
     servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
+    countries: Option<Arc<Countries>>,
 }
 
 /// What a plan is made from, beside the configuration.
 struct Inputs<'a> {
     clients: &'a ClientTable,
+    lists: Lists<'a>,
     admin: &'a AdminOf<'a>,
     source: &'a SourceOf<'a>,
 }
@@ -51,6 +56,17 @@ impl Registry {
         Self { observer: Some(observer), ..self }
     }
 
+    /// From the next plan on, the countries in access lists are looked up in this database. Without one they fit nobody.
+    pub fn use_countries(&self, countries: Option<Arc<Countries>>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries = countries;
+    }
+
+    /// The database that is in use.
+    #[must_use]
+    pub fn countries(&self) -> Option<Arc<Countries>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries.clone()
+    }
+
     /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
     /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
     pub fn plan(
@@ -61,7 +77,8 @@ impl Registry {
         source: &SourceOf<'_>,
     ) -> Plan {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let inputs = Inputs { clients, admin, source };
+        let lists = Lists::new(&config.acls, kept.countries.as_ref());
+        let inputs = Inputs { clients, lists, admin, source };
         let services = self.services(&mut kept, config, &inputs);
         kept.forget_the_unused();
         let listeners = services
@@ -113,7 +130,7 @@ impl Registry {
             algorithm: service.algorithm,
             sticky: service.sticky.map(Sticky::from),
             stubborn: service.stubborn,
-            clients: None,
+            clients: inputs.lists.named(service.clients.as_ref()),
             connect_timeout: service.connect_timeout,
             blacklist: service.blacklist,
             idle_timeout: service.idle_timeout,
@@ -122,6 +139,7 @@ impl Registry {
             transparent: service.transparent,
             dummy: service.dummy,
             idlers: service.idlers,
+            http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
             observer: self.observer.clone(),
             routes,
             schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
@@ -152,7 +170,7 @@ impl Registry {
             priority: server.priority,
             max: server.max,
             hard: server.hard,
-            acl: None,
+            acl: inputs.lists.named(server.acl.as_ref()),
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
             source: (inputs.source)(service, server).map_err(Arc::from),

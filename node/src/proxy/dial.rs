@@ -1,35 +1,26 @@
 //! From a client to a connected server: choose, connect, and on failure choose again.
 
-use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
-use std::task::Poll;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
-use cygnet_netlink::socket;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use cygnet_netlink::socket::{self, Origin};
 
-use super::local::Seated;
-use super::silence::End;
+use super::connection::{Connection, Outcome, Stage};
+use super::local::Local;
+use super::reactor::{Ready, Token};
+use super::relay::refresh_ticks;
+use super::side::Side;
+use super::slots::Key;
 use super::worker::Worker;
 use crate::balance::{self, Choice, NoServer, Pick};
-use crate::plan::{Lease, ServerPlan, ServicePlan};
+use crate::config::model::Endpoint;
+use crate::plan::{ServerPlan, ServicePlan, Start};
 
 /// Not more than one log line about the same server, or about refused clients of the same service, in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A connected server.
-pub(super) struct Upstream {
-    pub(super) stream: TcpStream,
-    /// Its place is kept as long as the connection lives.
-    pub(super) lease: Lease,
-    /// Its position in the service.
-    pub(super) server: usize,
-}
 
 /// Why a connect failed.
 enum Failure {
@@ -37,84 +28,127 @@ enum Failure {
     Server(io::Error),
     /// This node could not even ask: no descriptors, no ports, no source address. Not the server's fault.
     Local(io::Error),
-    /// The worker stops.
-    Stopped,
 }
 
-/// Connects the client to a server; `None` when there is none, which has then been counted and logged.
-pub(super) async fn dial(
-    service: &ServicePlan,
-    client: SocketAddr,
-    worker: &Worker,
-    seated: &Seated,
-) -> Option<Upstream> {
-    let mut choice = Choice::begin(service, &worker.clients, client, worker.clock.unix());
-    loop {
-        let now = worker.clock.now();
-        let Pick { server: position, mut lease, .. } =
-            match choice.next(service, &worker.clients, now, worker.clock.unix()) {
+impl Connection {
+    /// Chooses servers until a connect to one has begun; refuses the client when there is none.
+    pub(super) fn dial(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        loop {
+            let Pick { server: position, lease, .. } = match self.choose(local) {
                 Ok(chosen) => chosen,
                 Err(why) => {
-                    report_refusal(service, worker, now, &why);
-                    return None;
+                    report_refusal(&self.service, &local.worker, local.now, &why);
+                    return Some(Outcome::Refused);
                 }
             };
-        let server = &service.servers[position];
-        match connect(server, service.connect_timeout, seated).await {
-            Ok(stream) => {
-                server.state.shard(worker.index).connected.add(1);
-                let unix = worker.clock.unix();
-                let told = choice.connected(service, &worker.clients, position, &mut lease, unix);
-                if told.returned {
-                    report_return(service, server, worker);
-                }
-                if told.failed_over {
-                    service.state.shard(worker.index).failovers.add(1);
-                }
-                return Some(Upstream { stream, lease, server: position });
-            }
-            Err(Failure::Stopped) => return None,
-            Err(failure) => {
-                server.state.shard(worker.index).failed.add(1);
-                report_failure(service, position, worker, &failure);
+            self.lease = Some(lease);
+            self.position = u32::try_from(position).unwrap_or(u32::MAX);
+            match self.begin(position, key, local) {
+                // A Unix socket is connected at once.
+                Ok(true) => return self.connected(key, local),
+                Ok(false) => return None,
+                Err(failure) => self.failed(&failure, local),
             }
         }
     }
-}
 
-async fn connect(server: &ServerPlan, limit: Duration, seated: &Seated) -> Result<TcpStream, Failure> {
-    // `pick` chooses none without; a connection from just any address may be one from a virtual one.
-    let source = match &server.source {
-        Ok(source) => *source,
-        Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
-    };
-    let socket = socket::connect(
-        server
-            .address
-            .inet()
-            .ok_or_else(|| Failure::Local(io::Error::other("Unix sockets are not served")))?,
-        source.address(),
-    )
-    .map_err(classify)?;
-    let stream = TcpStream::from_std(socket).map_err(Failure::Local)?;
-    seated.allow(Some(limit));
-    let ready = {
-        let mut ready = pin!(stream.ready(Interest::WRITABLE));
-        poll_fn(|cx| match (ready.as_mut().poll(cx), seated.end()) {
-            (Poll::Ready(ready), _) => Poll::Ready(ready.map_err(Failure::Local)),
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(End::Stopped)) => Poll::Ready(Err(Failure::Stopped)),
-            (Poll::Pending, Some(End::Silent)) => Poll::Ready(Err(no_answer(limit))),
-        })
-        .await?
-    };
-    // A failed connect has a side that is closed; asking for the error each time would be a call for each client.
-    if !ready.is_write_closed() {
-        return Ok(stream);
+    fn choose(&mut self, local: &Local) -> Result<Pick, NoServer> {
+        let (service, clients) = (&*self.service, &*local.worker.clients);
+        let unix = local.worker.clock.unix();
+        let choice =
+            self.choice.get_or_insert_with(|| Box::new(Choice::begin(service, clients, self.peer, unix)));
+        choice.next(service, clients, local.now, unix)
     }
-    match stream.take_error() {
-        Ok(None) => Ok(stream),
-        Ok(Some(error)) | Err(error) => Err(classify(error)),
+
+    /// Begins to connect. True: it is done already.
+    fn begin(&mut self, position: usize, key: Key, local: &mut Local) -> Result<bool, Failure> {
+        let server = &self.service.servers[position];
+        // `pick` chooses none without; a connection from just any address may be one from a virtual one.
+        let start = match &server.source {
+            Ok(start) => *start,
+            Err(reason) => return Err(Failure::Local(io::Error::other(reason.to_string()))),
+        };
+        let (socket, is_unix) = match &server.address {
+            Endpoint::Inet(address) => {
+                let origin = match start {
+                    Start::At(source) => Origin::Address(source),
+                    Start::Kernel => Origin::Kernel,
+                };
+                (socket::connect(*address, origin).map_err(classify)?, false)
+            }
+            Endpoint::Unix(path) => (socket::connect_unix(path).map_err(classify)?, true),
+        };
+        local.reactor.add_connection(&socket, Token::Server(key)).map_err(Failure::Local)?;
+        self.server = Some(Side::dialled(socket, is_unix));
+        if !is_unix {
+            self.stage = Stage::Dialling;
+            local.dialling += 1;
+            local.silence.allow(key.index(), Some(self.service.connect_timeout));
+        }
+        Ok(is_unix)
+    }
+
+    /// The kernel says something of the connect in progress.
+    pub(super) fn dialled(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        let server = self.server.as_ref()?;
+        // A connect that failed has a side that is closed; asking for the error each time would be a call for each client.
+        let error = if server.ready().any(Ready::ERROR.with(Ready::CLOSED)) { server.error() } else { None };
+        match error {
+            Some(error) => {
+                self.failed(&classify(error.into()), local);
+                self.dial(key, local)
+            }
+            None if server.ready().any(Ready::WRITE) => self.connected(key, local),
+            None => None,
+        }
+    }
+
+    /// The connect took too long.
+    pub(super) fn no_answer(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        self.failed(&no_answer(self.service.connect_timeout), local);
+        self.dial(key, local)
+    }
+
+    fn connected(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        self.leave_dialling(local);
+        let worker = &local.worker;
+        let (service, position) = (&*self.service, self.position as usize);
+        let server = &service.servers[position];
+        server.state.shard(worker.index).connected.add(1);
+        // The memory goes back: whoever is connected chooses no more.
+        if let (Some(choice), Some(lease)) = (self.choice.take(), &mut self.lease) {
+            let told = choice.connected(service, &worker.clients, position, lease, worker.clock.unix());
+            if told.returned {
+                report_return(service, server, worker);
+            }
+            if told.failed_over {
+                service.state.shard(worker.index).failovers.add(1);
+            }
+        }
+        local.silence.allow(key.index(), service.idle_timeout);
+        self.refresh_at = local.silence.now().saturating_add(refresh_ticks(service));
+        if let Some(server) = &mut self.server {
+            server.is_now(Ready::WRITE);
+        }
+        self.stage = Stage::Relaying;
+        self.relay(key, local)
+    }
+
+    /// The server is not tried again for this connection.
+    fn failed(&mut self, failure: &Failure, local: &mut Local) {
+        self.leave_dialling(local);
+        (self.server, self.lease) = (None, None);
+        let position = self.position as usize;
+        let server = &self.service.servers[position];
+        server.state.shard(local.worker.index).failed.add(1);
+        report_failure(&self.service, position, &local.worker, local.now, failure);
+    }
+
+    pub(super) fn leave_dialling(&mut self, local: &mut Local) {
+        if self.stage == Stage::Dialling {
+            self.stage = Stage::New;
+            local.dialling -= 1;
+        }
     }
 }
 
@@ -156,8 +190,7 @@ fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoSer
     }
 }
 
-fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, failure: &Failure) {
-    let now = worker.clock.now();
+fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: Time, failure: &Failure) {
     let server = &service.servers[position];
     let (news, what, error) = match failure {
         Failure::Server(error) => {
@@ -168,7 +201,6 @@ fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, failu
         Failure::Local(error) => {
             (true, format!("no connection to server {} could be started", server.name), error)
         }
-        Failure::Stopped => return,
     };
     if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
         let what = format!("{what}{}", more(held_back));

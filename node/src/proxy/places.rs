@@ -30,6 +30,11 @@ impl Places {
         let place = Place(Arc::clone(self));
         (before < self.max).then_some(place)
     }
+
+    /// Whether one was free a moment ago.
+    pub(super) fn has_room(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < self.max
+    }
 }
 
 impl Drop for Place {

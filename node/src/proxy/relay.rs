@@ -1,178 +1,268 @@
 //! Bytes from the client to the server and back, until both have ended.
 
-use std::future::poll_fn;
-use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use rustix::io::Errno;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
-use super::dial::Upstream;
+use super::connection::{Connection, Outcome};
 use super::half::{Half, Want};
-use super::local::{self, Local, Seated};
-use super::silence::{End, TICK};
-use super::worker::Worker;
+use super::local::Local;
+use super::reactor::Ready;
+use super::side::Side;
+use super::silence::TICK;
+use super::slots::Key;
+use super::splice::{Lent, Pipes};
 use crate::plan::ServicePlan;
 
-/// Reads of one direction before the other connections of the worker get their turn: 1 MiB.
+/// Reads of one direction before the other connections of the worker get their turn: 1 MiB copied, some more spliced.
 const READS_PER_TURN: usize = 16;
+/// The two directions, as indices.
+const UP: usize = 0;
+const DOWN: usize = 1;
 
-/// How a connection ended.
+/// What became of a direction in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Both sides said their end.
-    Finished,
-    /// A side was reset or failed.
-    Aborted,
-    /// It had to end.
-    Ended(End),
+enum Pumped {
+    /// It waits for a socket.
+    Blocked,
+    /// It could go on.
+    More,
+    /// It has ended.
+    Over,
 }
 
-/// A connection of a client that has its server.
-pub(super) struct Relay<'a> {
-    client: TcpStream,
-    upstream: Upstream,
-    up: Half,
-    down: Half,
-    seated: &'a Seated,
-    /// The tick from which on the client is written down again, if it is remembered.
-    refresh_at: u32,
-    service: &'a ServicePlan,
-    peer: IpAddr,
-    worker: &'a Worker,
+/// One direction and all that it needs.
+struct Way<'a> {
+    which: usize,
+    half: &'a mut Half,
+    from: &'a mut Side,
+    to: &'a mut Side,
+    lent: &'a mut Option<Box<Lent>>,
+    /// The other direction has ended: both sockets will be closed at once, so the end need not be passed on by itself.
+    other_is_over: bool,
+    moved: u64,
+    /// Some bytes were read or written.
+    stirred: bool,
 }
 
-impl<'a> Relay<'a> {
-    pub(super) fn new(
-        client: TcpStream,
-        peer: IpAddr,
-        upstream: Upstream,
-        service: &'a ServicePlan,
-        worker: &'a Worker,
-        seated: &'a Seated,
-    ) -> Self {
-        seated.allow(service.idle_timeout);
-        let (up, down) = (Half::default(), Half::default());
-        let now = local::with(|local| local.silence.now()).unwrap_or(0);
-        let refresh_at = now.saturating_add(refresh_ticks(service));
-        Self { client, upstream, up, down, seated, refresh_at, service, peer, worker }
+impl Connection {
+    /// Moves what can be moved. An abort of one side is passed on to the other as an abort, so that nobody takes half an
+    /// answer for a whole one.
+    pub(super) fn relay(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        let server = self.server.as_mut()?;
+        let client = &mut self.client;
+        let had_pipes = self.lent.is_some();
+        let mut up = Way {
+            which: UP,
+            other_is_over: self.down.is_over(),
+            half: &mut self.up,
+            from: client,
+            to: server,
+            lent: &mut self.lent,
+            moved: 0,
+            stirred: false,
+        };
+        let went_up = up.pump(&mut local.buffer, &mut local.pipes);
+        let (sent, mut stirred) = (up.moved, up.stirred);
+        let mut down = Way {
+            which: DOWN,
+            other_is_over: self.up.is_over(),
+            half: &mut self.down,
+            from: server,
+            to: client,
+            lent: &mut self.lent,
+            moved: 0,
+            stirred: false,
+        };
+        let went_down = down.pump(&mut local.buffer, &mut local.pipes);
+        let received = down.moved;
+        stirred |= down.stirred;
+        if stirred {
+            self.count(sent, received, key, local);
+        }
+        if !had_pipes && self.lent.is_some() {
+            local.lenders.push(key);
+        }
+        match (went_up, went_down) {
+            (Err(_), _) | (_, Err(_)) => Some(Outcome::Aborted),
+            (Ok(Pumped::Over), Ok(Pumped::Over)) => Some(Outcome::Finished),
+            // Nobody will read from a side that has said its end, so nobody would find out.
+            _ if self.is_gone() => Some(Outcome::Aborted),
+            (Ok(Pumped::More), _) | (_, Ok(Pumped::More)) => {
+                self.go_on(key, local);
+                None
+            }
+            _ => None,
+        }
     }
 
-    /// Relays until the end. An abort of one side is passed on to the other as an abort, so that nobody takes half an
-    /// answer for a whole one.
-    pub(super) async fn run(mut self) -> Outcome {
-        let outcome = poll_fn(|cx| self.poll(cx)).await;
-        let backlog = self.up.has_backlog() || self.down.has_backlog();
-        match outcome {
-            Outcome::Finished => {}
-            Outcome::Ended(End::Silent) if !backlog => {}
-            Outcome::Aborted | Outcome::Ended(_) => {
-                // A side that is gone already does not mind.
-                let _ = self.client.set_zero_linger();
-                let _ = self.upstream.stream.set_zero_linger();
+    fn go_on(&mut self, key: Key, local: &mut Local) {
+        if !self.queued {
+            self.queued = true;
+            local.again.push(key);
+        }
+    }
+
+    /// Whether a side that had ended in good order has been reset since.
+    fn is_gone(&self) -> bool {
+        let reset = |side: &Side, input: &Half| input.has_input_ended() && side.ready().any(Ready::ERROR);
+        reset(&self.client, &self.up) || self.server.as_ref().is_some_and(|server| reset(server, &self.down))
+    }
+
+    fn count(&mut self, sent: u64, received: u64, key: Key, local: &mut Local) {
+        local.silence.moved(key.index());
+        if let Some(lease) = &self.lease {
+            let shard = lease.server().shard(local.worker.index);
+            if sent > 0 {
+                shard.to_server.add(sent);
+            }
+            if received > 0 {
+                shard.to_client.add(received);
             }
         }
-        self.worker.refresh(self.service, self.peer, self.upstream.server);
-        outcome
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        // Without the thread's own things there is no worker any more.
-        local::with(|local| self.poll_with(local, cx)).unwrap_or(Poll::Ready(Outcome::Ended(End::Stopped)))
-    }
-
-    fn poll_with(&mut self, local: &mut Local, cx: &mut Context<'_>) -> Poll<Outcome> {
-        if let Some(end) = self.seated.end_in(local) {
-            return Poll::Ready(Outcome::Ended(end));
-        }
-        let (client, server) = (&mut self.client, &mut self.upstream.stream);
-        let (mut sent, mut received) = (0, 0);
-        let up = pump(&mut self.up, client, server, self.down.is_over(), &mut local.buffer, &mut sent, cx);
-        let down =
-            pump(&mut self.down, server, client, self.up.is_over(), &mut local.buffer, &mut received, cx);
-        if sent + received > 0 {
-            self.seated.moved_in(local);
-            self.count(sent, received);
-            self.refresh(local.silence.now());
-        }
-        match (up, down) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(Outcome::Aborted),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
-            _ => Poll::Pending,
+        // A connection that lives long keeps its client remembered while bytes move.
+        if self.service.sticky.is_some() && local.silence.now() >= self.refresh_at {
+            self.refresh_at = local.silence.now().saturating_add(refresh_ticks(&self.service));
+            local.worker.refresh(&self.service, self.peer.ip(), self.position as usize);
         }
     }
 
-    fn count(&self, sent: u64, received: u64) {
-        let shard = self.upstream.lease.server().shard(self.worker.index);
-        if sent > 0 {
-            shard.to_server.add(sent);
+    /// A tick has passed: gives the pipes back that were not used. Whether some are left.
+    pub(super) fn keep_pipes(&mut self, local: &mut Local) -> bool {
+        let Some(lent) = &mut self.lent else { return false };
+        for (way, half) in [(UP, &mut self.up), (DOWN, &mut self.down)] {
+            if !lent.was_used(way)
+                && half.has_empty_pipe()
+                && let Some(pipe) = lent.take(way)
+            {
+                half.give_pipe();
+                local.pipes.take_back(pipe, true);
+            }
         }
-        if received > 0 {
-            shard.to_client.add(received);
+        if lent.is_empty() {
+            self.lent = None;
         }
+        self.lent.is_some()
     }
 
-    /// A connection that lives long keeps its client remembered while bytes move.
-    fn refresh(&mut self, now: u32) {
-        if self.service.sticky.is_some() && now >= self.refresh_at {
-            self.refresh_at = now.saturating_add(refresh_ticks(self.service));
-            self.worker.refresh(self.service, self.peer, self.upstream.server);
+    /// The connection ends.
+    pub(super) fn give_pipes_back(&mut self, local: &mut Local) {
+        if let Some(mut lent) = self.lent.take() {
+            for (way, half) in [(UP, &self.up), (DOWN, &self.down)] {
+                if let Some(pipe) = lent.take(way) {
+                    local.pipes.take_back(pipe, half.has_empty_pipe());
+                }
+            }
         }
     }
 }
 
 /// Ticks between two writings-down of a client whose connection lives on.
-fn refresh_ticks(service: &ServicePlan) -> u32 {
+pub(super) fn refresh_ticks(service: &ServicePlan) -> u32 {
     let ticks_per_second = 1_000 / TICK.as_millis() as u32;
     service.sticky.map_or(u32::MAX, |sticky| sticky.refresh.saturating_mul(ticks_per_second).max(1))
 }
 
-/// Moves what can be moved in one direction. Ready when the direction is over. `other_is_over`: both sockets will be
-/// closed at once, so the end need not be passed on by itself.
-fn pump(
-    half: &mut Half,
-    from: &mut TcpStream,
-    to: &mut TcpStream,
-    other_is_over: bool,
-    buffer: &mut [u8],
-    moved: &mut u64,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
-    let mut reads = 0;
-    loop {
-        match half.want() {
-            Want::Read if reads == READS_PER_TURN => {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Want::Read => {
-                reads += 1;
-                let mut space = ReadBuf::new(buffer);
-                ready!(Pin::new(&mut *from).poll_read(cx, &mut space))?;
-                let bytes = space.filled();
-                if bytes.is_empty() {
-                    half.end_of_input();
-                    continue;
-                }
-                *moved += bytes.len() as u64;
-                match Pin::new(&mut *to).poll_write(cx, bytes) {
-                    Poll::Ready(accepted) => half.received(bytes, accepted?),
-                    Poll::Pending => half.received(bytes, 0),
+impl Way<'_> {
+    /// Moves what can be moved in this direction.
+    fn pump(&mut self, buffer: &mut [u8], pipes: &mut Pipes) -> Result<Pumped, Errno> {
+        for _ in 0..READS_PER_TURN {
+            // Until the next read.
+            loop {
+                match self.half.want() {
+                    Want::Read | Want::Fill => break,
+                    Want::Write(bytes) => {
+                        if !self.to.ready().any(Ready::WRITE) {
+                            return Ok(Pumped::Blocked);
+                        }
+                        let count = self.to.send(bytes, false)?;
+                        self.half.wrote(count);
+                        self.stirred |= count > 0;
+                    }
+                    Want::Drain(held) => {
+                        if !self.to.ready().any(Ready::WRITE) {
+                            return Ok(Pumped::Blocked);
+                        }
+                        self.drain(held)?;
+                    }
+                    Want::Shutdown => {
+                        if !self.other_is_over {
+                            self.to.shut()?;
+                        }
+                        self.half.passed_end_on();
+                    }
+                    Want::Nothing => return Ok(Pumped::Over),
                 }
             }
-            Want::Write(bytes) => match ready!(Pin::new(&mut *to).poll_write(cx, bytes))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => half.wrote(count),
-            },
-            Want::Shutdown => {
-                if !other_is_over {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                }
-                half.passed_end_on();
+            if !self.from.ready().any(Ready::READ) {
+                return Ok(Pumped::Blocked);
             }
-            Want::Nothing => return Poll::Ready(Ok(())),
+            self.change_over(pipes);
+            if self.half.want() == Want::Fill { self.fill()? } else { self.copy(buffer)? }
+        }
+        Ok(Pumped::More)
+    }
+
+    /// One read, and what can be written of it.
+    fn copy(&mut self, buffer: &mut [u8]) -> Result<(), Errno> {
+        let count = match self.from.recv(buffer)? {
+            None => return Ok(()),
+            Some(0) => {
+                self.half.end_of_input();
+                return Ok(());
+            }
+            Some(count) => count,
+        };
+        let bytes = &buffer[..count];
+        self.moved += count as u64;
+        self.stirred = true;
+        let is_last = self.from.has_ended();
+        let accepted = if self.to.ready().any(Ready::WRITE) { self.to.send(bytes, is_last)? } else { 0 };
+        self.half.received(bytes, buffer.len(), accepted);
+        if is_last {
+            self.half.end_of_input();
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self) -> Result<(), Errno> {
+        let Some(lent) = self.lent.as_mut() else { return Err(Errno::PIPE) };
+        let Some(pipe) = lent.pipe(self.which) else { return Err(Errno::PIPE) };
+        match pipe.fill(self.from)? {
+            None => {}
+            Some(0) => self.half.end_of_input(),
+            Some(count) => {
+                self.half.filled(count);
+                self.moved += count as u64;
+                self.stirred = true;
+                lent.is_used(self.which);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, held: usize) -> Result<(), Errno> {
+        let Some(lent) = self.lent.as_mut() else { return Err(Errno::PIPE) };
+        let Some(pipe) = lent.pipe(self.which) else { return Err(Errno::PIPE) };
+        let count = pipe.drain(self.to, held)?;
+        self.half.drained(count);
+        self.stirred |= count > 0;
+        lent.is_used(self.which);
+        Ok(())
+    }
+
+    /// From copying to splicing and back.
+    fn change_over(&mut self, pipes: &mut Pipes) {
+        if self.half.is_bulk() {
+            let careful = self.from.ready().with(self.to.ready()).any(Ready::CAREFUL);
+            let pipe = if careful { None } else { pipes.lend() };
+            self.half.take_pipe(pipe.is_some());
+            if let Some(pipe) = pipe {
+                self.lent.get_or_insert_default().put(self.which, pipe);
+            }
+        } else if self.half.is_done_with_pipe()
+            && let Some(pipe) = self.lent.as_mut().and_then(|lent| lent.take(self.which))
+        {
+            self.half.give_pipe();
+            pipes.take_back(pipe, true);
         }
     }
 }

@@ -1,32 +1,29 @@
-//! One worker: a thread with a single-threaded runtime, its clock and its figures.
+//! What a worker's thread and those who look at it from outside share.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::sleep;
 
-use super::dial::dial;
-use super::local::{self, Seated};
-use super::places::{Place, Places};
-use super::relay::{Outcome, Relay};
-use super::silence::{End, TICK};
+use super::accept::Listener;
+use super::places::Places;
 use crate::balance::ClientTable;
-use crate::plan::ServicePlan;
+use crate::plan::ListenAt;
 
-/// How often a worker that stops looks whether its connections have ended.
-const STOP_TICK: Duration = Duration::from_millis(5);
-/// What connections get to end by themselves after the deadline: they are woken and close their sockets.
-const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Commands that may wait for a worker. It takes all of them in each turn; whoever finds the queue full waits for that.
+pub(super) const COMMANDS_QUEUED: usize = 64;
 /// Not stopping.
 const NEVER: u64 = u64::MAX;
+
+/// What a worker is told.
+pub(super) enum Command {
+    /// To take clients in.
+    Listen(Box<Listener>),
+    /// To take in who waits at this address, and close it.
+    Unlisten(ListenAt),
+}
 
 /// The time of the data path: [`Time`] since the workers' start, the same for all of them.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +54,8 @@ pub(super) struct Worker {
     /// Places for clients, over all workers.
     pub(super) places: Arc<Places>,
     pub(super) figures: Figures,
-    stop: Stop,
+    /// When to have stopped, in nanoseconds of the clock.
+    deadline: AtomicU64,
 }
 
 /// A worker's own figures, on cache lines of their own.
@@ -66,20 +64,12 @@ pub(super) struct Worker {
 pub(super) struct Figures {
     /// Clients now.
     pub(super) connections: AtomicUsize,
-    /// Accept loops that still run.
-    pub(super) listeners: AtomicUsize,
     /// Clients accepted so far.
     pub(super) accepted: AtomicU64,
     /// When the worker last turned, in nanoseconds of its clock.
     pub(super) turned: AtomicU64,
     /// Connections that were cut at the deadline of a stop.
     pub(super) cut: AtomicUsize,
-}
-
-struct Stop {
-    /// When to have stopped, in nanoseconds of the clock.
-    deadline: AtomicU64,
-    wake: Notify,
 }
 
 impl Worker {
@@ -90,89 +80,19 @@ impl Worker {
         events: EventLog,
         places: Arc<Places>,
     ) -> Self {
-        let stop = Stop { deadline: AtomicU64::new(NEVER), wake: Notify::new() };
-        Self { index, clock, clients, events, places, figures: Figures::default(), stop }
+        let (figures, deadline) = (Figures::default(), AtomicU64::new(NEVER));
+        Self { index, clock, clients, events, places, figures, deadline }
     }
 
-    /// Ends the worker when its connections have ended, at the latest at `deadline`. Its accept loops must be told
-    /// before.
+    /// Stops taking clients in, and ends the worker when its connections have ended, at the latest at `deadline`. It must
+    /// be woken for that.
     pub(super) fn stop_at(&self, deadline: Time) {
-        self.stop.deadline.store(deadline.0, Ordering::Release);
-        self.stop.wake.notify_one();
+        self.deadline.store(deadline.0, Ordering::Release);
     }
 
-    /// The life of the thread's main task.
-    pub(super) async fn run(self: Arc<Self>) {
-        while self.stop.deadline.load(Ordering::Acquire) == NEVER {
-            self.figures.turned.store(self.clock.now().0, Ordering::Relaxed);
-            let _ = local::with(|local| local.silence.tick());
-            tokio::select! {
-                () = sleep(TICK) => {}
-                () = self.stop.wake.notified() => {}
-            }
-        }
-        self.end(Time(self.stop.deadline.load(Ordering::Acquire))).await;
-    }
-
-    async fn end(&self, deadline: Time) {
-        while !self.is_at_rest() && self.clock.now() < deadline {
-            self.figures.turned.store(self.clock.now().0, Ordering::Relaxed);
-            sleep(STOP_TICK).await;
-        }
-        self.figures.cut.store(self.figures.connections.load(Ordering::Relaxed), Ordering::Relaxed);
-        let _ = local::with(|local| local.silence.end_all());
-        let grace = self.clock.now() + STOP_GRACE;
-        while self.figures.connections.load(Ordering::Relaxed) > 0 && self.clock.now() < grace {
-            sleep(STOP_TICK).await;
-        }
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.figures.connections.load(Ordering::Relaxed) == 0
-            && self.figures.listeners.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// Counts one among the figures for as long as it lives.
-pub(super) struct Counted {
-    worker: Arc<Worker>,
-    figure: fn(&Figures) -> &AtomicUsize,
-}
-
-impl Counted {
-    pub(super) fn new(worker: &Arc<Worker>, figure: fn(&Figures) -> &AtomicUsize) -> Self {
-        figure(&worker.figures).fetch_add(1, Ordering::Relaxed);
-        Self { worker: Arc::clone(worker), figure }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        (self.figure)(&self.worker.figures).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The life of a client's connection.
-pub(super) async fn serve(
-    client: TcpStream,
-    peer: SocketAddr,
-    service: Arc<ServicePlan>,
-    counted: Counted,
-    _place: Place,
-) {
-    let worker = &*counted.worker;
-    let seated = poll_fn(|cx| Poll::Ready(Seated::enter(cx.waker()))).await;
-    let Some(upstream) = dial(&service, peer, worker, &seated).await else {
-        // An end in good order could be taken for an empty answer.
-        let _ = client.set_zero_linger();
-        return;
-    };
-    let outcome = Relay::new(client, peer.ip(), upstream, &service, worker, &seated).run().await;
-    let shard = service.state.shard(worker.index);
-    match outcome {
-        Outcome::Finished => {}
-        Outcome::Aborted => shard.aborted.add(1),
-        Outcome::Ended(End::Silent) => shard.idle.add(1),
-        Outcome::Ended(End::Stopped) => {}
+    /// When to have stopped.
+    pub(super) fn stops_at(&self) -> Option<Time> {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        (deadline != NEVER).then_some(Time(deadline))
     }
 }

@@ -1,33 +1,41 @@
 //! All workers: starting them, giving them plans, looking at them, stopping them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
-use cygnet_netlink::{limits, socket};
-use tokio::runtime::{Builder, Handle};
+use cygnet_netlink::limits;
+use cygnet_netlink::socket::{self, Listening};
 
-use super::accept::{AcceptLoop, Plans, Tap};
+use super::accept::{Listener, Plans};
+use super::engine::{Engine, Limits};
 use super::places::Places;
+use super::reactor::Waker;
+use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
-use super::worker::{Clock, Counted, Worker};
+use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
-use crate::plan::{Limiter, ListenAt, Plan, ServicePlan};
+use crate::config::model::Endpoint;
+use crate::plan::{ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
 /// `net.core.somaxconn`, which is 4096 by default.
 const BACKLOG: i32 = 4096;
-/// Descriptors that are not for connections: listeners, the log, the API, the store.
+/// Descriptors that are not for connections: listeners, pipes for bulk, the log, the API, the store.
 const DESCRIPTORS_RESERVED: usize = 256;
-/// Connections at most, when the limit on descriptors does not say less. At two sockets and some 3 KiB of our own memory
+/// Connections at most, when the limit on descriptors does not say less. At two sockets and some 300 bytes of our own memory
 /// each, the kernel's memory is the limit long before.
 const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// More threads than anybody has processors.
+const WORKERS_MAX: usize = 1024;
 
 /// How the workers are to be.
 #[derive(Clone)]
@@ -37,6 +45,9 @@ pub struct Settings {
     /// Clients at once over all workers; further ones wait in the kernel's queue. `None`: half of what the process may
     /// open (see `ulimit -n`), for a client takes two descriptors.
     pub connections_max: Option<usize>,
+    /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
+    /// clients.
+    pub pending_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -67,13 +78,24 @@ pub struct Workers {
     threads: Vec<Thread>,
     /// Taken by the first stop.
     joins: Mutex<Vec<JoinHandle<()>>>,
-    /// One change at a time. The taps of a listening address, one per worker.
-    listeners: Mutex<BTreeMap<ListenAt, Vec<Arc<Tap>>>>,
+    /// One change at a time.
+    listeners: Mutex<BTreeSet<ListenAt>>,
 }
 
 struct Thread {
     worker: Arc<Worker>,
-    runtime: Handle,
+    commands: SyncSender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Thread {
+    /// Tells the worker something; waits while it has too much to do already.
+    fn tell(&self, command: Command) {
+        // A worker that has ended listens to nobody, and serves nobody.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
 }
 
 impl Workers {
@@ -82,20 +104,21 @@ impl Workers {
         let clock = Clock::start();
         let places = settings.connections_max.unwrap_or_else(connections_by_descriptors);
         let places = Arc::new(Places::new(places.min(CONNECTIONS_MAX)));
-        let threads = (0..settings.workers.clamp(1, 1024))
+        let plans = Arc::new(Plans::new(Arc::new(Plan::default())));
+        let count = settings.workers.clamp(1, WORKERS_MAX);
+        let limits = Limits {
+            pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
+            pipes: PIPES_MAX.div_ceil(count),
+        };
+        let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                spawn(Arc::new(Worker::new(index, clock, clients, events, Arc::clone(&places))))
+                let worker = Worker::new(index, clock, clients, events, Arc::clone(&places));
+                spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
         let (threads, joins) = threads.into_iter().unzip();
-        Ok(Self {
-            clock,
-            plans: Arc::new(Plans::new(Arc::new(Plan::default()))),
-            threads,
-            joins: Mutex::new(joins),
-            listeners: Mutex::default(),
-        })
+        Ok(Self { clock, plans, threads, joins: Mutex::new(joins), listeners: Mutex::default() })
     }
 
     /// Makes `plan` the current one: for all clients accepted from now on. Listeners that both plans have stay open;
@@ -105,7 +128,7 @@ impl Workers {
     pub fn apply(&self, plan: &Arc<Plan>) -> Result<(), Vec<ListenError>> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
-        for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains_key(*address)) {
+        for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
             match self.open(address) {
                 Ok(sockets) => opened.push((address, service, sockets)),
                 Err(error) => {
@@ -118,15 +141,16 @@ impl Workers {
             }
         }
         self.plans.set(Arc::clone(plan));
-        listeners.retain(|address, taps| {
+        listeners.retain(|address| {
             let keep = plan.service_at(address).is_some();
             if !keep {
-                taps.iter().for_each(|tap| tap.close());
+                self.threads.iter().for_each(|thread| thread.tell(Command::Unlisten(address.clone())));
             }
             keep
         });
         for (address, service, sockets) in opened {
-            listeners.insert(address.clone(), self.begin(address, service, plan.generation, sockets));
+            self.begin(address, service, plan.generation, sockets);
+            listeners.insert(address.clone());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -140,7 +164,7 @@ impl Workers {
     /// The addresses that are listened on.
     #[must_use]
     pub fn listening(&self) -> Vec<ListenAt> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
@@ -160,11 +184,12 @@ impl Workers {
     /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
     /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
     pub fn stop(&self, deadline: Duration) -> StopReport {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *listeners).into_values().flatten().for_each(|tap| tap.close());
-        drop(listeners);
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let deadline = self.clock.now() + deadline;
-        self.threads.iter().for_each(|thread| thread.worker.stop_at(deadline));
+        for thread in &self.threads {
+            thread.worker.stop_at(deadline);
+            thread.waker.wake();
+        }
         for join in std::mem::take(&mut *self.joins.lock().unwrap_or_else(PoisonError::into_inner)) {
             // A worker that has panicked has no connections any more.
             let _ = join.join();
@@ -173,35 +198,26 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<std::net::TcpListener>> {
-        let address = at.endpoint.inet().ok_or_else(|| io::Error::other("Unix sockets are not served"))?;
-        self.threads.iter().map(|_| socket::listen(address, BACKLOG)).collect()
+    /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
+    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<OwnedFd>> {
+        match &at.endpoint {
+            Endpoint::Inet(address) => {
+                let how = Listening { backlog: BACKLOG, ..Listening::default() };
+                self.threads.iter().map(|_| socket::listen(*address, how)).collect()
+            }
+            Endpoint::Unix(path) => {
+                let socket = socket::listen_unix(path, BACKLOG)?;
+                self.threads.iter().map(|_| socket.try_clone()).collect()
+            }
+        }
     }
 
-    fn begin(
-        &self,
-        address: &ListenAt,
-        service: &Arc<ServicePlan>,
-        generation: u64,
-        sockets: Vec<std::net::TcpListener>,
-    ) -> Vec<Arc<Tap>> {
-        let begin_one = |(thread, socket): (&Thread, std::net::TcpListener)| {
-            let tap = Arc::new(Tap::default());
-            let accept_loop = AcceptLoop {
-                address: address.clone(),
-                worker: Arc::clone(&thread.worker),
-                plans: Arc::clone(&self.plans),
-                tap: Arc::clone(&tap),
-                service: Arc::clone(service),
-                generation,
-                crowded: Limiter::default(),
-                failing: Limiter::default(),
-            };
-            let counted = Counted::new(&thread.worker, |figures| &figures.listeners);
-            thread.runtime.spawn(accept_loop.run(socket, counted));
-            tap
-        };
-        self.threads.iter().zip(sockets).map(begin_one).collect()
+    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Vec<OwnedFd>) {
+        let shared = matches!(address.endpoint, Endpoint::Unix(_));
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
+            thread.tell(Command::Listen(Box::new(listener)));
+        }
     }
 }
 
@@ -211,23 +227,13 @@ impl Drop for Workers {
     }
 }
 
-fn spawn(worker: Arc<Worker>) -> io::Result<(Thread, JoinHandle<()>)> {
-    let (sender, receiver) = sync_channel(1);
-    let inner = Arc::clone(&worker);
-    let join = std::thread::Builder::new().name(format!("worker-{}", worker.index)).spawn(move || {
-        let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let _ = sender.send(Err(error));
-                return;
-            }
-        };
-        let _ = sender.send(Ok(runtime.handle().clone()));
-        // As a task of its own: waking the one of `block_on` takes a system call each time.
-        let _ = runtime.block_on(runtime.spawn(inner.run()));
-    })?;
-    let runtime = receiver.recv().map_err(io::Error::other)??;
-    Ok((Thread { worker, runtime }, join))
+fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
+    let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
+    let engine = Engine::new(Arc::clone(&worker), Arc::clone(plans), receiver, limits)?;
+    let waker = engine.local.reactor.waker();
+    let name = format!("worker-{}", worker.index);
+    let join = std::thread::Builder::new().name(name).spawn(move || engine.run())?;
+    Ok((Thread { worker, commands, waker }, join))
 }
 
 /// How many connections fit into a limit on open files: each takes two, and some are for other things. At least one.

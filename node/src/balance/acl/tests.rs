@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::balance::attempt::Client;
 use crate::balance::geo::tests::{database, network};
 
 fn v4(permit: bool, address: &str, mask: &str) -> AclEntry {
@@ -28,7 +29,7 @@ fn acl(entries: Vec<AclEntry>) -> Acl {
 /// The addresses among these that the list permits.
 fn permitted(entries: &[AclEntry], clients: &[&'static str]) -> Vec<&'static str> {
     let list = AccessList::new(&acl(entries.to_vec()), Some(&places()));
-    let may = |client: &&&str| list.permits_address(client.parse().expect("address"));
+    let may = |client: &&&str| list.permits(client.parse().expect("address"));
     clients.iter().filter(may).copied().collect()
 }
 
@@ -91,10 +92,12 @@ fn an_ipv4_client_of_an_ipv6_listener_is_an_ipv6_client() {
 
 #[test]
 fn a_client_over_a_unix_socket_is_always_permitted() {
-    let list = AccessList::new(&acl(vec![v4(false, "0.0.0.0", "0.0.0.0")]), None);
-    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    assert!(list.permits(nobody, true));
-    assert!(!list.permits(nobody, false));
+    let list: Arc<dyn Permits> = Arc::new(AccessList::new(&acl(vec![v4(false, "0.0.0.0", "0.0.0.0")]), None));
+    let client = |port| {
+        let peer = (Ipv4Addr::UNSPECIFIED, port).into();
+        Client { peer, remembered: None, permitted: true }.may_pass(Some(&list))
+    };
+    assert_eq!((client(0), client(1)), (true, false));
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn countries_count_in_their_place_and_without_a_database_fit_nobody() {
     let clients = &["10.2.0.1", "10.1.0.1", "10.3.0.1", "2001:db8::1", "9.9.9.9"];
     assert_eq!(permitted(&entries, clients), ["10.2.0.1", "10.1.0.1"]);
     let without = AccessList::new(&acl(entries.to_vec()), None);
-    assert!(!without.permits_address("10.1.0.1".parse().expect("address")));
+    assert!(!without.permits("10.1.0.1".parse().expect("address")));
     assert!(names_countries(&acl(entries.to_vec())) && !names_countries(&acl(entries[..1].to_vec())));
 }
 
@@ -161,7 +164,7 @@ proptest! {
         let (acl, countries) = (acl(entries), places());
         let list = AccessList::new(&acl, Some(&countries));
         for client in v4.into_iter().map(IpAddr::V4).chain(v6.into_iter().map(IpAddr::V6)) {
-            prop_assert_eq!(list.permits_address(client), naive(&acl, &countries, client), "{}", client);
+            prop_assert_eq!(list.permits(client), naive(&acl, &countries, client), "{}", client);
         }
     }
 }
@@ -176,5 +179,5 @@ fn thousands_of_networks_are_as_many_searches_as_they_have_masks() {
     });
     let list = AccessList::new(&acl(networks.collect()), None);
     assert_eq!(list.v4.len(), 12);
-    assert!(!list.permits_address(Ipv4Addr::from(0x9e37_79b9 & (u32::MAX << 1)).into()));
+    assert!(!list.permits(Ipv4Addr::from(0x9e37_79b9 & (u32::MAX << 1)).into()));
 }

@@ -12,7 +12,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::*;
-use crate::balance::{Choice, ClientTable};
+use crate::balance::{Choice, ClientTable, Pick};
 use crate::config::model::{ClusterConfig, Endpoint, Transport};
 use crate::plan::tests::one_service;
 use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
@@ -36,9 +36,9 @@ impl Host for Poll {
     }
 
     fn choose(&self, service: &ServicePlan, client: SocketAddr, now: Time) -> Option<Pick> {
-        let nobody = ClientTable::new(32);
-        let mut choice = Choice::begin(service, &nobody, client, 0);
-        choice.next(service, &nobody, now, 0).ok().filter(|_| !self.barren.get())
+        let clients = ClientTable::new(32);
+        let mut choice = Choice::begin(service, &clients, client, 0);
+        choice.next(service, &clients, now, 0).ok().filter(|_| !self.barren.get())
     }
 
     fn failed(&self, _service: &ServicePlan, _server: usize, error: &io::Error, _now: Time) {

@@ -1,0 +1,195 @@
+//! A worker's thread: its loop over what the kernel says, its listeners, its connections.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use cygnet_ha::time::Time;
+
+use super::accept::{Listener, Plans};
+use super::connection::{Connection, Outcome};
+use super::local::Local;
+use super::reactor::Token;
+use super::silence::TICK;
+use super::slots::{Key, Slots};
+use super::worker::{Command, Worker};
+
+/// How an engine is to be.
+pub(super) struct Limits {
+    /// Connects in progress; no clients are taken in above.
+    pub(super) pending: usize,
+    /// Pipes for bulk.
+    pub(super) pipes: usize,
+}
+
+/// A worker's thread.
+pub(super) struct Engine {
+    pub(super) local: Local,
+    pub(super) connections: Slots<Connection>,
+    pub(super) listeners: Slots<Listener>,
+    /// Listeners that are to be closed when their queue is empty.
+    pub(super) closing: Vec<Key>,
+    /// No clients are taken in until then, and for how long it was to be.
+    pub(super) resting: Option<(Time, Duration)>,
+    pub(super) pending_max: usize,
+    pub(super) plans: Arc<Plans>,
+    commands: Receiver<Command>,
+    next_tick: Time,
+    stopping: bool,
+    /// Kept for its memory.
+    silent: Vec<usize>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        plans: Arc<Plans>,
+        commands: Receiver<Command>,
+        limits: &Limits,
+    ) -> io::Result<Self> {
+        let local = Local::new(worker, limits.pipes)?;
+        Ok(Self {
+            next_tick: local.now + TICK,
+            local,
+            connections: Slots::default(),
+            listeners: Slots::default(),
+            closing: Vec::new(),
+            resting: None,
+            pending_max: limits.pending.max(1),
+            plans,
+            commands,
+            stopping: false,
+            silent: Vec::new(),
+        })
+    }
+
+    /// Turns until the worker is stopped and everything has ended, or its deadline is over.
+    pub(super) fn run(mut self) {
+        while self.turn() {}
+        let left: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        self.local.worker.figures.cut.store(left.len(), Ordering::Relaxed);
+        left.into_iter().for_each(|key| self.end(key, Outcome::Cut));
+        self.close_listeners();
+    }
+
+    fn turn(&mut self) -> bool {
+        if self.local.reactor.wait(self.timeout()).is_err() {
+            // Nothing can be said of any socket any more; it cannot happen to an epoll instance that is open.
+            return false;
+        }
+        self.local.now = self.local.worker.clock.now();
+        self.local.worker.figures.turned.store(self.local.now.0, Ordering::Relaxed);
+        let mut has_commands = false;
+        for n in 0..self.local.reactor.count() {
+            match self.local.reactor.event(n) {
+                Some((Token::Listener(key), _)) => self.accept(key),
+                Some((Token::Client(key), ready)) => {
+                    self.connection(key, |connection, local| connection.client_is(ready, key, local));
+                }
+                Some((Token::Server(key), ready)) => {
+                    self.connection(key, |connection, local| connection.server_is(ready, key, local));
+                }
+                Some((Token::Wake, _)) => has_commands = true,
+                None => {}
+            }
+        }
+        for key in std::mem::take(&mut self.local.again) {
+            self.connection(key, |connection, local| connection.again(key, local));
+        }
+        if has_commands {
+            self.obey();
+        }
+        if self.local.now >= self.next_tick {
+            self.tick();
+        }
+        self.wake_up();
+        self.last_clients();
+        self.goes_on()
+    }
+
+    fn timeout(&self) -> Duration {
+        let is_busy = !self.local.again.is_empty() || !self.closing.is_empty() && self.resting.is_none();
+        if is_busy {
+            return Duration::ZERO;
+        }
+        let until = self.resting.map_or(self.next_tick, |(until, _)| until.min(self.next_tick));
+        until.since(self.local.now)
+    }
+
+    fn connection(&mut self, key: Key, work: impl FnOnce(&mut Connection, &mut Local) -> Option<Outcome>) {
+        // An event may be older than the end of its connection; the key then fits nobody.
+        let Some(connection) = self.connections.get(key) else { return };
+        if let Some(outcome) = work(connection, &mut self.local) {
+            self.end(key, outcome);
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn end(&mut self, key: Key, outcome: Outcome) {
+        if let Some(connection) = self.connections.remove(key) {
+            connection.end(key, outcome, &mut self.local);
+            self.local.worker.figures.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn tick(&mut self) {
+        // A worker that was held up does not catch up.
+        self.next_tick = self.local.now + TICK;
+        let mut silent = std::mem::take(&mut self.silent);
+        self.local.silence.tick(&mut silent);
+        for place in silent.drain(..) {
+            if let Some(key) = self.connections.key_at(place) {
+                self.connection(key, |connection, local| connection.silent(key, local));
+            }
+        }
+        self.silent = silent;
+        let mut lenders = std::mem::take(&mut self.local.lenders);
+        lenders.retain(|key| {
+            self.connections.get(*key).is_some_and(|connection| connection.keep_pipes(&mut self.local))
+        });
+        self.local.lenders = lenders;
+    }
+
+    /// Those who are still in the queues of closing listeners. No event tells of an empty queue, so they are asked.
+    fn last_clients(&mut self) {
+        if self.resting.is_none() {
+            for key in self.closing.clone() {
+                self.accept(key);
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Listen(listener) if !self.stopping => self.listen(*listener),
+                Command::Listen(_) => {}
+                Command::Unlisten(address) => self.unlisten(Some(&address)),
+            }
+        }
+    }
+
+    /// Whether there will be another turn.
+    fn goes_on(&mut self) -> bool {
+        let Some(deadline) = self.local.worker.stops_at() else { return true };
+        if !self.stopping {
+            self.stopping = true;
+            self.unlisten(None);
+        }
+        let at_rest = self.connections.is_empty() && self.listeners.is_empty();
+        !at_rest && self.local.now < deadline
+    }
+}
+
+impl Connection {
+    /// The first steps of a client that was just taken in.
+    pub(super) fn start(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        if let Some(outcome) = self.dial(key, local) {
+            return Some(outcome);
+        }
+        let added = local.reactor.add_connection(self.client.socket(), Token::Client(key));
+        added.is_err().then_some(Outcome::Aborted)
+    }
+}
