@@ -104,7 +104,9 @@ fn has_link() -> bool {
 }
 
 fn serve(address: u8, name: &str) {
+    // The service's address is not to be heard of in ARP: neither in answers nor in the server's own questions.
     std::fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1").expect("may");
+    std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "2").expect("may");
     run("ip", &format!("address add {SERVICE}/32 dev lo"));
     run("ip", &format!("address add 192.0.2.{address}/24 dev eth0"));
     run("ip", "link set eth0 up");
@@ -239,7 +241,8 @@ fn answers_go_from_the_servers_straight_to_the_clients() {
         return;
     }
     run("ip", "link set lo up");
-    run("ip", "link add br0 type bridge");
+    // An address of its own: otherwise it changes with the bridge's ports.
+    run("ip", "link add br0 address 02:00:00:00:00:80 type bridge");
     run("ip", "link set br0 up");
     let _servers = [Peer::start("s1"), Peer::start("s2")];
     let servers = Servers::new();

@@ -180,6 +180,13 @@ impl Workers {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// The data path's clock, for what serves beside the workers ([`super::dsr::start`]).
+    #[must_use]
+    pub fn clock(&self) -> super::dsr::Clock {
+        let clock = self.clock;
+        Arc::new(move || clock.now())
+    }
+
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
     pub fn turned(&self) -> impl Iterator<Item = Time> {
         let turned = |thread: &Thread| thread.worker.figures.turned.load(Ordering::Relaxed);
