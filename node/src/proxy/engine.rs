@@ -17,8 +17,6 @@ use super::silence::TICK;
 use super::slots::{Key, Slots};
 use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
-use crate::config::model::{Endpoint, Transport};
-use crate::plan::ListenAt;
 
 /// How an engine is to be.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +26,7 @@ pub(super) struct Limits {
     /// Pipes for bulk.
     pub(super) pipes: usize,
     /// Flows of datagrams.
-    pub(super) udp: udp::Limits,
+    pub(super) flows: udp::Limits,
 }
 
 /// A worker's thread.
@@ -36,7 +34,6 @@ pub(super) struct Engine {
     pub(super) local: Local,
     pub(super) connections: Slots<Connection>,
     pub(super) listeners: Slots<Listener>,
-    pub(super) udp: Udp,
     pub(super) idlers: Idlers,
     /// Listeners that are to be closed when their queue is empty.
     pub(super) closing: Vec<Key>,
@@ -44,6 +41,11 @@ pub(super) struct Engine {
     pub(super) resting: Option<(Time, Duration)>,
     pub(super) pending_max: usize,
     pub(super) plans: Arc<Plans>,
+    pub(super) udp: Udp,
+    /// Flows that are counted among the connections.
+    pub(super) flows: usize,
+    /// The plan that the flows follow.
+    pub(super) flows_generation: u64,
     commands: Receiver<Command>,
     next_tick: Time,
     stopping: bool,
@@ -59,17 +61,21 @@ impl Engine {
         commands: Receiver<Command>,
         limits: &Limits,
     ) -> Self {
-        let (index, local) = (worker.index, Local::new(reactor, worker, limits.pipes));
+        let local = Local::new(reactor, worker, limits.pipes);
+        let clients = Arc::clone(&local.worker.clients);
+        let unix = local.worker.clock.unix();
         Self {
             next_tick: local.now + TICK,
+            udp: Udp::new(local.worker.index, clients, unix, limits.flows),
             local,
             connections: Slots::default(),
             listeners: Slots::default(),
-            udp: Udp::new(index, limits.udp),
             idlers: Idlers::default(),
             closing: Vec::new(),
             resting: None,
             pending_max: limits.pending.max(1),
+            flows: 0,
+            flows_generation: 0,
             plans,
             commands,
             stopping: false,
@@ -103,7 +109,7 @@ impl Engine {
                 Some((Token::Server(key), ready)) => {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
-                Some((Token::Datagrams(bits), _)) => self.datagrams(bits),
+                Some((Token::Datagrams(number), _)) => self.datagrams(number),
                 Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
                 Some((Token::Wake, _)) => has_commands = true,
                 None => {}
@@ -118,7 +124,7 @@ impl Engine {
         if self.local.now >= self.next_tick {
             self.tick();
         }
-        self.udp.end_turn();
+        self.end_datagrams();
         self.wake_up();
         self.last_clients();
         self.goes_on()
@@ -150,7 +156,6 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        self.udp.tick(self.local.now);
         self.idlers.tick(&self.plans.current(), &self.local, self.stopping);
         // A worker that was held up does not catch up.
         self.next_tick = self.local.now + TICK;
@@ -171,6 +176,7 @@ impl Engine {
         self.local
             .greetings
             .forget(|key| connections.get(key).is_none_or(|connection| connection.stage != Stage::Greeting));
+        self.tick_datagrams();
     }
 
     /// When too many are in the middle of their handshake, those go who came first.
@@ -195,15 +201,12 @@ impl Engine {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen(listener) if !self.stopping => self.listen(*listener),
-                Command::ListenUdp(at, socket, service) if !self.stopping => {
-                    self.listen_udp(at, *socket, &service);
+                Command::Receive(receiver) if !self.stopping => self.receive(*receiver),
+                Command::Listen(_) | Command::Receive(_) => {}
+                Command::Unlisten(address) => {
+                    self.unlisten(Some(&address));
+                    self.stop_receiving(Some(&address));
                 }
-                Command::Listen(_) | Command::ListenUdp(..) => {}
-                Command::Plan => self.new_plan(),
-                Command::Unlisten(ListenAt { transport: Transport::Udp, endpoint: Endpoint::Inet(at) }) => {
-                    self.unlisten_udp(at);
-                }
-                Command::Unlisten(address) => self.unlisten(Some(&address)),
                 Command::Connections(limit, answer) => {
                     let index = self.local.worker.index;
                     let infos = self.connections.iter().map(|(key, connection)| connection.info(key, index));
@@ -225,9 +228,7 @@ impl Engine {
         if !self.stopping {
             self.stopping = true;
             self.unlisten(None);
-            for at in self.udp.listening().collect::<Vec<_>>() {
-                self.unlisten_udp(at);
-            }
+            self.stop_receiving(None);
         }
         let at_rest = self.connections.is_empty() && self.listeners.is_empty();
         !at_rest && self.local.now < deadline

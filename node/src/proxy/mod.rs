@@ -20,8 +20,8 @@
 
 mod accept;
 mod connection;
-mod datagrams;
 mod dial;
+pub mod dsr;
 mod engine;
 mod greet;
 mod half;

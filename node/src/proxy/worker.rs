@@ -1,6 +1,5 @@
 //! What a worker's thread and those who look at it from outside share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -8,13 +7,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
-use cygnet_netlink::udp;
 
 use super::accept::Listener;
 use super::connection::ConnectionInfo;
 use super::places::Places;
+use super::udp::Receiver;
 use crate::balance::ClientTable;
-use crate::plan::{ListenAt, ServicePlan};
+use crate::plan::ListenAt;
 
 /// Commands that may wait for a worker. It takes all of them in each turn; whoever finds the queue full waits for that.
 pub(super) const COMMANDS_QUEUED: usize = 64;
@@ -26,9 +25,7 @@ pub(super) enum Command {
     /// To take clients in.
     Listen(Box<Listener>),
     /// To take datagrams in.
-    ListenUdp(SocketAddr, Box<udp::Listener>, Arc<ServicePlan>),
-    /// To look at the plan: there is a new one.
-    Plan,
+    Receive(Box<Receiver>),
     /// To take in who waits at this address, and close it.
     Unlisten(ListenAt),
     /// To tell of its connections, so many at most.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,9 +13,8 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
 use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
-use cygnet_netlink::udp as datagrams;
 
-use super::accept::{Listener, Plans};
+use super::accept::{Listener, Plans, defer_seconds};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
@@ -54,9 +52,6 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
-    /// Flows of datagrams at once over all workers; the one that was silent for the longest time makes room for a new one.
-    /// `None`: 16,384, or less where the process may not open so many sockets.
-    pub flows_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -126,7 +121,7 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
-            udp: udp::Limits::of_one(count, settings.flows_max, descriptors()),
+            flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
@@ -147,8 +142,8 @@ impl Workers {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
-            match self.open(address, service) {
-                Ok(sockets) => opened.push((address, service, sockets)),
+            match self.prepare(address, service, plan.generation) {
+                Ok(commands) => opened.push((address, commands)),
                 Err(error) => {
                     errors.push(ListenError {
                         service: Arc::clone(&service.name),
@@ -166,11 +161,10 @@ impl Workers {
             }
             keep
         });
-        for (address, service, sockets) in opened {
-            self.begin(address, service, plan.generation, sockets);
+        for (address, commands) in opened {
+            self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
             listeners.insert(address.clone());
         }
-        self.threads.iter().for_each(|thread| thread.tell(Command::Plan));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -184,6 +178,13 @@ impl Workers {
     #[must_use]
     pub fn listening(&self) -> Vec<ListenAt> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The data path's clock, for what serves beside the workers ([`super::dsr::start`]).
+    #[must_use]
+    pub fn clock(&self) -> super::dsr::Clock {
+        let clock = self.clock;
+        Arc::new(move || clock.now())
     }
 
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
@@ -235,51 +236,45 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Sockets> {
-        match (&at.endpoint, at.transport) {
-            (Endpoint::Inet(address), Transport::Udp) => {
-                let sockets = self.threads.iter().map(|_| datagrams::listen(*address, true));
-                Ok(Sockets::Datagrams(*address, sockets.collect::<io::Result<_>>()?))
+    /// One socket per worker: of its own, or the same for all, for the kernel does not spread clients of Unix sockets over
+    /// several.
+    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
+        match &at.endpoint {
+            Endpoint::Inet(address) => {
+                let defer = defer_seconds(service);
+                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer };
+                self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
-            (Endpoint::Inet(address), Transport::Tcp) => {
-                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer: 0 };
-                let sockets = self.threads.iter().map(|_| socket::listen(*address, how));
-                Ok(Sockets::Own(sockets.collect::<io::Result<_>>()?))
-            }
-            (Endpoint::Unix(path), _) => {
+            Endpoint::Unix(path) => {
                 let socket = socket::listen_unix(path, BACKLOG)?;
-                let sockets = self.threads.iter().map(|_| socket.try_clone());
-                Ok(Sockets::Shared(sockets.collect::<io::Result<_>>()?))
+                self.threads.iter().map(|_| socket.try_clone()).collect()
             }
         }
     }
 
-    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Sockets) {
-        let (sockets, shared) = match sockets {
-            Sockets::Own(sockets) => (sockets, false),
-            Sockets::Shared(sockets) => (sockets, true),
-            Sockets::Datagrams(at, sockets) => {
-                for (thread, socket) in self.threads.iter().zip(sockets) {
-                    thread.tell(Command::ListenUdp(at, Box::new(socket), Arc::clone(service)));
-                }
-                return;
-            }
+    /// What the workers, one after the other, are to be told to serve at this address. The sockets are open then.
+    fn prepare(
+        &self,
+        at: &ListenAt,
+        service: &Arc<ServicePlan>,
+        generation: u64,
+    ) -> io::Result<Vec<Command>> {
+        if at.transport == Transport::Udp {
+            let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
+            let receive = |_| {
+                let socket = cygnet_netlink::udp::listen(address, true)?;
+                let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
+                Ok(Command::Receive(Box::new(receiver)))
+            };
+            return self.threads.iter().map(receive).collect();
+        }
+        let shared = matches!(at.endpoint, Endpoint::Unix(_));
+        let listen = |socket| {
+            let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
+            Command::Listen(Box::new(listener))
         };
-        for (thread, socket) in self.threads.iter().zip(sockets) {
-            let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
-            thread.tell(Command::Listen(Box::new(listener)));
-        }
+        Ok(self.open(at, service)?.into_iter().map(listen).collect())
     }
-}
-
-/// The listening sockets of one address, one per worker.
-enum Sockets {
-    /// Each worker has its own.
-    Own(Vec<OwnedFd>),
-    /// The same for all: the kernel does not spread clients of Unix sockets over several.
-    Shared(Vec<OwnedFd>),
-    /// Of datagrams.
-    Datagrams(SocketAddr, Vec<datagrams::Listener>),
 }
 
 impl Drop for Workers {
@@ -307,12 +302,13 @@ pub fn connections_that_fit(open_files: u64) -> usize {
     (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
 }
 
-/// Descriptors that this process may have.
-fn descriptors() -> usize {
-    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
-}
-
 /// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -99,7 +99,6 @@ fn open_traffic(
         workers: config.workers,
         connections_max: None,
         pending_max: None,
-        flows_max: None,
         events: events.clone(),
     };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;

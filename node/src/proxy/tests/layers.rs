@@ -98,7 +98,7 @@ async fn tls_ends_here_and_bytes_pass_both_ways_with_their_ends() {
         let back = blocking(move || {
             let stream = client(listen, "web.test");
             let raw = stream.get_ref().try_clone().unwrap();
-            let body: Vec<u8> = (0..size).map(|n| (n * 31 >> 3) as u8).collect();
+            let body: Vec<u8> = (0..size).map(|n| ((n * 31) >> 3) as u8).collect();
             let (mut stream, sent) = (stream, body.clone());
             let mut back = Vec::new();
             // Half of it, read, the other half: nobody waits for both.
