@@ -25,6 +25,8 @@ fn unix() -> io::Result<Socket> {
 pub struct Listening {
     /// Clients that may wait in its queue; the kernel cuts it to `net.core.somaxconn`.
     pub backlog: i32,
+    /// `[::]` takes IPv4 clients as well, with mapped addresses (`::ffff:a.b.c.d`).
+    pub both_families: bool,
     /// Connections are probed when they are silent (`SO_KEEPALIVE`), and accepted ones inherit it.
     pub keepalive: bool,
     /// Seconds for which a client that has said nothing yet is kept in the queue (`TCP_DEFER_ACCEPT`); 0: it is handed
@@ -44,7 +46,8 @@ pub enum Origin {
 }
 
 /// Listens on an address that need not be on this node yet (`IP_FREEBIND`), beside other sockets of this process that
-/// do the same (`SO_REUSEPORT`). Nonblocking. `[::]` takes IPv6 only, so that `0.0.0.0` can be listened to as well.
+/// do the same (`SO_REUSEPORT`). Nonblocking. `[::]` takes IPv6 only, so that `0.0.0.0` can be listened to as well,
+/// unless both families are wanted.
 /// Accepted connections inherit `TCP_NODELAY`, which saves a call for each.
 ///
 /// Errors: the port is taken by another user's socket or one without `SO_REUSEPORT` (`EADDRINUSE`), no permission for
@@ -63,7 +66,7 @@ pub fn listen(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
     match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
         SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
+            socket.set_only_v6(!how.both_families)?;
             socket.set_freebind_v6(true)?;
         }
     }

@@ -157,6 +157,16 @@ fn bound_connections_to_several_targets_share_the_ports() {
 }
 
 #[test]
+fn one_socket_may_take_clients_of_both_families() {
+    in_namespace(|| {
+        let how = Listening { backlog: 128, both_families: true, ..Listening::default() };
+        let listener = TcpListener::from(super::listen(at("[::]:8080"), how).expect("a listener"));
+        let _client = connect(at("127.0.0.1:8080"), None).expect("started");
+        assert_eq!(accept(&listener).1.ip().to_string(), "::ffff:127.0.0.1");
+    });
+}
+
+#[test]
 fn a_foreign_source_needs_no_address_of_this_node() {
     in_namespace(|| {
         ip("route add local 10.9.0.0/24 dev lo");
@@ -171,7 +181,7 @@ fn a_foreign_source_needs_no_address_of_this_node() {
 #[test]
 fn accepted_connections_inherit_keepalive_and_those_who_say_nothing_wait_when_deferred() {
     in_namespace(|| {
-        let how = Listening { backlog: 128, keepalive: true, defer: 5 };
+        let how = Listening { backlog: 128, keepalive: true, defer: 5, ..Listening::default() };
         let listener = TcpListener::from(super::listen(at("127.0.0.1:0"), how).expect("a listener"));
         let mut client = until_done(|| connect(listener.local_addr().expect("bound"), None).map_err(not_yet));
         until_done(|| client.peer_addr().map_err(|_| io::ErrorKind::WouldBlock.into()));

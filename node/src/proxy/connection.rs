@@ -206,7 +206,7 @@ impl Connection {
         let index = local.worker.index;
         // The place is free before anybody can read of the end.
         let had_server = self.lease.take().is_some();
-        if self.stage == Stage::Relaying {
+        if self.stage == Stage::Relaying && had_server {
             local.worker.refresh(&self.service, self.peer.ip(), self.position as usize);
         }
         let shard = self.service.state.shard(index);

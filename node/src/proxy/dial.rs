@@ -57,7 +57,7 @@ impl Connection {
 
     fn choose(&mut self, local: &Local) -> Result<Pick, NoServer> {
         let (service, clients) = (&*self.service, &*local.worker.clients);
-        let unix = local.worker.clock.unix();
+        let unix = local.unix(service);
         let choice =
             self.choice.get_or_insert_with(|| Box::new(Choice::begin(service, clients, self.peer, unix)));
         choice.next(service, clients, local.now, unix)
@@ -134,7 +134,7 @@ impl Connection {
         server.state.shard(worker.index).connected.add(1);
         // The memory goes back: whoever is connected chooses no more.
         if let (Some(choice), Some(lease)) = (self.choice.take(), &mut self.lease) {
-            let told = choice.connected(service, &worker.clients, position, lease, worker.clock.unix());
+            let told = choice.connected(service, &worker.clients, position, lease, local.unix(service));
             if told.returned {
                 report_return(service, server, worker);
             }
@@ -267,6 +267,8 @@ impl Worker {
 
     /// The client still has a connection to that server; it may have gone over to another one since.
     pub(super) fn refresh(&self, service: &ServicePlan, client: IpAddr, server: usize) {
-        balance::refresh(service, &self.clients, client, server, self.clock.unix());
+        if service.sticky.is_some() {
+            balance::refresh(service, &self.clients, client, server, self.clock.unix());
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::silence::Silence;
 use super::slots::Key;
 use super::splice::Pipes;
 use super::worker::Worker;
+use crate::plan::ServicePlan;
 
 /// The buffer through which all bytes of a worker pass. 8 KiB cost a quarter more CPU on large bodies; a buffer of this
 /// size per connection costs half as much again on short ones, for its pages must be fetched each time.
@@ -52,5 +53,10 @@ impl Local {
             greetings: Greetings::default(),
             dialling: 0,
         }
+    }
+
+    /// Seconds since 1970, for services that remember their clients; the others do not look at it.
+    pub(super) fn unix(&self, service: &ServicePlan) -> u32 {
+        if service.sticky.is_some() { self.worker.clock.unix() } else { 0 }
     }
 }

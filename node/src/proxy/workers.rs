@@ -241,8 +241,13 @@ impl Workers {
     fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let defer = defer_seconds(service);
-                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer };
+                let how = Listening {
+                    backlog: BACKLOG,
+                    // As Pen's users know it.
+                    both_families: service.is_pen(),
+                    keepalive: service.keepalive,
+                    defer: defer_seconds(service),
+                };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -262,7 +267,7 @@ impl Workers {
         if at.transport == Transport::Udp {
             let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
             let receive = |_| {
-                let socket = cygnet_netlink::udp::listen(address, true)?;
+                let socket = cygnet_netlink::udp::listen(address, !service.is_pen())?;
                 let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
                 Ok(Command::Receive(Box::new(receiver)))
             };

@@ -6,6 +6,7 @@ mod failover;
 mod layers;
 mod limits;
 mod relay;
+mod storm;
 mod swap;
 
 use std::io;
