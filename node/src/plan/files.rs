@@ -166,3 +166,6 @@ fn problem(file: &str, key: String, what: String) -> Problem {
     // What helps is within the text, after a colon.
     Problem { file: file.to_owned(), line: 0, column: 0, key, what, remedy: String::new() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,7 +209,9 @@ impl Registry {
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
             // A server that cannot be spoken to rightly is one without a source: nobody goes there.
-            source: source.and_then(|start| tls.as_ref().map(|_| start).map_err(Clone::clone)).map_err(Arc::from),
+            source: source
+                .and_then(|start| tls.as_ref().map(|_| start).map_err(Clone::clone))
+                .map_err(Arc::from),
             tls: tls.unwrap_or_default(),
             state: Arc::clone(state),
         }
