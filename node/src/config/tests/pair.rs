@@ -1,7 +1,7 @@
 use cygnet_ha::vip::Mode;
 
 use super::super::diff::diff;
-use super::super::model::{Acl, AclEntry, AclMatch, ClusterConfig, NodeConfig};
+use super::super::model::{Acl, AclEntry, AclMatch, ClusterConfig};
 use super::*;
 
 fn check(node: &str, cluster: &str) -> String {
