@@ -18,7 +18,7 @@ use super::accept::{Listener, Plans};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
-use super::reactor::Waker;
+use super::reactor::{Reactor, Waker};
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
 use super::udp;
@@ -52,6 +52,9 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
+    /// Flows of datagrams at once over all workers; the one that was silent for the longest time makes room for a new one.
+    /// `None`: 16,384, or less where the process may not open so many sockets.
+    pub flows_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -121,12 +124,12 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
-            flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
+            flows: udp::Limits::of_one(count, settings.flows_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                let worker = Worker::new(index, clock, clients, events, Arc::clone(&places));
+                let worker = Worker::new((index, count), clock, clients, events, Arc::clone(&places));
                 spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -236,8 +239,7 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
+    fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
                 let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
@@ -283,10 +285,13 @@ impl Drop for Workers {
 
 fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
     let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
-    let engine = Engine::new(Arc::clone(&worker), Arc::clone(plans), receiver, limits)?;
-    let waker = engine.local.reactor.waker();
+    // What can fail is done here; the rest belongs to the thread from its first moment.
+    let reactor = Reactor::new()?;
+    let waker = reactor.waker();
     let name = format!("worker-{}", worker.index);
-    let join = std::thread::Builder::new().name(name).spawn(move || engine.run())?;
+    let (own, plans, limits) = (Arc::clone(&worker), Arc::clone(plans), *limits);
+    let run = move || Engine::new(reactor, own, plans, receiver, &limits).run();
+    let join = std::thread::Builder::new().name(name).spawn(run)?;
     Ok((Thread { worker, commands, waker }, join))
 }
 
@@ -297,13 +302,12 @@ pub fn connections_that_fit(open_files: u64) -> usize {
     (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
 }
 
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
+}
+
 /// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
-}
-
-/// How many descriptors this process may have.
-fn descriptors() -> usize {
-    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
-    usize::try_from(limit).unwrap_or(usize::MAX)
 }

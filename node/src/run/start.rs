@@ -99,6 +99,7 @@ fn open_traffic(
         workers: config.workers,
         connections_max: None,
         pending_max: None,
+        flows_max: None,
         events: events.clone(),
     };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
