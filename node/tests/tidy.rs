@@ -36,7 +36,10 @@ const PURE: &[&str] = &[
     "node/src/pen/service",
     "node/src/pen/words",
     "node/src/pen/write",
+    "node/src/proxy/dsr/core",
+    "node/src/proxy/dsr/table.rs",
     "node/src/proxy/half.rs",
+    "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
 ];
 
