@@ -171,6 +171,12 @@ impl Workers {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// The time by the workers' clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
