@@ -5,6 +5,7 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
+mod files;
 mod lists;
 mod registry;
 mod routes;
@@ -22,7 +23,9 @@ use crate::balance::{NameId, Permits, Schedule};
 use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
+use crate::proxy::tls::{ClientContext, ServerContext};
 
+pub use files::{Fault, check_files};
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
@@ -50,6 +53,8 @@ pub struct Plan {
     /// The services, in the order of the configuration.
     pub services: Vec<Arc<ServicePlan>>,
     listeners: BTreeMap<ListenAt, Arc<ServicePlan>>,
+    /// What could not be had from this node's files.
+    pub faults: Vec<Fault>,
 }
 
 /// Where something is listened for.
@@ -135,6 +140,10 @@ pub struct ServicePlan {
     pub idlers: u32,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
+    /// Clients' TLS ends here; `None`: bytes pass as they are.
+    pub tls: Option<ServerContext>,
+    /// False when the service lacks what it must not be served without: it has no listeners then.
+    pub may_listen: bool,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
     /// TLS passed through: which names go to which other service.
@@ -190,6 +199,8 @@ pub struct ServerPlan {
     pub hard: u32,
     /// Which clients may come here.
     pub acl: Option<Arc<dyn Permits>>,
+    /// The server speaks TLS.
+    pub tls: Option<ClientContext>,
     /// What its name comes to in hashing, the same on all nodes.
     pub hash: u64,
     /// What the operator wants.

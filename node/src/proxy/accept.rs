@@ -259,6 +259,7 @@ impl Engine {
         if let Some(outcome) = connection.start(key, &mut self.local) {
             self.end(key, outcome);
         }
+        self.thin_out_greetings();
     }
 
     fn close_listener(&mut self, key: Key) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use cygnet_ha::time::Time;
 
 use super::accept::{Listener, Plans};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, Stage};
+use super::greet::has_greeting;
 use super::local::Local;
 use super::reactor::Token;
 use super::silence::TICK;
@@ -165,7 +166,20 @@ impl Engine {
             self.connections.get(*key).is_some_and(|connection| connection.keep_pipes(&mut self.local))
         });
         self.local.lenders = lenders;
+        let connections = &mut self.connections;
+        self.local
+            .greetings
+            .forget(|key| connections.get(key).is_none_or(|connection| connection.stage != Stage::Greeting));
         self.tick_datagrams();
+    }
+
+    /// When too many are in the middle of their handshake, those go who came first.
+    pub(super) fn thin_out_greetings(&mut self) {
+        while let Some(key) = self.local.greetings.surplus() {
+            if self.connections.get(key).is_some_and(|connection| connection.stage == Stage::Greeting) {
+                self.end(key, Outcome::Aborted);
+            }
+        }
     }
 
     /// Those who are still in the queues of closing listeners. No event tells of an empty queue, so they are asked.
@@ -187,6 +201,17 @@ impl Engine {
                     self.unlisten(Some(&address));
                     self.stop_receiving(Some(&address));
                 }
+                Command::Connections(limit, answer) => {
+                    let index = self.local.worker.index;
+                    let infos = self.connections.iter().map(|(key, connection)| connection.info(key, index));
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(infos.take(limit).collect());
+                }
+                Command::Close(place, answer) => {
+                    let key = self.connections.key_at(place);
+                    key.into_iter().for_each(|key| self.end(key, Outcome::Cut));
+                    let _ = answer.try_send(key.is_some());
+                }
             }
         }
     }
@@ -207,7 +232,17 @@ impl Engine {
 impl Connection {
     /// The first steps of a client that was just taken in.
     pub(super) fn start(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
-        if let Some(outcome) = self.dial(key, local) {
+        if let Some(observer) = &self.service.observer {
+            observer.opened(local.worker.index, self.peer);
+        }
+        if has_greeting(&self.service) {
+            if let Some(outcome) = self.begin_greeting(key, local) {
+                return Some(outcome);
+            }
+        } else if self.service.dummy {
+            self.stage = Stage::Dummy;
+            local.silence.allow(key.index(), self.service.idle_timeout);
+        } else if let Some(outcome) = self.dial(key, local) {
             return Some(outcome);
         }
         let added = local.reactor.add_connection(self.client.socket(), Token::Client(key));

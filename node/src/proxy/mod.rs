@@ -23,8 +23,12 @@ mod connection;
 mod dial;
 pub mod dsr;
 mod engine;
+mod greet;
 mod half;
 pub mod http;
+mod layered;
+mod layers;
+mod leave;
 mod local;
 pub mod observer;
 mod places;
@@ -40,6 +44,7 @@ mod udp;
 mod worker;
 mod workers;
 
+pub use connection::{ConnectionInfo, Stage};
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
 pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 

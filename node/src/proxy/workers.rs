@@ -15,6 +15,7 @@ use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
 use super::accept::{Listener, Plans};
+use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
 use super::reactor::Waker;
@@ -35,6 +36,8 @@ const DESCRIPTORS_RESERVED: usize = 256;
 /// each, the kernel's memory is the limit long before.
 const CONNECTIONS_MAX: usize = 1 << 20;
 
+/// How long a worker's answer is waited for. It turns ten times a second at least.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// More threads than anybody has processors.
 const WORKERS_MAX: usize = 1024;
 
@@ -96,6 +99,14 @@ impl Thread {
         if self.commands.send(command).is_ok() {
             self.waker.wake();
         }
+    }
+
+    /// Asks the worker something; `None` when it does not answer in time, or has too much to do to be asked.
+    fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        let (sender, answer) = sync_channel(1);
+        self.commands.try_send(question(sender)).ok()?;
+        self.waker.wake();
+        answer.recv_timeout(ANSWER_TIME).ok()
     }
 }
 
@@ -189,6 +200,24 @@ impl Workers {
         stats::collect(&self.plans.current(), workers, self.clock.now())
     }
 
+    /// Connections as they are now, at most `limit` of them. A worker that does not answer in [`ANSWER_TIME`] is left out.
+    #[must_use]
+    pub fn connections(&self, limit: usize) -> Vec<ConnectionInfo> {
+        let mut infos = Vec::new();
+        for thread in &self.threads {
+            let left = limit - infos.len();
+            infos.extend(thread.ask(|answer| Command::Connections(left, answer)).unwrap_or_default());
+        }
+        infos
+    }
+
+    /// Closes a connection by its [`ConnectionInfo::id`], with a reset; `false`: there is none with this number.
+    pub fn close(&self, id: u64) -> bool {
+        let thread = usize::try_from(id >> 32).ok().and_then(|worker| self.threads.get(worker));
+        let place = (id & u64::from(u32::MAX)) as usize;
+        thread.and_then(|thread| thread.ask(|answer| Command::Close(place, answer))).unwrap_or(false)
+    }
+
     /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
     /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
     /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
@@ -208,10 +237,10 @@ impl Workers {
     }
 
     /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<OwnedFd>> {
+    pub(super) fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, ..Listening::default() };
+                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -242,7 +271,7 @@ impl Workers {
             let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
             Command::Listen(Box::new(listener))
         };
-        Ok(self.open(at)?.into_iter().map(listen).collect())
+        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 use cygnet_ha::vip::Mode;
 
 use super::super::diff::diff;
+use super::super::model::{Acl, AclEntry, AclMatch, ClusterConfig};
 use super::*;
 
 fn check(node: &str, cluster: &str) -> String {
@@ -22,6 +23,24 @@ fn a_virtual_source_is_refused() {
              backend session; write this node's own address, or \"auto\""
         );
     }
+}
+
+#[test]
+fn a_list_with_a_country_needs_a_database_unless_the_node_is_a_witness() {
+    let entry = AclEntry { permit: false, who: AclMatch::Country(*b"SE") };
+    let acls = vec![Acl { name: "home".to_owned(), entries: vec![entry] }];
+    let cluster = ClusterConfig { acls, ..parse_cluster(CLUSTER, "c").unwrap() };
+    let mut node = parse_node(NODE, "n").unwrap();
+    assert_eq!(
+        printed(&check_pair(&node, &cluster)),
+        "node: countries: access list home names countries, and this node has no database of them; add `countries = \
+         \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file"
+    );
+    node.members
+        .iter_mut()
+        .filter(|member| member.name == node.name)
+        .for_each(|member| member.witness = true);
+    assert_eq!(printed(&check_pair(&node, &cluster)), "");
 }
 
 #[test]
