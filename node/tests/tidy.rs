@@ -27,7 +27,10 @@ const PURE: &[&str] = &[
     "node/src/balance/hash.rs",
     "node/src/balance/pen",
     "node/src/balance/select",
+    "node/src/proxy/dsr/core",
+    "node/src/proxy/dsr/table.rs",
     "node/src/proxy/half.rs",
+    "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
 ];
 

@@ -28,34 +28,49 @@ pub struct Countries {
     reader: Reader<Vec<u8>>,
 }
 
-/// Why a country database cannot be used: the file, and what to do.
-#[derive(Debug, thiserror::Error)]
+/// Why a country database cannot be used.
+#[derive(Debug)]
 pub enum GeoError {
     /// It is not there, or may not be read.
-    #[error(
-        "the country database {} cannot be read ({source}): install one in MaxMind's format (GeoLite2-Country.mmdb, for \
-         instance) there, name another file, or take the entries with countries out of the access lists",
-        file.display()
-    )]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// It is damaged, or something else.
-    #[error(
-        "{} is no country database ({reason}): get it again, whole and unpacked, in MaxMind's format \
-         (GeoLite2-Country.mmdb, for instance)",
-        file.display()
-    )]
-    Broken {
-        /// The file.
-        file: PathBuf,
-        /// The reason.
-        reason: String,
-    },
+    Read(PathBuf, std::io::Error),
+    /// It is damaged, or something else; the reason.
+    Broken(PathBuf, String),
 }
+
+impl GeoError {
+    /// What is wrong with which file.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::Read(file, error) => {
+                format!("the country database {} cannot be read ({error})", file.display())
+            }
+            Self::Broken(file, reason) => format!("{} is no country database ({reason})", file.display()),
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Read(..) => {
+                "install one in MaxMind's format (GeoLite2-Country.mmdb, for instance) there, name another file, or take \
+                 the entries with countries out of the access lists"
+            }
+            Self::Broken(..) => {
+                "get it again, whole and unpacked, in MaxMind's format (GeoLite2-Country.mmdb, for instance)"
+            }
+        }
+    }
+}
+
+impl fmt::Display for GeoError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.what(), self.remedy())
+    }
+}
+
+impl std::error::Error for GeoError {}
 
 impl Countries {
     /// Reads the database in `file`. If `previous` is of the same file, unchanged since, it is used on.
@@ -63,7 +78,7 @@ impl Countries {
     /// # Errors
     /// The file cannot be read, or is no country database.
     pub fn open(file: &Path, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, GeoError> {
-        let unreadable = |source| GeoError::Read { file: file.to_owned(), source };
+        let unreadable = |source| GeoError::Read(file.to_owned(), source);
         let facts = fs::metadata(file).map_err(unreadable)?;
         let version = facts.modified().ok().map(|modified| (facts.len(), modified));
         if let Some(previous) = previous
@@ -126,7 +141,7 @@ impl Countries {
 }
 
 fn broken(file: &Path, reason: String) -> GeoError {
-    GeoError::Broken { file: file.to_owned(), reason }
+    GeoError::Broken(file.to_owned(), reason)
 }
 
 impl fmt::Debug for Countries {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::balance::ClientTable;
-use crate::config::model::{ClusterConfig, Route, Server, Service};
+use crate::balance::{ClientTable, geo};
+use crate::config::model::{Acl, AclEntry, AclMatch, ClusterConfig, Http, Route, Server, Service};
 
 /// A configuration with one service `web` and servers `s0`, `s1`, ... at the given addresses.
 pub(crate) fn one_service(listen: SocketAddr, servers: &[SocketAddr]) -> ClusterConfig {
@@ -126,4 +126,26 @@ fn emergency_and_abuse_servers_come_after_the_regular_ones_and_have_counters_of_
     assert_eq!(roles, [Role::Regular, Role::Regular, Role::Emergency, Role::Abuse]);
     assert_eq!(&*service.servers[3].name, "tar");
     assert_eq!(service.schedule.len(), 2, "they have no turn");
+}
+
+#[test]
+fn a_plan_has_the_lists_and_the_http_rules_of_its_configuration() {
+    let (registry, clients) = (Registry::new(1), ClientTable::new(64));
+    let country = AclEntry { permit: true, who: AclMatch::Country(*b"SE") };
+    let mut config = one_service(at(80), &[at(1)]);
+    config.acls = vec![Acl { name: "home".to_owned(), entries: vec![country] }];
+    let service = &mut config.services[0];
+    service.clients = Some("home".to_owned());
+    service.servers[0].acl = Some("absent".to_owned());
+    service.http = Some(Http::default());
+    let permits = |plan: &Plan| {
+        let service = &plan.services[0];
+        assert!(service.http.is_some());
+        let lists = [&service.clients, &service.servers[0].acl];
+        lists.map(|list| list.as_ref().is_some_and(|list| list.permits([10, 0, 0, 1].into())))
+    };
+    assert_eq!(permits(&plan_of(&registry, &config, &clients)), [false, false], "no database");
+    let database = geo::tests::database(&[geo::tests::network("10.0.0.0/8", "SE")]);
+    registry.use_countries(Some(Arc::new(geo::Countries::from_bytes("x", database).expect("a database"))));
+    assert_eq!(permits(&plan_of(&registry, &config, &clients)), [true, false]);
 }

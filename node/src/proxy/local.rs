@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use cygnet_ha::time::Time;
 
+use super::greet::Greetings;
+use super::layers::Workshop;
 use super::reactor::Reactor;
 use super::silence::Silence;
 use super::slots::Key;
@@ -26,6 +28,10 @@ pub(super) struct Local {
     pub(super) lenders: Vec<Key>,
     /// Connections that had more to do than one turn allows.
     pub(super) again: Vec<Key>,
+    /// The buffers of connections with layers; memory is taken for the first one.
+    pub(super) workshop: Option<Box<Workshop>>,
+    /// Clients in the middle of their handshake.
+    pub(super) greetings: Greetings,
     /// Connects in progress.
     pub(super) dialling: usize,
     /// The time of this turn: the clock is read once for all that it brings.
@@ -43,6 +49,8 @@ impl Local {
             pipes: Pipes::new(pipes),
             lenders: Vec::new(),
             again: Vec::new(),
+            workshop: None,
+            greetings: Greetings::default(),
             dialling: 0,
         })
     }

@@ -28,6 +28,8 @@ pub(super) enum Token {
     Client(Key),
     /// The server's side of a connection.
     Server(Key),
+    /// Something that has to do with datagrams, by a number of its own.
+    Datagrams(u32),
 }
 
 impl Token {
@@ -37,6 +39,7 @@ impl Token {
             Self::Listener(key) => (1, key),
             Self::Client(key) => (2, key),
             Self::Server(key) => (3, key),
+            Self::Datagrams(number) => return 4 << 60 | u64::from(number),
         };
         kind << 60 | key.to_bits()
     }
@@ -48,6 +51,7 @@ impl Token {
             1 => Some(Self::Listener(key)),
             2 => Some(Self::Client(key)),
             3 => Some(Self::Server(key)),
+            4 => Some(Self::Datagrams(bits as u32)),
             _ => None,
         }
     }
@@ -214,7 +218,9 @@ mod tests {
         let first = slots.insert(());
         slots.remove(first);
         let key = slots.insert(());
-        for token in [Token::Wake, Token::Listener(key), Token::Client(key), Token::Server(key)] {
+        for token in
+            [Token::Wake, Token::Listener(key), Token::Client(key), Token::Server(key), Token::Datagrams(!0)]
+        {
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
         assert_eq!(Token::from_bits(u64::MAX), None);

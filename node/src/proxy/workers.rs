@@ -15,14 +15,16 @@ use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
 use super::accept::{Listener, Plans};
+use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
 use super::reactor::Waker;
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
+use super::udp;
 use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Transport};
 use crate::plan::{ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
@@ -34,6 +36,8 @@ const DESCRIPTORS_RESERVED: usize = 256;
 /// each, the kernel's memory is the limit long before.
 const CONNECTIONS_MAX: usize = 1 << 20;
 
+/// How long a worker's answer is waited for. It turns ten times a second at least.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// More threads than anybody has processors.
 const WORKERS_MAX: usize = 1024;
 
@@ -96,6 +100,14 @@ impl Thread {
             self.waker.wake();
         }
     }
+
+    /// Asks the worker something; `None` when it does not answer in time, or has too much to do to be asked.
+    fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        let (sender, answer) = sync_channel(1);
+        self.commands.try_send(question(sender)).ok()?;
+        self.waker.wake();
+        answer.recv_timeout(ANSWER_TIME).ok()
+    }
 }
 
 impl Workers {
@@ -109,6 +121,7 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
+            flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
@@ -129,8 +142,8 @@ impl Workers {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
-            match self.open(address) {
-                Ok(sockets) => opened.push((address, service, sockets)),
+            match self.prepare(address, service, plan.generation) {
+                Ok(commands) => opened.push((address, commands)),
                 Err(error) => {
                     errors.push(ListenError {
                         service: Arc::clone(&service.name),
@@ -148,8 +161,8 @@ impl Workers {
             }
             keep
         });
-        for (address, service, sockets) in opened {
-            self.begin(address, service, plan.generation, sockets);
+        for (address, commands) in opened {
+            self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
             listeners.insert(address.clone());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -180,6 +193,24 @@ impl Workers {
         stats::collect(&self.plans.current(), workers, self.clock.now())
     }
 
+    /// Connections as they are now, at most `limit` of them. A worker that does not answer in [`ANSWER_TIME`] is left out.
+    #[must_use]
+    pub fn connections(&self, limit: usize) -> Vec<ConnectionInfo> {
+        let mut infos = Vec::new();
+        for thread in &self.threads {
+            let left = limit - infos.len();
+            infos.extend(thread.ask(|answer| Command::Connections(left, answer)).unwrap_or_default());
+        }
+        infos
+    }
+
+    /// Closes a connection by its [`ConnectionInfo::id`], with a reset; `false`: there is none with this number.
+    pub fn close(&self, id: u64) -> bool {
+        let thread = usize::try_from(id >> 32).ok().and_then(|worker| self.threads.get(worker));
+        let place = (id & u64::from(u32::MAX)) as usize;
+        thread.and_then(|thread| thread.ask(|answer| Command::Close(place, answer))).unwrap_or(false)
+    }
+
     /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
     /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
     /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
@@ -199,10 +230,10 @@ impl Workers {
     }
 
     /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<OwnedFd>> {
+    pub(super) fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, ..Listening::default() };
+                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -212,12 +243,28 @@ impl Workers {
         }
     }
 
-    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Vec<OwnedFd>) {
-        let shared = matches!(address.endpoint, Endpoint::Unix(_));
-        for (thread, socket) in self.threads.iter().zip(sockets) {
-            let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
-            thread.tell(Command::Listen(Box::new(listener)));
+    /// What the workers, one after the other, are to be told to serve at this address. The sockets are open then.
+    fn prepare(
+        &self,
+        at: &ListenAt,
+        service: &Arc<ServicePlan>,
+        generation: u64,
+    ) -> io::Result<Vec<Command>> {
+        if at.transport == Transport::Udp {
+            let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
+            let receive = |_| {
+                let socket = cygnet_netlink::udp::listen(address, true)?;
+                let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
+                Ok(Command::Receive(Box::new(receiver)))
+            };
+            return self.threads.iter().map(receive).collect();
         }
+        let shared = matches!(at.endpoint, Endpoint::Unix(_));
+        let listen = |socket| {
+            let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
+            Command::Listen(Box::new(listener))
+        };
+        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
     }
 }
 
@@ -246,4 +293,10 @@ pub fn connections_that_fit(open_files: u64) -> usize {
 /// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -1,6 +1,9 @@
 //! Workers with real sockets on the loopback interface.
 
+mod datagrams;
+mod extras;
 mod failover;
+mod layers;
 mod limits;
 mod relay;
 mod swap;
@@ -15,7 +18,7 @@ use cygnet_ha::events::EventLog;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{ServerStats, ServiceStats, Settings, Workers};
+use super::{ServerStats, ServiceStats, Settings, Stage, Workers};
 use crate::balance::ClientTable;
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::plan::tests::one_service;
