@@ -19,8 +19,10 @@ use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
 use super::sources::{source_towards, virtual_addresses};
 use super::surroundings::Surroundings;
+use crate::balance::acl::names_countries;
+use crate::balance::geo::Countries;
 use crate::config::model::{Endpoint, Source};
-use crate::plan::Start;
+use crate::plan::{Registry, Start};
 
 /// How often conditions without a wake-up of their own are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -120,7 +122,6 @@ impl Conductor {
             Verdict::Runs(checked) => {
                 self.running.version = version;
                 self.running.cluster = Arc::new(checked.cluster);
-                self.take_countries();
                 self.running.problem = None;
                 self.record(Severity::Info, "config", format!("configuration v{version} runs"), by);
                 Some(checked.vips)
@@ -132,17 +133,6 @@ impl Conductor {
                 self.running.problem = Some(problem);
                 None
             }
-        }
-    }
-
-    fn take_countries(&self) {
-        if let Some(traffic) = &self.node.traffic {
-            files::take_countries(
-                &self.node.config,
-                &self.running.cluster,
-                &traffic.registry,
-                &self.node.events,
-            );
         }
     }
 
@@ -185,6 +175,7 @@ impl Conductor {
 
     fn make_plan(&mut self) {
         let Some(Traffic { registry, clients, workers }) = &self.node.traffic else { return };
+        self.take_countries(registry);
         let plan = registry.plan(
             &self.running.cluster,
             clients,
@@ -209,6 +200,21 @@ impl Conductor {
         }
         self.running.faults.clone_from(&plan.faults);
         self.take_listeners(problems);
+    }
+
+    /// Reads the country database again if its file has changed. It was there when the configuration was checked.
+    fn take_countries(&self, registry: &Registry) {
+        let wanted = self.running.cluster.acls.iter().any(names_countries);
+        let Some(file) = self.node.config.countries.as_ref().filter(|_| wanted) else {
+            return registry.use_countries(None);
+        };
+        match Countries::open(file, registry.countries().as_ref()) {
+            Ok(countries) => registry.use_countries(Some(countries)),
+            Err(error) => {
+                let what = format!("{}; the one before goes on", error.what());
+                self.record(Severity::Alert, "config", what, error.remedy());
+            }
+        }
     }
 
     fn take_listeners(&mut self, now: Vec<ListenProblem>) {

@@ -1,5 +1,4 @@
-//! The node's own files while it runs: certificates and OCSP responses that are renewed, the keys of session tickets, the
-//! country database.
+//! The node's own files while it runs: certificates and OCSP responses that are renewed, the keys of session tickets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +7,7 @@ use cygnet_ha::events::{EventLog, Severity};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::node::Node;
-use crate::balance::acl::names_countries;
-use crate::balance::geo::Countries;
-use crate::config::model::{ClusterConfig, NodeConfig};
-use crate::plan::{Fault, Registry};
+use crate::plan::Fault;
 use crate::proxy::tls::TICKET_ROTATION;
 
 /// How often the files are looked at: a renewed certificate is in use so soon. A look is a few `stat` calls a
@@ -61,28 +57,4 @@ pub(super) fn record(events: &EventLog, fault: &Fault) {
         }
     };
     events.record(severity, &format!("service {}", fault.service), what, fault.text.as_str());
-}
-
-/// Opens the country database if access lists need one. When that fails the last one stands.
-pub(super) fn take_countries(
-    config: &NodeConfig,
-    cluster: &ClusterConfig,
-    registry: &Registry,
-    events: &EventLog,
-) {
-    if !cluster.acls.iter().any(names_countries) {
-        return registry.use_countries(None);
-    }
-    let Some(file) = &config.countries else { return };
-    let before = registry.countries();
-    match Countries::open(file, before.as_ref()) {
-        Ok(countries) => registry.use_countries(Some(countries)),
-        Err(error) => {
-            let what = match before {
-                Some(_) => "the country database cannot be read; the last one goes on",
-                None => "the country database cannot be read; entries with countries fit nobody",
-            };
-            events.record(Severity::Alert, "node", what, error.to_string());
-        }
-    }
 }

@@ -98,8 +98,8 @@ fn open_traffic(
     let settings = proxy::Settings {
         workers: config.workers,
         connections_max: None,
-        pending_max: None,
         flows_max: None,
+        pending_max: None,
         events: events.clone(),
     };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;

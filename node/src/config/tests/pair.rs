@@ -122,20 +122,6 @@ fn the_address_from_which_a_service_connects_must_not_be_virtual_either() {
 }
 
 #[test]
-fn lists_that_name_countries_need_a_database_of_them() {
-    let cluster = format!("{CLUSTER}[[acl]]\nname = \"l\"\nentries = [\"deny country se\"]\n");
-    assert_eq!(
-        check(NODE, &cluster),
-        "node: countries: access list l names countries, and this node has no database of them; add `countries = \
-         \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file"
-    );
-    let node = with(NODE, "interface", "countries = \"/c.mmdb\"\ninterface");
-    assert_eq!(check(&node, &cluster), "");
-    let witness = with(NODE, "10.0.0.1:7300\"", "10.0.0.1:7300\"\nwitness = true");
-    assert_eq!(check(&witness, &cluster), "");
-}
-
-#[test]
 fn settings_that_are_seldom_made_show_when_they_are_made() {
     let after = format!(
         "{}[[acl]]\nname = \"l\"\nentries = [\"deny 10.0.0.0 255.0.0.255\", \"permit fd00::/8\"]\n\
