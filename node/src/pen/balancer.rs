@@ -58,7 +58,6 @@ impl Balancer {
         let settings = Settings {
             workers: pen.workers,
             connections_max: usize::try_from(pen.conn_max).ok(),
-            flows_max: usize::try_from(pen.conn_max).ok(),
             pending_max: usize::try_from(pen.pending_max).ok(),
             events: events.clone(),
         };

@@ -234,13 +234,7 @@ fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: 
 }
 
 /// Something could not even be begun, for a reason that lies in this node.
-pub(super) fn report_start(
-    service: &ServicePlan,
-    position: usize,
-    worker: &Worker,
-    now: Time,
-    error: &io::Error,
-) {
+fn report_start(service: &ServicePlan, position: usize, worker: &Worker, now: Time, error: &io::Error) {
     let Some(server) = service.servers.get(position) else { return };
     if let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
         let what = format!("no connection to server {} could be started{}", server.name, more(held_back));

@@ -14,7 +14,7 @@ use cygnet_ha::time::Time;
 use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
-use super::accept::{Listener, Plans};
+use super::accept::{Listener, Plans, defer_seconds};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
@@ -52,9 +52,6 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
-    /// Flows of datagrams at once over all workers; the one that was silent for the longest time makes room for a new one.
-    /// `None`: 16,384, or less where the process may not open so many sockets.
-    pub flows_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -124,7 +121,7 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
-            flows: udp::Limits::of_one(count, settings.flows_max, descriptors()),
+            flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
@@ -245,10 +242,13 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
+    /// One socket per worker: of its own, or the same for all, for the kernel does not spread clients of Unix sockets over
+    /// several.
+    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
+                let defer = defer_seconds(service);
+                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -279,7 +279,7 @@ impl Workers {
             let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
             Command::Listen(Box::new(listener))
         };
-        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
+        Ok(self.open(at, service)?.into_iter().map(listen).collect())
     }
 }
 
@@ -308,12 +308,12 @@ pub fn connections_that_fit(open_files: u64) -> usize {
     (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
 }
 
-/// Descriptors that this process may have.
-fn descriptors() -> usize {
-    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
-}
-
 /// As many as this process may have now.
 fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
+}
+
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
 }

@@ -98,7 +98,6 @@ fn open_traffic(
     let settings = proxy::Settings {
         workers: config.workers,
         connections_max: None,
-        flows_max: None,
         pending_max: None,
         events: events.clone(),
     };
