@@ -56,26 +56,17 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
 pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<ClusterConfig, Vec<Problem>> {
     let cluster = parse_cluster(text, file)?;
     let mut problems = check_pair(node, &cluster);
-    problems.extend(unknown_countries(node, &cluster));
+    problems.extend(unreadable_countries(node, &cluster));
     for problem in &mut problems {
         locate(problem, CLUSTER_FILE, file, text);
     }
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
 }
 
-/// Without a database an entry with a country would fit nobody: a list that denies a country would let it in.
-pub(super) fn unknown_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let list = cluster.acls.iter().find(|acl| names_countries(acl))?;
-    if is_witness(node) {
-        return None;
-    }
-    let Some(file) = &node.countries else {
-        let what =
-            format!("the access list {} names a country, and this node has no country database", list.name);
-        let remedy =
-            "write where one is in the node's file: countries = \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"";
-        return Some(problem(NODE_FILE, "countries", what, remedy));
-    };
+/// Without its database an entry with a country would fit nobody: a list that denies a country would let it in.
+pub(super) fn unreadable_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let file =
+        node.countries.as_ref().filter(|_| cluster.acls.iter().any(names_countries) && !is_witness(node))?;
     let error = Countries::open(file, None).err()?;
     Some(problem(NODE_FILE, "countries", error.what(), error.remedy()))
 }

@@ -222,8 +222,10 @@ fn connections_and_datagrams_share_a_port() {
 fn a_service_without_servers_or_listeners_is_one_that_needs_none() {
     let dummy = "[[service]]\nname = \"d\"\nlisten = [\"192.0.2.100:81\"]\ndummy = true\n";
     assert!(parse_cluster(dummy, "c").unwrap().services[0].dummy);
-    let text = format!("{CLUSTER}[[service.route]]\nnames = [\"x.test\"]\nservice = \"x\"\n[[service]]\nname = \"x\"\n\
-                        [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.12:8080\"\n");
+    let text = format!(
+        "{CLUSTER}[[service.route]]\nnames = [\"x.test\"]\nservice = \"x\"\n[[service]]\nname = \"x\"\n\
+                        [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.12:8080\"\n"
+    );
     let cluster = parse_cluster(&text, "c").unwrap();
     assert_eq!(cluster.services[1].listen, []);
     assert_eq!(cluster.services[0].routes[0].service, "x");
