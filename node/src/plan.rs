@@ -5,7 +5,7 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
-mod contexts;
+mod files;
 mod lists;
 mod registry;
 mod routes;
@@ -25,7 +25,7 @@ use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 use crate::proxy::tls::{ClientContext, ServerContext};
 
-pub use contexts::Ready;
+pub use files::{Fault, Ready, check_files};
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
@@ -53,6 +53,8 @@ pub struct Plan {
     /// The services, in the order of the configuration.
     pub services: Vec<Arc<ServicePlan>>,
     listeners: BTreeMap<ListenAt, Arc<ServicePlan>>,
+    /// What could not be had from this node's files.
+    pub faults: Vec<Fault>,
 }
 
 /// Where something is listened for.
@@ -138,9 +140,11 @@ pub struct ServicePlan {
     pub idlers: u32,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
+    /// False when the service lacks what it must not be served without: it has no listeners then.
+    pub may_listen: bool,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Clients speak TLS, and it ends here; or why that cannot be, then clients are refused.
+    /// Clients speak TLS, and it ends here; or why that cannot be, then nobody is served. `None`: bytes pass as they are.
     pub tls: Option<Ready<ServerContext>>,
     /// TLS passed through: which names go to which other service.
     pub routes: Option<Routes>,

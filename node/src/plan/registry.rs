@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::contexts::Contexts;
+use super::files::{self, Fault, Files};
 use super::lists::Lists;
 use super::routes::Routes;
 use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
@@ -13,7 +13,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
-use crate::proxy::tls::{ContextError, ServerContext, TicketKeys};
+use crate::proxy::tls::ContextError;
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -34,7 +34,9 @@ struct Kept {
     services: HashMap<Arc<str>, Arc<ServiceState>>,
     servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
     countries: Option<Arc<Countries>>,
-    contexts: Contexts,
+    files: Files,
+    /// What the plan that is being made cannot have.
+    faults: Vec<Fault>,
 }
 
 /// What a plan is made from, beside the configuration.
@@ -70,28 +72,28 @@ impl Registry {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries.clone()
     }
 
-    /// The TLS contexts of the last plan, for whoever looks at their files again and again.
+    /// Looks whether certificates and OCSP responses have changed, and reads those that have: connections from now on have
+    /// them. For a slow thread, every few seconds; blocks on files. What is wrong with them, each thing once.
     #[must_use]
-    pub fn tls(&self) -> Vec<ServerContext> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.servers()
+    pub fn refresh_files(&self) -> Vec<Fault> {
+        let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
+        files::refresh(contexts)
     }
 
-    /// The keys of session tickets, for whoever rotates them.
+    /// Seals new session tickets with a new key; the one before goes on opening its own. To be called every
+    /// [`TICKET_ROTATION`](crate::proxy::tls::TICKET_ROTATION).
     ///
     /// # Errors
-    /// The library has no random numbers.
-    pub fn tickets(&self) -> Result<Arc<TicketKeys>, ContextError> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.tickets()
-    }
-
-    /// What was wrong with single names of certificate directories when the plans were made; each is told once.
-    #[must_use]
-    pub fn tls_problems(&self) -> Vec<ContextError> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contexts.problems()
+    /// The library has no random numbers; the keys stay as they are.
+    pub fn rotate_tickets(&self) -> Result<(), ContextError> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.rotate_tickets()
     }
 
     /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
     /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
+    ///
+    /// Reads the files of TLS whose settings are new. What cannot be had is among the plan's faults: what was loaded for
+    /// the service before serves on; a service that never had it does not listen.
     pub fn plan(
         &self,
         config: &ClusterConfig,
@@ -102,15 +104,17 @@ impl Registry {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let lists = Lists::new(&config.acls, kept.countries.as_ref());
         let inputs = Inputs { clients, lists, admin, source };
-        kept.contexts.begin();
         let services = self.services(&mut kept, config, &inputs);
-        kept.contexts.forget_the_unused();
         kept.forget_the_unused();
+        kept.files.forget_all_but(config);
         let listeners = services
             .iter()
+            .filter(|service| service.may_listen)
             .flat_map(|service| service.addresses().map(|at: ListenAt| (at, Arc::clone(service))))
             .collect();
-        Plan { generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1, services, listeners }
+        let faults = std::mem::take(&mut kept.faults);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        Plan { generation, services, listeners, faults }
     }
 
     /// Those to which others route first, so that these have where to route to: a route leads to no service that has
@@ -143,6 +147,8 @@ impl Registry {
         let name: Arc<str> = Arc::from(service.name.as_str());
         let state = kept.services.entry(Arc::clone(&name)).or_insert_with(|| ServiceState::new(self.shards));
         let state = Arc::clone(state);
+        let Kept { files, faults, .. } = kept;
+        let tls = files.of_service(service, faults);
         let regular = service.servers.len();
         let emergency = service.emergency.as_ref().map(|_| regular);
         let abuse = service.abuse.as_ref().map(|_| regular + usize::from(emergency.is_some()));
@@ -165,8 +171,9 @@ impl Registry {
             dummy: service.dummy,
             idlers: service.idlers,
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
+            may_listen: !matches!(tls, Some(Err(_))),
+            tls,
             observer: self.observer.clone(),
-            tls: service.tls.as_ref().map(|tls| kept.contexts.server(tls)),
             routes,
             schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
             name,
@@ -188,7 +195,7 @@ impl Registry {
     ) -> ServerPlan {
         let key = (Arc::clone(name), Arc::from(server.name.as_str()), server.address.clone());
         let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
-        let state = Arc::clone(state);
+        let tls = kept.files.of_server(service, server, &mut kept.faults);
         ServerPlan {
             name: Arc::from(server.name.as_str()),
             id: inputs.clients.name(&server.name),
@@ -200,9 +207,13 @@ impl Registry {
             acl: inputs.lists.named(server.acl.as_ref()),
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
-            source: (inputs.source)(service, server).map_err(Arc::from),
-            tls: server.tls.as_ref().map(|tls| kept.contexts.client(tls)),
-            state,
+            // A server that cannot be spoken to rightly is one without a source: nobody goes there.
+            source: match &tls {
+                Some(Err(reason)) => Err(Arc::clone(reason)),
+                _ => (inputs.source)(service, server).map_err(Arc::from),
+            },
+            tls,
+            state: Arc::clone(state),
         }
     }
 }
