@@ -41,6 +41,11 @@ const PURE: &[&str] = &[
     "node/src/proxy/half.rs",
     "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
+    "node/src/proxy/tls/client_hello.rs",
+    "node/src/proxy/tls/scratch.rs",
+    "node/src/proxy/tls/session.rs",
+    "node/src/proxy/tls/tickets.rs",
+    "node/src/proxy/tls/wire.rs",
 ];
 
 fn root() -> PathBuf {
