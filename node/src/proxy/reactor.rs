@@ -28,7 +28,7 @@ pub(super) enum Token {
     Client(Key),
     /// The server's side of a connection.
     Server(Key),
-    /// A socket of datagrams, by the token that it has there.
+    /// Something that has to do with datagrams, by a number of its own.
     Datagrams(u32),
     /// A connection that is kept open to a server without a client.
     Idler(Key),
@@ -41,7 +41,7 @@ impl Token {
             Self::Listener(key) => (1, key),
             Self::Client(key) => (2, key),
             Self::Server(key) => (3, key),
-            Self::Datagrams(bits) => return 4 << 60 | u64::from(bits),
+            Self::Datagrams(number) => return 4 << 60 | u64::from(number),
             Self::Idler(key) => (5, key),
         };
         kind << 60 | key.to_bits()

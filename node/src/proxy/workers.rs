@@ -168,6 +168,12 @@ impl Workers {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// The time by the workers' clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
@@ -312,8 +318,7 @@ fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
 }
 
-/// How many descriptors this process may have.
+/// Descriptors that this process may have.
 fn descriptors() -> usize {
-    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
 }
