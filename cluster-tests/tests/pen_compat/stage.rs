@@ -86,7 +86,11 @@ impl Stage {
         match word {
             "run" | "run1" => self.run(rest, word == "run1"),
             "pen" => self.start(rest).map(|()| String::new()),
-            "ask" => Ok(first_word(&Self::request(rest, b"ask").0)),
+            "ask" => {
+                let got = Self::request(rest, b"ask").0;
+                self.settle();
+                Ok(first_word(&got))
+            }
             "get" => Ok(format!("{}\n", escape(&Self::request("", &unescape(rest)).0))),
             "hold" => Ok(self.hold(rest)),
             "udp" => udp(rest),
@@ -186,6 +190,12 @@ impl Stage {
         // As it is then: the comparison will tell.
         drop(settled);
         Ok(self.normal(&last))
+    }
+
+    /// Waits until the balancer has seen that the last client is gone: the next choice may depend on it.
+    fn settle(&self) {
+        // A case with another control socket, or without servers, waits for nothing.
+        let _ = self.answer("servers");
     }
 
     fn give(&self, bytes: &[u8]) -> Result<String> {

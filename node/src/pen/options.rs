@@ -343,11 +343,20 @@ impl Start {
         let found = Host::find(host, around.names);
         let host = found.ok_or_else(|| format!("unknown or invalid address [{host}]"))?;
         let mut fields = fields.split(':');
-        let port = match fields.next().unwrap_or_default() {
+        let port = fields.next().unwrap_or_default();
+        // Without a port, nothing behind it counts.
+        let words_end_early = port.is_empty();
+        let port = match port {
             "" => default,
             word => self.port(word, words, around),
         };
-        let mut next = || fields.next().map_or(0, atoi);
+        // A field that is no number through and through ends the list, as in Pen; its own first digits still count.
+        let mut over = words_end_early;
+        let mut next = || {
+            let word = fields.next().filter(|_| !over).unwrap_or_default();
+            over = over || word.parse::<i32>().is_err();
+            atoi(word)
+        };
         Ok(Slot { host, port, max: next(), hard: next(), weight: next(), prio: next(), acl: 0 })
     }
 
