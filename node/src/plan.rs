@@ -25,7 +25,7 @@ use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 use crate::proxy::tls::{ClientContext, ServerContext};
 
-pub use files::{Fault, check_files};
+pub use files::{Fault, Ready, check_files};
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
@@ -140,12 +140,12 @@ pub struct ServicePlan {
     pub idlers: u32,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
-    /// Clients' TLS ends here; `None`: bytes pass as they are.
-    pub tls: Option<ServerContext>,
     /// False when the service lacks what it must not be served without: it has no listeners then.
     pub may_listen: bool,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Clients speak TLS, and it ends here; or why that cannot be, then nobody is served. `None`: bytes pass as they are.
+    pub tls: Option<Ready<ServerContext>>,
     /// TLS passed through: which names go to which other service.
     pub routes: Option<Routes>,
     /// Its servers, in the order of the configuration; after the first `regular` ones come `emergency` and `abuse`.
@@ -199,14 +199,14 @@ pub struct ServerPlan {
     pub hard: u32,
     /// Which clients may come here.
     pub acl: Option<Arc<dyn Permits>>,
-    /// The server speaks TLS.
-    pub tls: Option<ClientContext>,
     /// What its name comes to in hashing, the same on all nodes.
     pub hash: u64,
     /// What the operator wants.
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
     pub source: Result<Start, Arc<str>>,
+    /// The server speaks TLS; or why we cannot, then every attempt fails.
+    pub tls: Option<Ready<ClientContext>>,
     /// What changes while traffic runs.
     pub state: Arc<ServerState>,
 }

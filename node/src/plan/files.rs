@@ -2,16 +2,16 @@
 //! plan with the same settings; a plan never goes without what it is told to have.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use cygnet_netlink::ssl::{TicketKey, TicketKeys};
 
-use crate::balance::acl::names_countries;
-use crate::balance::geo::Countries;
 use crate::config::model::{ClusterConfig, Server, Service, TlsConnect, TlsListen};
-use crate::config::{CLUSTER_FILE, NODE_FILE, Problem};
+use crate::config::{CLUSTER_FILE, Problem};
 use crate::proxy::tls::{ClientContext, ContextError, ServerContext};
+
+/// A context, or why there is none.
+pub type Ready<T> = Result<T, Arc<str>>;
 
 /// Something that a service needs and that could not be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,28 +35,28 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// TLS from the clients of a service. `Err`: it must not be served without.
+    /// TLS from the clients of a service, if it has any.
     pub(super) fn of_service(
         &mut self,
         service: &Service,
         faults: &mut Vec<Fault>,
-    ) -> Result<Option<ServerContext>, ()> {
-        let Some(settings) = &service.tls else { return Ok(None) };
+    ) -> Option<Ready<ServerContext>> {
+        let settings = service.tls.as_ref()?;
         let before = self.services.get(&service.name);
         if let Some((_, context)) = before.filter(|(same, _)| same == settings) {
-            return Ok(Some(context.clone()));
+            return Some(Ok(context.clone()));
         }
         let fault = |error: &ContextError, kept| fault(&service.name, None, error, kept);
         match self.load(settings) {
             Ok((context, problems)) => {
                 faults.extend(problems.iter().map(|problem| fault(problem, true)));
                 self.services.insert(service.name.clone(), (settings.clone(), context.clone()));
-                Ok(Some(context))
+                Some(Ok(context))
             }
             Err(error) => {
                 let before = self.services.get(&service.name).map(|(_, context)| context.clone());
                 faults.push(fault(&error, before.is_some()));
-                before.map(Some).ok_or(())
+                Some(before.ok_or_else(|| Arc::from(error.to_string())))
             }
         }
     }
@@ -69,28 +69,28 @@ impl Files {
         ServerContext::new(settings, &tickets)
     }
 
-    /// TLS towards a server. `Err`: it must not be connected to without; the reason.
+    /// TLS towards a server, if it speaks it.
     pub(super) fn of_server(
         &mut self,
         service: &Service,
         server: &Server,
         faults: &mut Vec<Fault>,
-    ) -> Result<Option<ClientContext>, String> {
-        let Some(settings) = &server.tls else { return Ok(None) };
+    ) -> Option<Ready<ClientContext>> {
+        let settings = server.tls.as_ref()?;
         let key = (service.name.clone(), server.name.clone());
         let before = self.servers.get(&key);
         if let Some((_, context)) = before.filter(|(same, _)| same == settings) {
-            return Ok(Some(context.clone()));
+            return Some(Ok(context.clone()));
         }
         match ClientContext::new(settings) {
             Ok(context) => {
                 self.servers.insert(key, (settings.clone(), context.clone()));
-                Ok(Some(context))
+                Some(Ok(context))
             }
             Err(error) => {
                 let before = before.map(|(_, context)| context.clone());
                 faults.push(fault(&service.name, Some(&server.name), &error, before.is_some()));
-                before.map(Some).ok_or_else(|| error.to_string())
+                Some(before.ok_or_else(|| Arc::from(error.to_string())))
             }
         }
     }
@@ -136,33 +136,31 @@ fn servers(service: &Service) -> impl Iterator<Item = &Server> {
     service.servers.iter().chain(&service.emergency).chain(&service.abuse)
 }
 
-/// Whether this node has the files that a configuration needs: what is asked before it is applied. `countries`: the
-/// node's database. Reads the files, and forgets them again.
+/// Whether this node has the files of TLS that a configuration names: what is asked before it is applied. Reads them, and
+/// forgets them again.
 #[must_use]
-pub fn check_files(config: &ClusterConfig, countries: Option<&Path>) -> Vec<Problem> {
+pub fn check_files(config: &ClusterConfig) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if config.acls.iter().any(names_countries)
-        && let Some(error) = countries.and_then(|file| Countries::open(file, None).err())
-    {
-        problems.push(problem(NODE_FILE, "countries".to_owned(), error.to_string()));
-    }
     let mut files = Files::default();
     for service in &config.services {
         if let Some(error) = service.tls.as_ref().and_then(|settings| files.load(settings).err()) {
-            problems.push(problem(CLUSTER_FILE, format!("service[{}].tls", service.name), error.to_string()));
+            problems.push(problem(format!("service[{}].tls", service.name), error.to_string()));
         }
         for server in servers(service) {
             let error = server.tls.as_ref().and_then(|settings| ClientContext::new(settings).err());
             if let Some(error) = error {
                 let key = format!("service[{}].server[{}].tls", service.name, server.name);
-                problems.push(problem(CLUSTER_FILE, key, error.to_string()));
+                problems.push(problem(key, error.to_string()));
             }
         }
     }
     problems
 }
 
-fn problem(file: &str, key: String, what: String) -> Problem {
+fn problem(key: String, what: String) -> Problem {
     // What helps is within the text, after a colon.
-    Problem { file: file.to_owned(), line: 0, column: 0, key, what, remedy: String::new() }
+    Problem { file: CLUSTER_FILE.to_owned(), line: 0, column: 0, key, what, remedy: String::new() }
 }
+
+#[cfg(test)]
+mod tests;

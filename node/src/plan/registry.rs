@@ -171,8 +171,8 @@ impl Registry {
             dummy: service.dummy,
             idlers: service.idlers,
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
-            may_listen: tls.is_ok(),
-            tls: tls.unwrap_or_default(),
+            may_listen: !matches!(tls, Some(Err(_))),
+            tls,
             observer: self.observer.clone(),
             routes,
             schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
@@ -196,7 +196,6 @@ impl Registry {
         let key = (Arc::clone(name), Arc::from(server.name.as_str()), server.address.clone());
         let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
         let tls = kept.files.of_server(service, server, &mut kept.faults);
-        let source = (inputs.source)(service, server);
         ServerPlan {
             name: Arc::from(server.name.as_str()),
             id: inputs.clients.name(&server.name),
@@ -209,8 +208,11 @@ impl Registry {
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
             // A server that cannot be spoken to rightly is one without a source: nobody goes there.
-            source: source.and_then(|start| tls.as_ref().map(|_| start).map_err(Clone::clone)).map_err(Arc::from),
-            tls: tls.unwrap_or_default(),
+            source: match &tls {
+                Some(Err(reason)) => Err(Arc::clone(reason)),
+                _ => (inputs.source)(service, server).map_err(Arc::from),
+            },
+            tls,
             state: Arc::clone(state),
         }
     }

@@ -78,10 +78,14 @@ impl Connection {
 
     /// Ends TLS here, with what the client has said already.
     fn terminate(&mut self, layers: &mut Layers) -> Result<(), String> {
-        if let Some(context) = &self.service.tls {
-            layers.client.tls = Some(Session::accept(context).map_err(|error| error.to_string())?);
+        match &self.service.tls {
+            None => Ok(()),
+            Some(Err(reason)) => Err(reason.to_string()),
+            Some(Ok(context)) => {
+                layers.client.tls = Some(Session::accept(context).map_err(|error| error.to_string())?);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     pub(super) fn leave_greeting(&mut self, local: &mut Local) {
@@ -206,14 +210,19 @@ impl Connection {
         let layers = self.layers.get_or_insert_default();
         let alpn = layers.client.tls.as_ref().and_then(|session| session.info().alpn);
         let name = server.address.inet().map(|address| address.ip().to_string());
-        match Session::connect_offering(context, name.as_deref(), alpn.as_deref()) {
+        let session = match context {
+            Ok(context) => Session::connect_offering(context, name.as_deref(), alpn.as_deref())
+                .map_err(|error| error.to_string()),
+            Err(reason) => Err(reason.to_string()),
+        };
+        match session {
             Ok(session) => {
                 layers.server = End { tls: Some(session), ..End::default() };
                 self.stage = Stage::Securing;
                 local.silence.allow(key.index(), Some(GREETING_TIME));
                 self.go_on_securing(key, local)
             }
-            Err(error) => self.not_secured(error.to_string(), key, local),
+            Err(reason) => self.not_secured(reason, key, local),
         }
     }
 

@@ -5,9 +5,11 @@
 //! takes over while connections still run here; then the data path, then the log.
 
 mod api;
+mod certificates;
 mod conductor;
 mod descriptors;
 mod facts;
+mod files;
 mod logging;
 mod node;
 mod replica;
@@ -129,7 +131,9 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     tasks.spawn(conductor.run());
     tasks.spawn(report(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
+        tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
+        tasks.spawn(certificates::look_after(Arc::clone(&node)));
     }
     let (end, ended) = oneshot::channel::<()>();
     let api = control::router(Arc::new(api::Api(Arc::clone(&node))));

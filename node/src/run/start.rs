@@ -68,7 +68,7 @@ fn open_log(
         events: events.clone(),
     };
     let checker = Arc::clone(config);
-    let preflight = Arc::new(move |text: &str| running::check(&checker, text).map(drop));
+    let preflight = Arc::new(move |text: &str| running::preflight(&checker, text));
     Ok(consensus::Handle::start(settings, Box::new(replica), preflight)?)
 }
 

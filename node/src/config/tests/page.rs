@@ -17,7 +17,8 @@ fn the_examples_of_the_manual_page_are_a_good_pair() {
     assert_eq!(check_pair(&node, &cluster), []);
     let vip = examples[1].split("[[service]]").next().unwrap();
     for example in &examples[2..] {
-        let cluster = parse_cluster(&format!("{vip}{example}"), "page").map_err(|problems| printed(&problems)).unwrap();
+        let cluster =
+            parse_cluster(&format!("{vip}{example}"), "page").map_err(|problems| printed(&problems)).unwrap();
         assert_eq!(check_pair(&node, &cluster), [], "{example}");
     }
 }
