@@ -28,7 +28,8 @@ proptest! {
     #[test]
     fn a_hello_with_damage(damage in vec((any::<Index>(), any::<u8>()), 1..6), end in any::<Index>()) {
         let mut bytes = hello("www.example.org");
-        prop_assert!(matches!(peek(&bytes), Hello::Hello { .. }));
+        let is_hello = matches!(peek(&bytes), Hello::Hello { .. });
+        prop_assert!(is_hello);
         for (place, octet) in &damage {
             let place = place.index(bytes.len());
             bytes[place] = *octet;
