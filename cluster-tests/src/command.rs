@@ -19,6 +19,8 @@ pub enum Signal {
     Continue,
     /// Asks it to read its configuration again.
     Hangup,
+    /// Asks it for statistics.
+    User1,
 }
 
 impl Signal {
@@ -29,6 +31,7 @@ impl Signal {
             Self::Stop => "STOP",
             Self::Continue => "CONT",
             Self::Hangup => "HUP",
+            Self::User1 => "USR1",
         }
     }
 }

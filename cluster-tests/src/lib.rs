@@ -23,6 +23,7 @@ pub mod lasting;
 pub mod net;
 pub mod pair;
 pub mod peers;
+pub mod pen;
 pub mod probe;
 pub mod process;
 pub mod scenario;

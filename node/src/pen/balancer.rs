@@ -76,9 +76,6 @@ impl Balancer {
             readings: 1,
             ending: false,
         };
-        if let Some(listen) = &balancer.pen.listen {
-            can_bind(&balancer.pen, listen).map_err(|error| format!("can't bind local address ({error})"))?;
-        }
         balancer.apply()?;
         Ok(balancer)
     }
@@ -206,8 +203,7 @@ impl Balancer {
 
     fn perform(&mut self, effect: Effect) -> Result<(), String> {
         match effect {
-            Effect::Apply => self.apply(),
-            Effect::Listen => self.listen(),
+            Effect::Apply | Effect::Listen => self.apply(),
             Effect::Log(target) => self.turn_log(target.as_ref()),
             Effect::ReadOcsp => {
                 self.apply()?;
@@ -240,6 +236,7 @@ impl Balancer {
 
     /// Brings the data path in step with the state.
     fn apply(&mut self) -> Result<(), String> {
+        self.try_listener()?;
         let Pen { clients_max, tracking, debug, ascii, foreground, .. } = self.pen;
         self.watch.accounts.grow(usize::try_from(clients_max).unwrap_or(0));
         self.watch.accounts.set_tracking(i64::from(tracking));
@@ -265,16 +262,14 @@ impl Balancer {
         self.registry.refresh_files().iter().for_each(|fault| self.messages.tell(&fault.text));
     }
 
-    /// Another listener. Whether it can be opened is tried before the old one is given up: who has left root behind would
-    /// not get that one back.
-    fn listen(&mut self) -> Result<(), String> {
-        if let Some(listen) = &self.pen.listen
-            && !self.workers.listening().iter().any(|at| at.endpoint == *listen)
-        {
-            can_bind(&self.pen, listen)
-                .map_err(|error| format!("can't bind local address ({listen}: {error})"))?;
+    /// A new listener is tried before the old one is given up: who has left root behind would not get that one back. And
+    /// the workers listen on addresses that are not there yet; Pen does not.
+    fn try_listener(&self) -> Result<(), String> {
+        let Some(listen) = &self.pen.listen else { return Ok(()) };
+        if self.workers.listening().iter().any(|at| at.endpoint == *listen) {
+            return Ok(());
         }
-        self.apply()
+        can_bind(&self.pen, listen).map_err(|error| format!("can't bind local address ({listen}: {error})"))
     }
 
     fn turn_log(&mut self, target: Option<&LogTarget>) -> Result<(), String> {

@@ -112,12 +112,15 @@ impl Logs {
         self.offer(bytes.len(), Entry::Dump { bytes: Box::from(bytes), ascii });
     }
 
-    fn offer(&self, bytes: usize, entry: Entry) {
+    /// Whether there was room.
+    fn offer(&self, bytes: usize, entry: Entry) -> bool {
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         if waiting.saturating_add(bytes) > BYTES_MAX || self.queue.try_send(entry).is_err() {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
+            return false;
         }
+        true
     }
 }
 

@@ -65,12 +65,11 @@ fn a_datagram_is_what_penlogd_expects() {
 #[test]
 fn what_does_not_fit_is_left_out_and_counted_and_nobody_waits() {
     let (logs, writer) = Logs::start(Messages::stderr()).unwrap();
-    let long = vec![b'x'; BYTES_MAX / 4];
-    // Without the writer's turn: the bound is on what waits.
+    // As if the writer had much to do.
     logs.waiting_bytes.fetch_add(BYTES_MAX - 10, Ordering::Relaxed);
-    logs.dump(&long, true);
-    logs.line(line(b"fits"));
-    assert_eq!(logs.lost.load(Ordering::Relaxed), 1);
+    let dump = |length: usize| Entry::Dump { bytes: vec![b'x'; length].into(), ascii: true };
+    assert!(!logs.offer(11, dump(11)));
+    assert!(logs.offer(4, dump(4)));
     logs.end(writer);
 }
 
