@@ -43,6 +43,10 @@ want_build() {
     want haproxy have haproxy
     want ucarp have ucarp
     want pen have pen
+    # What Pen's own test suite calls.
+    want psmisc have killall
+    want bind9-dnsutils have dig
+    want curl have curl
     # What is on the wire by another's word than ours.
     want tcpdump have tcpdump
 }

@@ -5,6 +5,7 @@
 //! What changes while traffic runs lives in [`ServerState`] and [`ServiceState`]: atomics, found again by (service,
 //! server, address) when the next plan is made.
 
+mod files;
 mod lists;
 mod registry;
 mod routes;
@@ -22,7 +23,9 @@ use crate::balance::{NameId, Permits, Schedule};
 use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
+use crate::proxy::tls::{ClientContext, ServerContext};
 
+pub use files::{Fault, Ready, check_files};
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};
@@ -50,6 +53,8 @@ pub struct Plan {
     /// The services, in the order of the configuration.
     pub services: Vec<Arc<ServicePlan>>,
     listeners: BTreeMap<ListenAt, Arc<ServicePlan>>,
+    /// What could not be had from this node's files.
+    pub faults: Vec<Fault>,
 }
 
 /// Where something is listened for.
@@ -135,8 +140,12 @@ pub struct ServicePlan {
     pub idlers: u32,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
+    /// False when the service lacks what it must not be served without: it has no listeners then.
+    pub may_listen: bool,
     /// Who sees what passes. `None` costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Clients speak TLS, and it ends here; or why that cannot be, then nobody is served. `None`: bytes pass as they are.
+    pub tls: Option<Ready<ServerContext>>,
     /// TLS passed through: which names go to which other service.
     pub routes: Option<Routes>,
     /// Its servers, in the order of the configuration; after the first `regular` ones come `emergency` and `abuse`.
@@ -196,6 +205,8 @@ pub struct ServerPlan {
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
     pub source: Result<Start, Arc<str>>,
+    /// The server speaks TLS; or why we cannot, then every attempt fails.
+    pub tls: Option<Ready<ClientContext>>,
     /// What changes while traffic runs.
     pub state: Arc<ServerState>,
 }

@@ -74,6 +74,10 @@ pub(crate) struct Messages {
     room: usize,
 }
 
+// SAFETY: all pointers, those within headers and vectors as well, are to memory that `Messages` owns alone; nothing in it
+// belongs to a thread.
+unsafe impl Send for Messages {}
+
 impl Messages {
     /// BATCH of them, each with a buffer of `room` bytes.
     pub(crate) fn new(room: usize) -> Self {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cygnet_ha::vip::VipSettings;
 
 use super::cross::all_servers;
-use super::model::{AclEntry, AclMatch, ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
+use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
 use crate::balance::acl::names_countries;
@@ -39,7 +39,6 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems.extend(virtual_servers(cluster, &virtual_addresses));
     problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
-    problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
             .extend(cluster.vips.iter().filter(|vip| interface(node, vip).is_none()).map(missing_interface));
@@ -56,17 +55,18 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
 pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<ClusterConfig, Vec<Problem>> {
     let cluster = parse_cluster(text, file)?;
     let mut problems = check_pair(node, &cluster);
-    problems.extend(unreadable_countries(node, &cluster));
     for problem in &mut problems {
         locate(problem, CLUSTER_FILE, file, text);
     }
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
 }
 
-/// Without its database an entry with a country would fit nobody: a list that denies a country would let it in.
-pub(super) fn unreadable_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let file =
-        node.countries.as_ref().filter(|_| cluster.acls.iter().any(names_countries) && !is_witness(node))?;
+/// Without its database an entry with a country would fit nobody, and a list that denies one would let it in. The
+/// problem, if a configuration needs the database and it cannot be read. Reads the whole file: not for a thread that must
+/// not wait.
+#[must_use]
+pub fn check_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let file = node.countries.as_ref().filter(|_| cluster.acls.iter().any(names_countries))?;
     let error = Countries::open(file, None).err()?;
     Some(problem(NODE_FILE, "countries", error.what(), error.remedy()))
 }
@@ -145,18 +145,6 @@ fn virtual_service_sources(
         Some(problem(CLUSTER_FILE, format!("service[{}].source", service.name), what, remedy))
     });
     sourced.collect()
-}
-
-/// Lists that name countries need to know where these are. A witness lets nobody in, and needs it not.
-fn missing_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let names_one = |entry: &AclEntry| matches!(entry.who, AclMatch::Country(_));
-    let list = cluster.acls.iter().find(|acl| acl.entries.iter().any(names_one))?;
-    if node.countries.is_some() || is_witness(node) {
-        return None;
-    }
-    let what = format!("access list {} names countries, and this node has no database of them", list.name);
-    let remedy = "add `countries = \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file";
-    Some(problem(NODE_FILE, "countries", what, remedy))
 }
 
 fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {

@@ -336,7 +336,8 @@ fn service_reasons(service: &ServiceFacts, found: &mut Vec<Reason>) {
     for problem in &service.listen_problems {
         down(found, format!("service {} does not listen: {problem}", service.name), "cygnet events");
     }
-    if service.servers_usable == 0 {
+    // A service without any server at all is one that needs none.
+    if service.servers > 0 && service.servers_usable == 0 {
         let what = format!(
             "service {} has no usable server ({} drained, {} failed)",
             service.name,

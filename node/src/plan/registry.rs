@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::files::{self, Fault, Files};
 use super::lists::Lists;
 use super::routes::Routes;
 use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
@@ -12,6 +13,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
+use crate::proxy::tls::ContextError;
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -32,6 +34,9 @@ struct Kept {
     services: HashMap<Arc<str>, Arc<ServiceState>>,
     servers: HashMap<(Arc<str>, Arc<str>, Endpoint), Arc<ServerState>>,
     countries: Option<Arc<Countries>>,
+    files: Files,
+    /// What the plan that is being made cannot have.
+    faults: Vec<Fault>,
 }
 
 /// What a plan is made from, beside the configuration.
@@ -67,8 +72,28 @@ impl Registry {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries.clone()
     }
 
+    /// Looks whether certificates and OCSP responses have changed, and reads those that have: connections from now on have
+    /// them. For a slow thread, every few seconds; blocks on files. What is wrong with them, each thing once.
+    #[must_use]
+    pub fn refresh_files(&self) -> Vec<Fault> {
+        let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
+        files::refresh(contexts)
+    }
+
+    /// Seals new session tickets with a new key; the one before goes on opening its own. To be called every
+    /// [`TICKET_ROTATION`](crate::proxy::tls::TICKET_ROTATION).
+    ///
+    /// # Errors
+    /// The library has no random numbers; the keys stay as they are.
+    pub fn rotate_tickets(&self) -> Result<(), ContextError> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.rotate_tickets()
+    }
+
     /// The plan of `config`. Counters, blacklistings and limits of a server go on when its service, name and address
     /// are the same as before; they are forgotten when a plan does not have it and its last connection has ended.
+    ///
+    /// Reads the files of TLS whose settings are new. What cannot be had is among the plan's faults: what was loaded for
+    /// the service before serves on; a service that never had it does not listen.
     pub fn plan(
         &self,
         config: &ClusterConfig,
@@ -81,11 +106,15 @@ impl Registry {
         let inputs = Inputs { clients, lists, admin, source };
         let services = self.services(&mut kept, config, &inputs);
         kept.forget_the_unused();
+        kept.files.forget_all_but(config);
         let listeners = services
             .iter()
+            .filter(|service| service.may_listen)
             .flat_map(|service| service.addresses().map(|at: ListenAt| (at, Arc::clone(service))))
             .collect();
-        Plan { generation: self.generation.fetch_add(1, Ordering::Relaxed) + 1, services, listeners }
+        let faults = std::mem::take(&mut kept.faults);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        Plan { generation, services, listeners, faults }
     }
 
     /// Those to which others route first, so that these have where to route to: a route leads to no service that has
@@ -118,6 +147,8 @@ impl Registry {
         let name: Arc<str> = Arc::from(service.name.as_str());
         let state = kept.services.entry(Arc::clone(&name)).or_insert_with(|| ServiceState::new(self.shards));
         let state = Arc::clone(state);
+        let Kept { files, faults, .. } = kept;
+        let tls = files.of_service(service, faults);
         let regular = service.servers.len();
         let emergency = service.emergency.as_ref().map(|_| regular);
         let abuse = service.abuse.as_ref().map(|_| regular + usize::from(emergency.is_some()));
@@ -140,6 +171,8 @@ impl Registry {
             dummy: service.dummy,
             idlers: service.idlers,
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
+            may_listen: !matches!(tls, Some(Err(_))),
+            tls,
             observer: self.observer.clone(),
             routes,
             schedule: Schedule::new(servers[..regular].iter().map(|server| server.weight)),
@@ -162,6 +195,7 @@ impl Registry {
     ) -> ServerPlan {
         let key = (Arc::clone(name), Arc::from(server.name.as_str()), server.address.clone());
         let state = kept.servers.entry(key).or_insert_with(|| ServerState::new(self.shards));
+        let tls = kept.files.of_server(service, server, &mut kept.faults);
         ServerPlan {
             name: Arc::from(server.name.as_str()),
             id: inputs.clients.name(&server.name),
@@ -173,7 +207,12 @@ impl Registry {
             acl: inputs.lists.named(server.acl.as_ref()),
             hash: hash_of_name(&server.name),
             admin: (inputs.admin)(&service.name, &server.name),
-            source: (inputs.source)(service, server).map_err(Arc::from),
+            // A server that cannot be spoken to rightly is one without a source: nobody goes there.
+            source: match &tls {
+                Some(Err(reason)) => Err(Arc::clone(reason)),
+                _ => (inputs.source)(service, server).map_err(Arc::from),
+            },
+            tls,
             state: Arc::clone(state),
         }
     }

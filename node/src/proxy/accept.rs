@@ -55,6 +55,11 @@ impl Plans {
         self.generation.store(generation, Ordering::Release);
     }
 
+    /// The generation of the current plan.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     pub(super) fn current(&self) -> Arc<Plan> {
         self.plan.load_full()
     }
@@ -254,6 +259,7 @@ impl Engine {
         if let Some(outcome) = connection.start(key, &mut self.local) {
             self.end(key, outcome);
         }
+        self.thin_out_greetings();
     }
 
     fn close_listener(&mut self, key: Key) {

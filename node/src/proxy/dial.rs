@@ -1,14 +1,17 @@
 //! From a client to a connected server: choose, connect, and on failure choose again.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
 use cygnet_netlink::socket::{self, Origin};
+use rustix::net::sockopt;
 
 use super::connection::{Connection, Outcome, Stage};
+use super::http::Filter;
+use super::layers::End;
 use super::local::Local;
 use super::reactor::{Ready, Token};
 use super::relay::refresh_ticks;
@@ -45,7 +48,7 @@ impl Connection {
             self.position = u32::try_from(position).unwrap_or(u32::MAX);
             match self.begin(position, key, local) {
                 // A Unix socket is connected at once.
-                Ok(true) => return self.connected(key, local),
+                Ok(true) => return self.secure(key, local),
                 Ok(false) => return None,
                 Err(failure) => self.failed(&failure, local),
             }
@@ -70,22 +73,35 @@ impl Connection {
         };
         let (socket, is_unix) = match &server.address {
             Endpoint::Inet(address) => {
-                let origin = match start {
-                    Start::At(source) => Origin::Address(source),
-                    Start::Kernel => Origin::Kernel,
-                };
-                (socket::connect(*address, origin).map_err(classify)?, false)
+                let socket = socket::connect(*address, self.origin(*address, start)).map_err(classify)?;
+                if self.service.keepalive {
+                    sockopt::set_socket_keepalive(&socket, true)
+                        .map_err(io::Error::from)
+                        .map_err(Failure::Local)?;
+                }
+                (socket, false)
             }
             Endpoint::Unix(path) => (socket::connect_unix(path).map_err(classify)?, true),
         };
         local.reactor.add_connection(&socket, Token::Server(key)).map_err(Failure::Local)?;
         self.server = Some(Side::dialled(socket, is_unix));
+        self.stage = Stage::Dialling;
+        local.dialling += 1;
         if !is_unix {
-            self.stage = Stage::Dialling;
-            local.dialling += 1;
             local.silence.allow(key.index(), Some(self.service.connect_timeout));
         }
         Ok(is_unix)
+    }
+
+    /// Where the connection to `server` is to start from.
+    fn origin(&self, server: SocketAddr, start: Start) -> Origin {
+        let client = self.peer.ip().to_canonical();
+        let is_alike = client.is_ipv4() == server.is_ipv4() && !client.is_unspecified();
+        match start {
+            _ if self.service.transparent && is_alike => Origin::Foreign(client),
+            Start::At(source) => Origin::Address(source),
+            Start::Kernel => Origin::Kernel,
+        }
     }
 
     /// The kernel says something of the connect in progress.
@@ -98,7 +114,7 @@ impl Connection {
                 self.failed(&classify(error.into()), local);
                 self.dial(key, local)
             }
-            None if server.ready().any(Ready::WRITE) => self.connected(key, local),
+            None if server.ready().any(Ready::WRITE) => self.secure(key, local),
             None => None,
         }
     }
@@ -109,7 +125,8 @@ impl Connection {
         self.dial(key, local)
     }
 
-    fn connected(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+    /// The server is there, and its handshake done.
+    pub(super) fn connected(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
         self.leave_dialling(local);
         let worker = &local.worker;
         let (service, position) = (&*self.service, self.position as usize);
@@ -127,17 +144,28 @@ impl Connection {
         }
         local.silence.allow(key.index(), service.idle_timeout);
         self.refresh_at = local.silence.now().saturating_add(refresh_ticks(service));
-        if let Some(server) = &mut self.server {
-            server.is_now(Ready::WRITE);
+        if let Some(http) = &service.http {
+            let layers = self.layers.get_or_insert_default();
+            let filter = Filter::new(http, self.peer.ip(), layers.client.tls.is_some());
+            layers.filter = Some(Box::new(filter));
         }
         self.stage = Stage::Relaying;
         self.relay(key, local)
+    }
+
+    /// The server is there, but not with TLS that we accept.
+    pub(super) fn not_secured(&mut self, reason: String, key: Key, local: &mut Local) -> Option<Outcome> {
+        self.failed(&Failure::Server(io::Error::other(format!("TLS: {reason}"))), local);
+        self.dial(key, local)
     }
 
     /// The server is not tried again for this connection.
     fn failed(&mut self, failure: &Failure, local: &mut Local) {
         self.leave_dialling(local);
         (self.server, self.lease) = (None, None);
+        if let Some(layers) = &mut self.layers {
+            layers.server = End::default();
+        }
         let position = self.position as usize;
         let server = &self.service.servers[position];
         server.state.shard(local.worker.index).failed.add(1);
@@ -145,7 +173,7 @@ impl Connection {
     }
 
     pub(super) fn leave_dialling(&mut self, local: &mut Local) {
-        if self.stage == Stage::Dialling {
+        if matches!(self.stage, Stage::Dialling | Stage::Securing) {
             self.stage = Stage::New;
             local.dialling -= 1;
         }
@@ -182,7 +210,7 @@ fn more(held_back: u64) -> String {
     if held_back == 0 { String::new() } else { format!(" (and {held_back} more)") }
 }
 
-fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoServer) {
+pub(super) fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoServer) {
     service.state.shard(worker.index).refused.add(1);
     if let Some(held_back) = service.state.refusals.pass(now, REPORT_INTERVAL) {
         let what = format!("refused a client{}: no server is left", more(held_back));
@@ -191,19 +219,31 @@ fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, why: &NoSer
 }
 
 fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: Time, failure: &Failure) {
-    let server = &service.servers[position];
-    let (news, what, error) = match failure {
-        Failure::Server(error) => {
-            let rest = service.blacklist;
-            let what = format!("server {} ({}) is left alone for {rest:?}", server.name, server.address);
-            (Choice::failed(service, position, now), what, error)
-        }
-        Failure::Local(error) => {
-            (true, format!("no connection to server {} could be started", server.name), error)
-        }
+    let error = match failure {
+        Failure::Server(error) => error,
+        Failure::Local(error) => return report_start(service, position, worker, now, error),
     };
-    if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
-        let what = format!("{what}{}", more(held_back));
+    let (server, rest) = (&service.servers[position], service.blacklist);
+    if Choice::failed(service, position, now)
+        && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL)
+    {
+        let (name, address) = (&server.name, &server.address);
+        let what = format!("server {name} ({address}) is left alone for {rest:?}{}", more(held_back));
+        worker.events.record(Severity::Warning, &subject(service), what, error.to_string());
+    }
+}
+
+/// Something could not even be begun, for a reason that lies in this node.
+pub(super) fn report_start(
+    service: &ServicePlan,
+    position: usize,
+    worker: &Worker,
+    now: Time,
+    error: &io::Error,
+) {
+    let Some(server) = service.servers.get(position) else { return };
+    if let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
+        let what = format!("no connection to server {} could be started{}", server.name, more(held_back));
         worker.events.record(Severity::Warning, &subject(service), what, error.to_string());
     }
 }
@@ -213,8 +253,24 @@ fn report_return(service: &ServicePlan, server: &ServerPlan, worker: &Worker) {
     worker.events.record(Severity::Info, &subject(service), what, "");
 }
 
-/// The worker's view of the client table.
+/// What the worker has to say.
 impl Worker {
+    /// A client is turned away for what it said, or for a fault of ours.
+    pub(super) fn refused(&self, service: &ServicePlan, reason: &str, now: Time) {
+        if let Some(held_back) = service.state.refusals.pass(now, REPORT_INTERVAL) {
+            let what = format!("refused a client{}", more(held_back));
+            self.events.record(Severity::Warning, &subject(service), what, reason);
+        }
+    }
+
+    /// A client's handshake came to nothing.
+    pub(super) fn unshaken(&self, service: &ServicePlan, client: SocketAddr, reason: &str, now: Time) {
+        if let Some(held_back) = service.state.refusals.pass(now, REPORT_INTERVAL) {
+            let what = format!("no TLS with {}{}", client.ip(), more(held_back));
+            self.events.record(Severity::Info, &subject(service), what, reason);
+        }
+    }
+
     /// The client still has a connection to that server; it may have gone over to another one since.
     pub(super) fn refresh(&self, service: &ServicePlan, client: IpAddr, server: usize) {
         balance::refresh(service, &self.clients, client, server, self.clock.unix());

@@ -1,6 +1,5 @@
 //! A worker's thread: its loop over what the kernel says, its listeners, its connections.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -9,19 +8,25 @@ use std::time::Duration;
 use cygnet_ha::time::Time;
 
 use super::accept::{Listener, Plans};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, Stage};
+use super::greet::has_greeting;
+use super::idlers::Idlers;
 use super::local::Local;
-use super::reactor::Token;
+use super::reactor::{Reactor, Token};
 use super::silence::TICK;
 use super::slots::{Key, Slots};
+use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
 
 /// How an engine is to be.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Connects in progress; no clients are taken in above.
     pub(super) pending: usize,
     /// Pipes for bulk.
     pub(super) pipes: usize,
+    /// Flows of datagrams.
+    pub(super) flows: udp::Limits,
 }
 
 /// A worker's thread.
@@ -29,12 +34,18 @@ pub(super) struct Engine {
     pub(super) local: Local,
     pub(super) connections: Slots<Connection>,
     pub(super) listeners: Slots<Listener>,
+    pub(super) idlers: Idlers,
     /// Listeners that are to be closed when their queue is empty.
     pub(super) closing: Vec<Key>,
     /// No clients are taken in until then, and for how long it was to be.
     pub(super) resting: Option<(Time, Duration)>,
     pub(super) pending_max: usize,
     pub(super) plans: Arc<Plans>,
+    pub(super) udp: Udp,
+    /// Flows that are counted among the connections.
+    pub(super) flows: usize,
+    /// The plan that the flows follow.
+    pub(super) flows_generation: u64,
     commands: Receiver<Command>,
     next_tick: Time,
     stopping: bool,
@@ -44,25 +55,32 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
+        reactor: Reactor,
         worker: Arc<Worker>,
         plans: Arc<Plans>,
         commands: Receiver<Command>,
         limits: &Limits,
-    ) -> io::Result<Self> {
-        let local = Local::new(worker, limits.pipes)?;
-        Ok(Self {
+    ) -> Self {
+        let local = Local::new(reactor, worker, limits.pipes);
+        let clients = Arc::clone(&local.worker.clients);
+        let unix = local.worker.clock.unix();
+        Self {
             next_tick: local.now + TICK,
+            udp: Udp::new(local.worker.index, clients, unix, limits.flows),
             local,
             connections: Slots::default(),
             listeners: Slots::default(),
+            idlers: Idlers::default(),
             closing: Vec::new(),
             resting: None,
             pending_max: limits.pending.max(1),
+            flows: 0,
+            flows_generation: 0,
             plans,
             commands,
             stopping: false,
             silent: Vec::new(),
-        })
+        }
     }
 
     /// Turns until the worker is stopped and everything has ended, or its deadline is over.
@@ -91,6 +109,8 @@ impl Engine {
                 Some((Token::Server(key), ready)) => {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
+                Some((Token::Datagrams(number), _)) => self.datagrams(number),
+                Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
                 Some((Token::Wake, _)) => has_commands = true,
                 None => {}
             }
@@ -104,6 +124,7 @@ impl Engine {
         if self.local.now >= self.next_tick {
             self.tick();
         }
+        self.end_datagrams();
         self.wake_up();
         self.last_clients();
         self.goes_on()
@@ -135,6 +156,7 @@ impl Engine {
     }
 
     fn tick(&mut self) {
+        self.idlers.tick(&self.plans.current(), &self.local, self.stopping);
         // A worker that was held up does not catch up.
         self.next_tick = self.local.now + TICK;
         let mut silent = std::mem::take(&mut self.silent);
@@ -150,6 +172,20 @@ impl Engine {
             self.connections.get(*key).is_some_and(|connection| connection.keep_pipes(&mut self.local))
         });
         self.local.lenders = lenders;
+        let connections = &mut self.connections;
+        self.local
+            .greetings
+            .forget(|key| connections.get(key).is_none_or(|connection| connection.stage != Stage::Greeting));
+        self.tick_datagrams();
+    }
+
+    /// When too many are in the middle of their handshake, those go who came first.
+    pub(super) fn thin_out_greetings(&mut self) {
+        while let Some(key) = self.local.greetings.surplus() {
+            if self.connections.get(key).is_some_and(|connection| connection.stage == Stage::Greeting) {
+                self.end(key, Outcome::Aborted);
+            }
+        }
     }
 
     /// Those who are still in the queues of closing listeners. No event tells of an empty queue, so they are asked.
@@ -165,8 +201,23 @@ impl Engine {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen(listener) if !self.stopping => self.listen(*listener),
-                Command::Listen(_) => {}
-                Command::Unlisten(address) => self.unlisten(Some(&address)),
+                Command::Receive(receiver) if !self.stopping => self.receive(*receiver),
+                Command::Listen(_) | Command::Receive(_) => {}
+                Command::Unlisten(address) => {
+                    self.unlisten(Some(&address));
+                    self.stop_receiving(Some(&address));
+                }
+                Command::Connections(limit, answer) => {
+                    let index = self.local.worker.index;
+                    let infos = self.connections.iter().map(|(key, connection)| connection.info(key, index));
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(infos.take(limit).collect());
+                }
+                Command::Close(place, answer) => {
+                    let key = self.connections.key_at(place);
+                    key.into_iter().for_each(|key| self.end(key, Outcome::Cut));
+                    let _ = answer.try_send(key.is_some());
+                }
             }
         }
     }
@@ -177,6 +228,7 @@ impl Engine {
         if !self.stopping {
             self.stopping = true;
             self.unlisten(None);
+            self.stop_receiving(None);
         }
         let at_rest = self.connections.is_empty() && self.listeners.is_empty();
         !at_rest && self.local.now < deadline
@@ -186,7 +238,17 @@ impl Engine {
 impl Connection {
     /// The first steps of a client that was just taken in.
     pub(super) fn start(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
-        if let Some(outcome) = self.dial(key, local) {
+        if let Some(observer) = &self.service.observer {
+            observer.opened(local.worker.index, self.peer);
+        }
+        if has_greeting(&self.service) {
+            if let Some(outcome) = self.begin_greeting(key, local) {
+                return Some(outcome);
+            }
+        } else if self.service.dummy {
+            self.stage = Stage::Dummy;
+            local.silence.allow(key.index(), self.service.idle_timeout);
+        } else if let Some(outcome) = self.dial(key, local) {
             return Some(outcome);
         }
         let added = local.reactor.add_connection(self.client.socket(), Token::Client(key));

@@ -1,10 +1,11 @@
 //! What belongs to one worker thread alone, and so needs no lock.
 
-use std::io;
 use std::sync::Arc;
 
 use cygnet_ha::time::Time;
 
+use super::greet::Greetings;
+use super::layers::Workshop;
 use super::reactor::Reactor;
 use super::silence::Silence;
 use super::slots::Key;
@@ -26,6 +27,10 @@ pub(super) struct Local {
     pub(super) lenders: Vec<Key>,
     /// Connections that had more to do than one turn allows.
     pub(super) again: Vec<Key>,
+    /// The buffers of connections with layers; memory is taken for the first one.
+    pub(super) workshop: Option<Box<Workshop>>,
+    /// Clients in the middle of their handshake.
+    pub(super) greetings: Greetings,
     /// Connects in progress.
     pub(super) dialling: usize,
     /// The time of this turn: the clock is read once for all that it brings.
@@ -33,17 +38,19 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(worker: Arc<Worker>, pipes: usize) -> io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(reactor: Reactor, worker: Arc<Worker>, pipes: usize) -> Self {
+        Self {
             now: worker.clock.now(),
             worker,
-            reactor: Reactor::new()?,
+            reactor,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             silence: Silence::default(),
             pipes: Pipes::new(pipes),
             lenders: Vec::new(),
             again: Vec::new(),
+            workshop: None,
+            greetings: Greetings::default(),
             dialling: 0,
-        })
+        }
     }
 }

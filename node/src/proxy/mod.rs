@@ -21,9 +21,15 @@
 mod accept;
 mod connection;
 mod dial;
+pub mod dsr;
 mod engine;
+mod greet;
 mod half;
 pub mod http;
+mod idlers;
+mod layered;
+mod layers;
+mod leave;
 mod local;
 pub mod observer;
 mod places;
@@ -35,11 +41,11 @@ mod slots;
 mod splice;
 mod stats;
 pub mod tls;
-#[allow(dead_code, reason = "not wired into the workers yet")]
 mod udp;
 mod worker;
 mod workers;
 
+pub use connection::{ConnectionInfo, Stage};
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
 pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 

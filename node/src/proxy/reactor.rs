@@ -28,6 +28,10 @@ pub(super) enum Token {
     Client(Key),
     /// The server's side of a connection.
     Server(Key),
+    /// Something that has to do with datagrams, by a number of its own.
+    Datagrams(u32),
+    /// A connection that is kept open to a server without a client.
+    Idler(Key),
 }
 
 impl Token {
@@ -37,6 +41,8 @@ impl Token {
             Self::Listener(key) => (1, key),
             Self::Client(key) => (2, key),
             Self::Server(key) => (3, key),
+            Self::Datagrams(number) => return 4 << 60 | u64::from(number),
+            Self::Idler(key) => (5, key),
         };
         kind << 60 | key.to_bits()
     }
@@ -48,6 +54,8 @@ impl Token {
             1 => Some(Self::Listener(key)),
             2 => Some(Self::Client(key)),
             3 => Some(Self::Server(key)),
+            4 => Some(Self::Datagrams(bits as u32)),
+            5 => Some(Self::Idler(key)),
             _ => None,
         }
     }
@@ -214,7 +222,8 @@ mod tests {
         let first = slots.insert(());
         slots.remove(first);
         let key = slots.insert(());
-        for token in [Token::Wake, Token::Listener(key), Token::Client(key), Token::Server(key)] {
+        let keyed = [Token::Listener(key), Token::Client(key), Token::Server(key), Token::Idler(key)];
+        for token in keyed.into_iter().chain([Token::Wake, Token::Datagrams(u32::MAX)]) {
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
         assert_eq!(Token::from_bits(u64::MAX), None);

@@ -1,15 +1,19 @@
 //! Bytes from the client to the server and back, until both have ended.
 
+use std::net::SocketAddr;
+
 use rustix::io::Errno;
 
 use super::connection::{Connection, Outcome};
 use super::half::{Half, Want};
 use super::local::Local;
+use super::observer::Observer;
 use super::reactor::Ready;
 use super::side::Side;
 use super::silence::TICK;
 use super::slots::Key;
 use super::splice::{Lent, Pipes};
+use crate::config::model::FastClose;
 use crate::plan::ServicePlan;
 
 /// Reads of one direction before the other connections of the worker get their turn: 1 MiB copied, some more spliced.
@@ -41,17 +45,35 @@ struct Way<'a> {
     moved: u64,
     /// Some bytes were read or written.
     stirred: bool,
+    /// Who sees the bytes before they go on.
+    onlooker: Option<Onlooker<'a>>,
+}
+
+/// Somebody who looks on, and what he is told beside the bytes.
+struct Onlooker<'a> {
+    observer: &'a dyn Observer,
+    peer: SocketAddr,
+    server: usize,
 }
 
 impl Connection {
     /// Moves what can be moved. An abort of one side is passed on to the other as an abort, so that nobody takes half an
     /// answer for a whole one.
     pub(super) fn relay(&mut self, key: Key, local: &mut Local) -> Option<Outcome> {
+        if self.layers.is_some() {
+            return self.relay_layered(key, local);
+        }
         let server = self.server.as_mut()?;
         let client = &mut self.client;
         let had_pipes = self.lent.is_some();
+        let onlooker = self.service.observer.as_deref().map(|observer| Onlooker {
+            observer,
+            peer: self.peer,
+            server: self.position as usize,
+        });
         let mut up = Way {
             which: UP,
+            onlooker,
             other_is_over: self.down.is_over(),
             half: &mut self.up,
             from: client,
@@ -64,6 +86,7 @@ impl Connection {
         let (sent, mut stirred) = (up.moved, up.stirred);
         let mut down = Way {
             which: DOWN,
+            onlooker: None,
             other_is_over: self.up.is_over(),
             half: &mut self.down,
             from: server,
@@ -86,6 +109,7 @@ impl Connection {
             (Ok(Pumped::Over), Ok(Pumped::Over)) => Some(Outcome::Finished),
             // Nobody will read from a side that has said its end, so nobody would find out.
             _ if self.is_gone() => Some(Outcome::Aborted),
+            _ if self.may_close() => Some(Outcome::Closed),
             (Ok(Pumped::More), _) | (_, Ok(Pumped::More)) => {
                 self.go_on(key, local);
                 None
@@ -94,7 +118,7 @@ impl Connection {
         }
     }
 
-    fn go_on(&mut self, key: Key, local: &mut Local) {
+    pub(super) fn go_on(&mut self, key: Key, local: &mut Local) {
         if !self.queued {
             self.queued = true;
             local.again.push(key);
@@ -102,13 +126,27 @@ impl Connection {
     }
 
     /// Whether a side that had ended in good order has been reset since.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         let reset = |side: &Side, input: &Half| input.has_input_ended() && side.ready().any(Ready::ERROR);
         reset(&self.client, &self.up) || self.server.as_ref().is_some_and(|server| reset(server, &self.down))
     }
 
-    fn count(&mut self, sent: u64, received: u64, key: Key, local: &mut Local) {
+    /// Whether the end of one side is the end of all, and everything has been passed on.
+    pub(super) fn may_close(&self) -> bool {
+        let (client_ended, server_ended) = (self.up.has_input_ended(), self.down.has_input_ended());
+        let wanted = match self.service.fast_close {
+            FastClose::Off => false,
+            FastClose::Up => server_ended,
+            FastClose::Down => client_ended,
+            FastClose::Both => client_ended || server_ended,
+        };
+        wanted && self.up.backlog() + self.down.backlog() == 0
+    }
+
+    pub(super) fn count(&mut self, sent: u64, received: u64, key: Key, local: &mut Local) {
         local.silence.moved(key.index());
+        self.sent += sent;
+        self.received += received;
         if let Some(lease) = &self.lease {
             let shard = lease.server().shard(local.worker.index);
             if sent > 0 {
@@ -214,6 +252,9 @@ impl Way<'_> {
         let bytes = &buffer[..count];
         self.moved += count as u64;
         self.stirred = true;
+        if let Some(Onlooker { observer, peer, server }) = &self.onlooker {
+            observer.chunk(*peer, *server, bytes);
+        }
         let is_last = self.from.has_ended();
         let accepted = if self.to.ready().any(Ready::WRITE) { self.to.send(bytes, is_last)? } else { 0 };
         self.half.received(bytes, buffer.len(), accepted);
@@ -253,7 +294,7 @@ impl Way<'_> {
     fn change_over(&mut self, pipes: &mut Pipes) {
         if self.half.is_bulk() {
             let careful = self.from.ready().with(self.to.ready()).any(Ready::CAREFUL);
-            let pipe = if careful { None } else { pipes.lend() };
+            let pipe = if careful || self.onlooker.is_some() { None } else { pipes.lend() };
             self.half.take_pipe(pipe.is_some());
             if let Some(pipe) = pipe {
                 self.lent.get_or_insert_default().put(self.which, pipe);

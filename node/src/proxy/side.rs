@@ -35,9 +35,12 @@ impl Side {
 
     /// A server to which a connection is being made.
     pub(super) fn dialled(socket: OwnedFd, careful: bool) -> Self {
-        let (kind, nagle) =
-            if careful { (Ready::CAREFUL, Nagle::Off) } else { (Ready::default(), Nagle::Unsent) };
-        Self { socket, ready: kind, nagle }
+        let (ready, nagle) = match careful {
+            // Connected already.
+            true => (Ready::CAREFUL.with(Ready::WRITE), Nagle::Off),
+            false => (Ready::default(), Nagle::Unsent),
+        };
+        Self { socket, ready, nagle }
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {

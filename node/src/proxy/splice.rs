@@ -14,7 +14,7 @@ use super::side::Side;
 /// what the kernel gives.
 const PIPE_BYTES: usize = 1 << 20;
 /// Pipes of all workers together: twice as many descriptors.
-pub(super) const PIPES_MAX: usize = 0;
+pub(super) const PIPES_MAX: usize = 64;
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 /// A pipe.

@@ -7,7 +7,7 @@ use cygnet_ha::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
-use crate::plan::{Admin, Plan, ServicePlan, Standing};
+use crate::plan::{Admin, Plan, Role, ServicePlan, Standing};
 
 /// All figures at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct ServerStats {
     pub name: String,
     /// Its address.
     pub address: String,
+    /// One of those among which is chosen: not for emergencies, nor for abuse.
+    pub regular: bool,
     /// Its weight.
     pub weight: u16,
     /// Its limit; 0: none.
@@ -111,6 +113,7 @@ fn server_stats(service: &ServicePlan, position: usize, now: Time) -> ServerStat
     ServerStats {
         name: server.name.to_string(),
         address: server.address.to_string(),
+        regular: service.role(position) == Role::Regular,
         weight: server.weight,
         max: server.max,
         source: server.source.as_ref().ok().and_then(|start| start.address()),

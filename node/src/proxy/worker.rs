@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::events::EventLog;
 use cygnet_ha::time::Time;
 
 use super::accept::Listener;
+use super::connection::ConnectionInfo;
 use super::places::Places;
+use super::udp::Receiver;
 use crate::balance::ClientTable;
 use crate::plan::ListenAt;
 
@@ -21,8 +24,14 @@ const NEVER: u64 = u64::MAX;
 pub(super) enum Command {
     /// To take clients in.
     Listen(Box<Listener>),
+    /// To take datagrams in.
+    Receive(Box<Receiver>),
     /// To take in who waits at this address, and close it.
     Unlisten(ListenAt),
+    /// To tell of its connections, so many at most.
+    Connections(usize, SyncSender<Vec<ConnectionInfo>>),
+    /// To close the connection at this place, and say whether there was one.
+    Close(usize, SyncSender<bool>),
 }
 
 /// The time of the data path: [`Time`] since the workers' start, the same for all of them.
@@ -48,6 +57,8 @@ impl Clock {
 /// What a worker's thread, its connections, and those who look at it from outside share.
 pub(super) struct Worker {
     pub(super) index: usize,
+    /// How many workers there are.
+    pub(super) count: usize,
     pub(super) clock: Clock,
     pub(super) clients: Arc<ClientTable>,
     pub(super) events: EventLog,
@@ -74,14 +85,14 @@ pub(super) struct Figures {
 
 impl Worker {
     pub(super) fn new(
-        index: usize,
+        (index, count): (usize, usize),
         clock: Clock,
         clients: Arc<ClientTable>,
         events: EventLog,
         places: Arc<Places>,
     ) -> Self {
         let (figures, deadline) = (Figures::default(), AtomicU64::new(NEVER));
-        Self { index, clock, clients, events, places, figures, deadline }
+        Self { index, count, clock, clients, events, places, figures, deadline }
     }
 
     /// Stops taking clients in, and ends the worker when its connections have ended, at the latest at `deadline`. It must

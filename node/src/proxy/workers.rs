@@ -15,14 +15,16 @@ use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
 use super::accept::{Listener, Plans};
+use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
-use super::reactor::Waker;
+use super::reactor::{Reactor, Waker};
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
+use super::udp;
 use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Transport};
 use crate::plan::{ListenAt, Plan, ServicePlan};
 
 /// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
@@ -34,6 +36,8 @@ const DESCRIPTORS_RESERVED: usize = 256;
 /// each, the kernel's memory is the limit long before.
 const CONNECTIONS_MAX: usize = 1 << 20;
 
+/// How long a worker's answer is waited for. It turns ten times a second at least.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// More threads than anybody has processors.
 const WORKERS_MAX: usize = 1024;
 
@@ -48,6 +52,9 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
+    /// Flows of datagrams at once over all workers; the one that was silent for the longest time makes room for a new one.
+    /// `None`: 16,384, or less where the process may not open so many sockets.
+    pub flows_max: Option<usize>,
     /// Where events go.
     pub events: EventLog,
 }
@@ -96,6 +103,14 @@ impl Thread {
             self.waker.wake();
         }
     }
+
+    /// Asks the worker something; `None` when it does not answer in time, or has too much to do to be asked.
+    fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        let (sender, answer) = sync_channel(1);
+        self.commands.try_send(question(sender)).ok()?;
+        self.waker.wake();
+        answer.recv_timeout(ANSWER_TIME).ok()
+    }
 }
 
 impl Workers {
@@ -109,11 +124,12 @@ impl Workers {
         let limits = Limits {
             pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
+            flows: udp::Limits::of_one(count, settings.flows_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                let worker = Worker::new(index, clock, clients, events, Arc::clone(&places));
+                let worker = Worker::new((index, count), clock, clients, events, Arc::clone(&places));
                 spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -129,8 +145,8 @@ impl Workers {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut opened, mut errors) = (Vec::new(), Vec::new());
         for (address, service) in plan.listeners().filter(|(address, _)| !listeners.contains(*address)) {
-            match self.open(address) {
-                Ok(sockets) => opened.push((address, service, sockets)),
+            match self.prepare(address, service, plan.generation) {
+                Ok(commands) => opened.push((address, commands)),
                 Err(error) => {
                     errors.push(ListenError {
                         service: Arc::clone(&service.name),
@@ -148,11 +164,17 @@ impl Workers {
             }
             keep
         });
-        for (address, service, sockets) in opened {
-            self.begin(address, service, plan.generation, sockets);
+        for (address, commands) in opened {
+            self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
             listeners.insert(address.clone());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The time by the workers' clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// The plan in force.
@@ -167,6 +189,13 @@ impl Workers {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// The data path's clock, for what serves beside the workers ([`super::dsr::start`]).
+    #[must_use]
+    pub fn clock(&self) -> super::dsr::Clock {
+        let clock = self.clock;
+        Arc::new(move || clock.now())
+    }
+
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
     pub fn turned(&self) -> impl Iterator<Item = Time> {
         let turned = |thread: &Thread| thread.worker.figures.turned.load(Ordering::Relaxed);
@@ -178,6 +207,24 @@ impl Workers {
     pub fn stats(&self) -> Stats {
         let workers = self.threads.iter().map(|thread| &*thread.worker);
         stats::collect(&self.plans.current(), workers, self.clock.now())
+    }
+
+    /// Connections as they are now, at most `limit` of them. A worker that does not answer in [`ANSWER_TIME`] is left out.
+    #[must_use]
+    pub fn connections(&self, limit: usize) -> Vec<ConnectionInfo> {
+        let mut infos = Vec::new();
+        for thread in &self.threads {
+            let left = limit - infos.len();
+            infos.extend(thread.ask(|answer| Command::Connections(left, answer)).unwrap_or_default());
+        }
+        infos
+    }
+
+    /// Closes a connection by its [`ConnectionInfo::id`], with a reset; `false`: there is none with this number.
+    pub fn close(&self, id: u64) -> bool {
+        let thread = usize::try_from(id >> 32).ok().and_then(|worker| self.threads.get(worker));
+        let place = (id & u64::from(u32::MAX)) as usize;
+        thread.and_then(|thread| thread.ask(|answer| Command::Close(place, answer))).unwrap_or(false)
     }
 
     /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
@@ -198,11 +245,10 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt) -> io::Result<Vec<OwnedFd>> {
+    fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, ..Listening::default() };
+                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -212,12 +258,28 @@ impl Workers {
         }
     }
 
-    fn begin(&self, address: &ListenAt, service: &Arc<ServicePlan>, generation: u64, sockets: Vec<OwnedFd>) {
-        let shared = matches!(address.endpoint, Endpoint::Unix(_));
-        for (thread, socket) in self.threads.iter().zip(sockets) {
-            let listener = Listener::new(address.clone(), socket, shared, Arc::clone(service), generation);
-            thread.tell(Command::Listen(Box::new(listener)));
+    /// What the workers, one after the other, are to be told to serve at this address. The sockets are open then.
+    fn prepare(
+        &self,
+        at: &ListenAt,
+        service: &Arc<ServicePlan>,
+        generation: u64,
+    ) -> io::Result<Vec<Command>> {
+        if at.transport == Transport::Udp {
+            let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
+            let receive = |_| {
+                let socket = cygnet_netlink::udp::listen(address, true)?;
+                let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
+                Ok(Command::Receive(Box::new(receiver)))
+            };
+            return self.threads.iter().map(receive).collect();
         }
+        let shared = matches!(at.endpoint, Endpoint::Unix(_));
+        let listen = |socket| {
+            let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
+            Command::Listen(Box::new(listener))
+        };
+        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
     }
 }
 
@@ -229,10 +291,13 @@ impl Drop for Workers {
 
 fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
     let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
-    let engine = Engine::new(Arc::clone(&worker), Arc::clone(plans), receiver, limits)?;
-    let waker = engine.local.reactor.waker();
+    // What can fail is done here; the rest belongs to the thread from its first moment.
+    let reactor = Reactor::new()?;
+    let waker = reactor.waker();
     let name = format!("worker-{}", worker.index);
-    let join = std::thread::Builder::new().name(name).spawn(move || engine.run())?;
+    let (own, plans, limits) = (Arc::clone(&worker), Arc::clone(plans), *limits);
+    let run = move || Engine::new(reactor, own, plans, receiver, &limits).run();
+    let join = std::thread::Builder::new().name(name).spawn(run)?;
     Ok((Thread { worker, commands, waker }, join))
 }
 
@@ -241,6 +306,11 @@ fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result
 pub fn connections_that_fit(open_files: u64) -> usize {
     let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
     (open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2).clamp(1, CONNECTIONS_MAX)
+}
+
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
 }
 
 /// As many as this process may have now.

@@ -11,6 +11,7 @@ use cygnet_ha::vip::VipView;
 use super::facts;
 use super::node::Node;
 use super::replica::Replicated;
+use super::running;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::NodeApi;
@@ -62,12 +63,14 @@ impl NodeApi for Api {
 
     async fn preflight(&self, text: &str) -> Result<Vec<PeerCheck>, ApiError> {
         let mut answers: HashMap<_, _> = self.0.log.preflight(text).await.into_iter().collect();
+        let own = self.own_objection(text).await;
         let others = self.0.config.members.iter().filter(|member| member.name != self.0.config.name);
         let check = |node: String| match answers.remove(&node) {
             Some(answer) => PeerCheck { node, reached: true, objection: answer.err() },
             None => PeerCheck { node, reached: false, objection: None },
         };
-        Ok(others.map(|member| member.name.clone()).map(check).collect())
+        let others = others.map(|member| member.name.clone()).map(check);
+        Ok(own.into_iter().chain(others).collect())
     }
 
     async fn apply(&self, change: ApplyConfig) -> Result<Applied, ApiError> {
@@ -124,6 +127,14 @@ impl NodeApi for Api {
 }
 
 impl Api {
+    /// What this node itself has against a configuration, if anything: its files are looked at too.
+    async fn own_objection(&self, text: &str) -> Option<PeerCheck> {
+        let (config, text) = (Arc::clone(&self.0.config), text.to_owned());
+        let looked = tokio::task::spawn_blocking(move || running::preflight(&config, &text)).await;
+        let objection = looked.unwrap_or_else(|error| Err(error.to_string())).err()?;
+        Some(PeerCheck { node: self.0.config.name.clone(), reached: true, objection: Some(objection) })
+    }
+
     /// Waits until this node has taken up what was committed. When that takes longer than it may, `status` says which
     /// version runs.
     async fn taken(&self, up: impl Fn(&Replicated) -> bool) {

@@ -13,14 +13,15 @@ use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::files;
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
-use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, judge, lost, news};
+use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
 use super::sources::{source_towards, virtual_addresses};
 use super::surroundings::Surroundings;
 use crate::balance::acl::names_countries;
 use crate::balance::geo::Countries;
-use crate::config::model::Endpoint;
+use crate::config::model::{Endpoint, Source};
 use crate::plan::{Registry, Start};
 
 /// How often conditions without a wake-up of their own are looked at again.
@@ -95,7 +96,7 @@ impl Conductor {
         let from_log = !Arc::ptr_eq(&self.running.made_from, &replicated);
         let vips = if from_log { self.take_configuration(replicated) } else { None };
         let traffic = self.node.traffic.is_some();
-        let open_again = !self.running.listen_problems.is_empty();
+        let open_again = !self.running.listen_problems.is_empty() || !self.running.faults.is_empty();
         let planned = traffic && (self.take_sources() || from_log || open_again);
         if planned {
             self.make_plan();
@@ -154,18 +155,20 @@ impl Conductor {
         let (wish, snapshot) = (&self.node.config.source, self.surroundings.snapshot());
         let heard = self.node.vips.as_ref().map(VipHandle::known_virtual).unwrap_or_default();
         let known = virtual_addresses(cluster, &heard, snapshot);
-        let servers = cluster
-            .services
-            .iter()
-            .flat_map(|service| service.servers.iter().map(move |server| (&service.name, server)));
+        let servers = cluster.services.iter().flat_map(|service| {
+            let all = service.servers.iter().chain(&service.emergency).chain(&service.abuse);
+            all.map(move |server| (service, server))
+        });
         let sourced = servers.map(|(service, server)| {
+            let own = service.source.map(|address| Source::Fixed(vec![address]));
+            let wish = own.as_ref().unwrap_or(wish);
             let source = match &server.address {
                 Endpoint::Inet(address) => {
                     source_towards(address.ip(), wish, snapshot, &known).map(Start::At)
                 }
                 Endpoint::Unix(_) => Ok(Start::Kernel),
             };
-            ((service.clone(), server.name.clone()), source)
+            ((service.name.clone(), server.name.clone()), source)
         });
         sourced.collect()
     }
@@ -183,13 +186,20 @@ impl Conductor {
                 source.cloned().unwrap_or_else(|| Err("the source has not been worked out yet".to_owned()))
             },
         );
-        let failed = workers.apply(&Arc::new(plan)).err().unwrap_or_default();
+        let plan = Arc::new(plan);
+        let failed = workers.apply(&plan).err().unwrap_or_default();
         let problem = |error: crate::proxy::ListenError| ListenProblem {
             text: error.to_string(),
             service: error.service,
             address: error.address,
         };
-        self.take_listeners(failed.into_iter().map(problem).collect());
+        let mut problems = held_back(&plan);
+        problems.extend(failed.into_iter().map(problem));
+        for fault in news(&self.running.faults, &plan.faults) {
+            files::record(&self.node.events, fault);
+        }
+        self.running.faults.clone_from(&plan.faults);
+        self.take_listeners(problems);
     }
 
     /// Reads the country database again if its file has changed. It was there when the configuration was checked.

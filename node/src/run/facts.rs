@@ -94,6 +94,7 @@ fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
 }
 
 fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
+    let regular = || service.servers.iter().filter(|server| server.regular);
     let failed = |server: &&ServerStats| server.source_missing.is_some() || server.blacklisted_ms.is_some();
     let usable = |server: &&ServerStats| !failed(server) && !server.drained;
     let connections: u64 = service.servers.iter().map(|server| u64::from(server.connections)).sum();
@@ -104,9 +105,9 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
         connections,
         total: service.accepted,
         failed: service.refused,
-        servers: service.servers.len(),
-        servers_usable: service.servers.iter().filter(usable).count(),
-        servers_drained: service.servers.iter().filter(|server| server.drained).count(),
+        servers: regular().count(),
+        servers_usable: regular().filter(usable).count(),
+        servers_drained: regular().filter(|server| server.drained).count(),
         servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
     }
 }

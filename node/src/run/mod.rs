@@ -8,6 +8,7 @@ mod api;
 mod conductor;
 mod descriptors;
 mod facts;
+mod files;
 mod logging;
 mod node;
 mod replica;
@@ -129,6 +130,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     tasks.spawn(conductor.run());
     tasks.spawn(report(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
+        tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
     }
     let (end, ended) = oneshot::channel::<()>();

@@ -8,8 +8,8 @@ use cygnet_ha::vip::VipSettings;
 
 use super::replica::Replicated;
 use crate::config::model::{ClusterConfig, NodeConfig, Service};
-use crate::config::{Problem, parse_cluster_for, vip_settings};
-use crate::plan::{ListenAt, Start};
+use crate::config::{CLUSTER_FILE, Problem, check_countries, locate, parse_cluster_for, vip_settings};
+use crate::plan::{Fault, ListenAt, Plan, Start, check_files};
 
 /// A worker that has not turned for so many looks, a second each, hangs. It turns ten times a second; three seconds are
 /// beyond what a busy machine does to it.
@@ -28,6 +28,8 @@ pub(crate) struct Running {
     pub(crate) problem: Option<String>,
     /// Addresses that cannot be listened on.
     pub(crate) listen_problems: Vec<ListenProblem>,
+    /// What could not be had from this node's files.
+    pub(crate) faults: Vec<Fault>,
     /// Whether this node may hold addresses.
     pub(crate) ready: bool,
     /// Why, in one line.
@@ -56,12 +58,34 @@ pub(crate) struct Checked {
     pub(crate) vips: Vec<VipSettings>,
 }
 
-/// Checks a configuration against this node: what preflight answers, and what is checked again before it runs.
+/// Checks a configuration against this node and its files, before it is committed: what preflight answers. Once it is
+/// committed, a file that is missing stops only what needs it.
+pub(crate) fn preflight(node: &NodeConfig, text: &str) -> Result<(), String> {
+    let checked = check(node, text)?;
+    // A witness carries no traffic.
+    let witness = node.members.iter().any(|member| member.name == node.name && member.witness);
+    let mut problems = if witness { Vec::new() } else { check_files(&checked.cluster) };
+    problems.extend(check_countries(node, &checked.cluster).filter(|_| !witness));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    for problem in &mut problems {
+        locate(problem, CLUSTER_FILE, FILE, text);
+    }
+    Err(told(&problems))
+}
+
+/// What the cluster's text is called in messages.
+const FILE: &str = "cluster.toml";
+
+fn told(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Checks a configuration against this node: before it is committed, and again before it runs.
 pub(crate) fn check(node: &NodeConfig, text: &str) -> Result<Checked, String> {
-    let told =
-        |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let cluster = parse_cluster_for(node, text, "cluster.toml").map_err(told)?;
-    let vips = vip_settings(node, &cluster).map_err(told)?;
+    let cluster = parse_cluster_for(node, text, FILE).map_err(|problems| told(&problems))?;
+    let vips = vip_settings(node, &cluster).map_err(|problems| told(&problems))?;
     for settings in &vips {
         cygnet_ha::vip::driver::supported(settings)
             .map_err(|reason| format!("vip {}: {reason}", settings.name))?;
@@ -121,8 +145,22 @@ impl Running {
     }
 }
 
+/// The addresses on which nobody listens because the service lacks a file.
+pub(crate) fn held_back(plan: &Plan) -> Vec<ListenProblem> {
+    let mut problems = Vec::new();
+    for service in plan.services.iter().filter(|service| !service.may_listen) {
+        let lacks = |fault: &&Fault| fault.service == service.name && fault.server.is_none() && !fault.kept;
+        let why = plan.faults.iter().find(lacks).map_or("a file of it is missing", |fault| &fault.text);
+        for address in service.addresses() {
+            let text = format!("service {} does not listen on {address}: {why}", service.name);
+            problems.push(ListenProblem { service: Arc::clone(&service.name), address, text });
+        }
+    }
+    problems
+}
+
 /// Those of `now` that were not among `before`.
-pub(crate) fn news<'p>(before: &[ListenProblem], now: &'p [ListenProblem]) -> Vec<&'p ListenProblem> {
+pub(crate) fn news<'p, P: PartialEq>(before: &[P], now: &'p [P]) -> Vec<&'p P> {
     now.iter().filter(|problem| !before.contains(problem)).collect()
 }
 

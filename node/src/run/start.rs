@@ -68,7 +68,7 @@ fn open_log(
         events: events.clone(),
     };
     let checker = Arc::clone(config);
-    let preflight = Arc::new(move |text: &str| running::check(&checker, text).map(drop));
+    let preflight = Arc::new(move |text: &str| running::preflight(&checker, text));
     Ok(consensus::Handle::start(settings, Box::new(replica), preflight)?)
 }
 
@@ -98,6 +98,7 @@ fn open_traffic(
     let settings = proxy::Settings {
         workers: config.workers,
         connections_max: None,
+        flows_max: None,
         pending_max: None,
         events: events.clone(),
     };

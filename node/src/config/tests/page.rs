@@ -15,8 +15,10 @@ fn the_examples_of_the_manual_page_are_a_good_pair() {
     let node = parse_node(examples[0], "node.toml").unwrap();
     let cluster = parse_cluster(examples[1], "cluster.toml").unwrap();
     assert_eq!(check_pair(&node, &cluster), []);
+    let vip = examples[1].split("[[service]]").next().unwrap();
     for example in &examples[2..] {
-        let cluster = parse_cluster(example, "page").map_err(|problems| printed(&problems)).unwrap();
+        let cluster =
+            parse_cluster(&format!("{vip}{example}"), "page").map_err(|problems| printed(&problems)).unwrap();
         assert_eq!(check_pair(&node, &cluster), [], "{example}");
     }
 }

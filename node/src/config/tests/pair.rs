@@ -1,8 +1,7 @@
 use cygnet_ha::vip::Mode;
 
 use super::super::diff::diff;
-use super::super::model::{Acl, AclEntry, AclMatch, ClusterConfig, NodeConfig};
-use super::super::pair::unreadable_countries;
+use super::super::model::{Acl, AclEntry, AclMatch, ClusterConfig};
 use super::*;
 
 fn check(node: &str, cluster: &str) -> String {
@@ -27,27 +26,21 @@ fn a_virtual_source_is_refused() {
 }
 
 #[test]
-fn a_list_with_a_country_needs_a_database_that_can_be_read() {
+fn a_list_with_a_country_needs_a_database_unless_the_node_is_a_witness() {
     let entry = AclEntry { permit: false, who: AclMatch::Country(*b"SE") };
     let acls = vec![Acl { name: "home".to_owned(), entries: vec![entry] }];
     let cluster = ClusterConfig { acls, ..parse_cluster(CLUSTER, "c").unwrap() };
     let mut node = parse_node(NODE, "n").unwrap();
-    let problem = |node: &NodeConfig| unreadable_countries(node, &cluster).map(|problem| printed(&[problem]));
-    node.countries = Some("/nowhere/x.mmdb".into());
-    let absent = problem(&node).expect("absent");
-    assert!(
-        absent.starts_with("node: countries: the country database /nowhere/x.mmdb cannot be read"),
-        "{absent}"
+    assert_eq!(
+        printed(&check_pair(&node, &cluster)),
+        "node: countries: access list home names countries, and this node has no database of them; add `countries = \
+         \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file"
     );
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("x.mmdb");
-    let networks = [crate::balance::geo::tests::network("10.0.0.0/8", "SE")];
-    std::fs::write(&file, crate::balance::geo::tests::database(&networks)).expect("written");
-    node.countries = Some(file);
-    assert_eq!(problem(&node), None);
-    node.countries = Some("/nowhere/x.mmdb".into());
-    node.members.iter_mut().for_each(|member| member.witness = true);
-    assert_eq!(problem(&node), None, "a witness lets nobody in");
+    node.members
+        .iter_mut()
+        .filter(|member| member.name == node.name)
+        .for_each(|member| member.witness = true);
+    assert_eq!(printed(&check_pair(&node, &cluster)), "");
 }
 
 #[test]
@@ -126,20 +119,6 @@ fn the_address_from_which_a_service_connects_must_not_be_virtual_either() {
         check(NODE, &cluster)
             .starts_with("cluster: service[web].emergency.address: 192.0.2.100:8080 is virtual")
     );
-}
-
-#[test]
-fn lists_that_name_countries_need_a_database_of_them() {
-    let cluster = format!("{CLUSTER}[[acl]]\nname = \"l\"\nentries = [\"deny country se\"]\n");
-    assert_eq!(
-        check(NODE, &cluster),
-        "node: countries: access list l names countries, and this node has no database of them; add `countries = \
-         \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file"
-    );
-    let node = with(NODE, "interface", "countries = \"/c.mmdb\"\ninterface");
-    assert_eq!(check(&node, &cluster), "");
-    let witness = with(NODE, "10.0.0.1:7300\"", "10.0.0.1:7300\"\nwitness = true");
-    assert_eq!(check(&witness, &cluster), "");
 }
 
 #[test]
@@ -239,4 +218,23 @@ fn a_password_is_compared_and_never_shown() {
     assert_eq!(difference(&one, &two), "~ vip a: password (set) -> (another)");
     assert!(difference("", &two).ends_with("password (set)"));
     assert_eq!(difference(&two, &two), "");
+}
+
+#[test]
+fn a_database_of_countries_that_cannot_be_read_is_named() {
+    let entry = AclEntry { permit: false, who: AclMatch::Country(*b"SE") };
+    let acls = vec![Acl { name: "home".to_owned(), entries: vec![entry] }];
+    let cluster = ClusterConfig { acls, ..parse_cluster(CLUSTER, "c").unwrap() };
+    let mut node = parse_node(NODE, "n").unwrap();
+    node.countries = Some("/nowhere/x.mmdb".into());
+    let absent = printed(&[check_countries(&node, &cluster).expect("absent")]);
+    let expected = "node: countries: the country database /nowhere/x.mmdb cannot be read";
+    assert!(absent.starts_with(expected), "{absent}");
+    assert_eq!(check_countries(&node, &ClusterConfig::default()), None, "nobody needs it");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.mmdb");
+    let networks = [crate::balance::geo::tests::network("10.0.0.0/8", "SE")];
+    std::fs::write(&file, crate::balance::geo::tests::database(&networks)).expect("written");
+    node.countries = Some(file);
+    assert_eq!(check_countries(&node, &cluster), None);
 }

@@ -200,7 +200,7 @@ fn a_unix_socket_is_a_path_with_or_without_a_word_before_it_and_belongs_to_one_s
     let problems = parse_cluster(&listen("\"/run/a\", \"unix:/run/a\""), "c").unwrap_err();
     assert_eq!(
         printed(&problems),
-        "c:9:22: service[web].listen: this service already listens on /run/a; remove one of the two"
+        "c:9:21: service[web].listen: this service already listens on /run/a; remove one of the two"
     );
     let problems = parse_cluster(&listen("\"unix:run/a\""), "c").unwrap_err();
     assert!(printed(&problems).contains("\"run/a\" is not an absolute path"));

@@ -81,7 +81,7 @@ fn errors_keep_their_shape() {
         json!({
             "schema": 1, "error": "the configuration has a problem", "remedy": "", "code": "invalid",
             "problems": [{"file": "c.toml", "line": 1, "column": 1, "key": "x", "what": "unknown key",
-                          "remedy": "known here: vip, service"}]
+                          "remedy": "known here: vip, service, acl"}]
         })
     );
 }

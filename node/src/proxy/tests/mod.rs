@@ -1,6 +1,9 @@
 //! Workers with real sockets on the loopback interface.
 
+mod datagrams;
+mod extras;
 mod failover;
+mod layers;
 mod limits;
 mod relay;
 mod swap;
@@ -15,7 +18,7 @@ use cygnet_ha::events::EventLog;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{ServerStats, ServiceStats, Settings, Workers};
+use super::{ServerStats, ServiceStats, Settings, Stage, Workers};
 use crate::balance::ClientTable;
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::plan::tests::one_service;
@@ -59,7 +62,13 @@ impl Stand {
     fn limited(servers: &[SocketAddr], connections_max: Option<usize>) -> Self {
         let (listen, events) = (own_address(), EventLog::default());
         let clients = Arc::new(ClientTable::new(4096));
-        let settings = Settings { workers: 2, connections_max, pending_max: None, events: events.clone() };
+        let settings = Settings {
+            workers: 2,
+            connections_max,
+            pending_max: None,
+            flows_max: None,
+            events: events.clone(),
+        };
         Self {
             workers: Workers::start(settings, &clients).unwrap(),
             registry: Registry::new(2),

@@ -11,8 +11,8 @@ use cygnet_netlink::udp::Origin;
 use super::sockets::SocketId;
 use super::table::{FlowId, Key};
 use super::{Flow, Host, Token, Udp, is_passing};
-use crate::balance::Pick;
-use crate::plan::{ServerPlan, Start};
+use crate::balance::{Choice, Pick, refresh};
+use crate::plan::{ServerPlan, ServicePlan, Start};
 
 /// EMFILE, ENFILE: no descriptor is left; EAGAIN, EADDRINUSE, EADDRNOTAVAIL: no port is.
 const USED_UP: [i32; 5] = [24, 23, 11, 98, 99];
@@ -26,44 +26,88 @@ impl Udp {
         let Some(Some(listening)) = self.listeners.get_mut(place) else { return };
         let Some((_, flow)) = listening.flows.hear(id, now) else { return };
         let Some(upstream) = self.sockets.upstream(flow.socket) else { return };
+        if let Some(observer) = &listening.service.observer {
+            observer.chunk(key.client, flow.server, bytes);
+        }
         match upstream.send(bytes) {
-            Ok(()) => flow.lease.server().shard(self.worker).to_server.add(bytes.len() as u64),
+            Ok(()) => {
+                flow.from_client += bytes.len() as u64;
+                flow.lease.server().shard(self.worker).to_server.add(bytes.len() as u64);
+            }
             Err(error) if is_passing(&error) => {}
-            Err(_) => self.fail(place, id, now),
+            Err(error) => self.fail(place, id, &error, host, now),
         }
     }
 
     fn begin(&mut self, place: usize, key: Key, host: &impl Host, now: Time) -> Option<FlowId> {
         let service = Arc::clone(&self.listeners.get(place)?.as_ref()?.service);
         service.state.shard(self.worker).accepted.add(1);
+        if let Some(observer) = &service.observer {
+            observer.opened(self.worker, key.client);
+        }
         if self.flows >= self.flows_max {
             self.recycle(now);
         }
-        let Pick { server: position, lease, .. } = host.choose(&service, key.client, now)?;
-        let server = service.servers.get(position)?;
-        let socket = match self.connect(server, host, now) {
-            Ok(socket) => socket,
-            Err(error) => {
-                server.state.shard(self.worker).failed.add(1);
-                host.failed(&service, position, &error, now);
-                return None;
+        let Some(flow) = self.choose(&service, key, host, now) else {
+            if let Some(observer) = &service.observer {
+                observer.closed(self.worker, key.client, None, 0, 0);
             }
+            return None;
         };
-        server.state.shard(self.worker).connected.add(1);
-        server.state.exonerate();
-        let flow = Flow { socket, lease };
+        let socket = flow.socket;
         let id = self.listeners.get_mut(place)?.as_mut()?.flows.insert(key, now, flow)?;
         self.sockets.set_owner(socket, (place, id));
         self.flows += 1;
         Some(id)
     }
 
+    /// A flow to a server that can be reached, as far as that is known without sending anything.
+    fn choose(&mut self, service: &ServicePlan, key: Key, host: &impl Host, now: Time) -> Option<Flow> {
+        let clients = Arc::clone(&self.clients);
+        let mut choice = Choice::begin(service, &clients, key.client, self.unix);
+        loop {
+            let Pick { server: position, mut lease, .. } =
+                match choice.next(service, &clients, now, self.unix) {
+                    Ok(pick) => pick,
+                    Err(why) => {
+                        host.refused(service, &why, now);
+                        return None;
+                    }
+                };
+            let server = service.servers.get(position)?;
+            match self.connect(server, service, key.client, host, now) {
+                Ok(socket) => {
+                    server.state.shard(self.worker).connected.add(1);
+                    let told = choice.connected(service, &clients, position, &mut lease, self.unix);
+                    if told.failed_over {
+                        service.state.shard(self.worker).failovers.add(1);
+                    }
+                    return Some(Flow { socket, lease, server: position, to_client: 0, from_client: 0 });
+                }
+                Err(error) => {
+                    server.state.shard(self.worker).failed.add(1);
+                    host.failed(service, position, &error, now);
+                    if is_used_up(&error) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     /// A connected and registered socket. When descriptors or ports are used up, the oldest flow gives its own back, once.
-    fn connect(&mut self, server: &ServerPlan, host: &impl Host, now: Time) -> io::Result<SocketId> {
+    fn connect(
+        &mut self,
+        server: &ServerPlan,
+        service: &ServicePlan,
+        client: SocketAddr,
+        host: &impl Host,
+        now: Time,
+    ) -> io::Result<SocketId> {
         let target = server.address.inet().ok_or(io::ErrorKind::Unsupported)?;
-        let origin = origin(server, target)?;
+        let origin = origin(server, service, target, client)?;
         let mut connected = self.sockets.connect(target, origin, now);
-        if connected.as_ref().is_err_and(|e| e.raw_os_error().is_some_and(|e| USED_UP.contains(&e))) {
+        if connected.as_ref().is_err_and(is_used_up) {
             self.recycle(now);
             self.sockets.shed();
             connected = self.sockets.connect(target, origin, now);
@@ -91,11 +135,12 @@ impl Udp {
     }
 
     /// The server does not take the flow's datagrams.
-    pub(super) fn fail(&mut self, place: usize, id: FlowId, now: Time) {
+    pub(super) fn fail(&mut self, place: usize, id: FlowId, error: &io::Error, host: &impl Host, now: Time) {
         if let Some(Some(listening)) = self.listeners.get(place)
             && let Some((_, flow)) = listening.flows.get(id)
         {
             flow.lease.server().shard(self.worker).failed.add(1);
+            host.failed(&listening.service, flow.server, error, now);
         }
         self.end(place, id, now);
     }
@@ -108,16 +153,36 @@ impl Udp {
 
     pub(super) fn end(&mut self, place: usize, id: FlowId, now: Time) {
         if let Some(Some(listening)) = self.listeners.get_mut(place)
-            && let Some((_, flow)) = listening.flows.remove(id)
+            && let Some((key, flow)) = listening.flows.remove(id)
         {
+            let service = &listening.service;
+            refresh(service, &self.clients, key.client.ip(), flow.server, self.unix);
+            if let Some(observer) = &service.observer {
+                let server = Some(flow.server);
+                observer.closed(self.worker, key.client, server, flow.to_client, flow.from_client);
+            }
             self.flows -= 1;
             self.sockets.retire(flow.socket, now);
         }
     }
 }
 
-/// Where the flow starts from. `pick` chooses no server without a source; just any address may be a virtual one.
-fn origin(server: &ServerPlan, target: SocketAddr) -> io::Result<Origin> {
+/// Descriptors or ports are used up: another server would not help.
+fn is_used_up(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| USED_UP.contains(&number))
+}
+
+/// Where the flow starts from. No server without a source is chosen; just any address may be a virtual one.
+fn origin(
+    server: &ServerPlan,
+    service: &ServicePlan,
+    target: SocketAddr,
+    client: SocketAddr,
+) -> io::Result<Origin> {
+    let client = client.ip().to_canonical();
+    if service.transparent && client.is_ipv6() == target.is_ipv6() {
+        return Ok(Origin::Foreign(client));
+    }
     match &server.source {
         Ok(Start::At(address)) => Ok(Origin::Own(*address)),
         Ok(Start::Kernel) => Ok(Origin::Kernel { v6: target.is_ipv6() }),

@@ -14,6 +14,7 @@
 //! A server that does not take a datagram (ICMP) ends the flow: the client's next datagram opens a new one. That counts as
 //! a failure, but blacklists nobody: one datagram is too little to judge by.
 
+mod attached;
 mod flows;
 mod sockets;
 mod table;
@@ -28,13 +29,15 @@ use cygnet_netlink::udp::{Inbox, Listener, Outbox};
 
 use self::sockets::{SocketId, Sockets};
 use self::table::{FlowId, FlowTable, Key};
-use crate::balance::Pick;
+use crate::balance::{ClientTable, NoServer};
 use crate::plan::{Lease, ServicePlan};
+
+pub(super) use self::attached::Receiver;
 
 /// Flows over all workers, unless the settings say otherwise: the kernel has 28,232 ports for each source address, and
 /// looks for a free one the longer the fewer are left.
 const FLOWS_DEFAULT: usize = 16_384;
-/// Sockets of a worker that rest before they serve again, at most: those of 40,000 new flows a second.
+/// Sockets of a worker that rest before they serve again, at most: those of 80,000 new flows a second.
 const RESTING_MAX: usize = 4096;
 /// Flows that end in one tick for having been silent, at most: 1 us each.
 const EXPIRED_PER_TICK: usize = 2048;
@@ -65,10 +68,10 @@ pub(super) trait Host {
     /// Tells of a descriptor (level-triggered, input) until it is closed.
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()>;
 
-    /// A server for a new flow; `None` when there is none, which has then been counted and logged.
-    fn choose(&self, service: &ServicePlan, client: SocketAddr, now: Time) -> Option<Pick>;
+    /// There is no server for a client: to be counted and logged.
+    fn refused(&self, service: &ServicePlan, why: &NoServer, now: Time);
 
-    /// A flow could not be begun, for a reason that lies in this node.
+    /// A flow to this server could not be begun, or the server does not take its datagrams: to be logged.
     fn failed(&self, service: &ServicePlan, server: usize, error: &io::Error, now: Time);
 }
 
@@ -78,6 +81,11 @@ struct Flow {
     socket: SocketId,
     /// Its place is kept as long as the flow lives.
     lease: Lease,
+    /// Its server's position in the service.
+    server: usize,
+    /// Bytes so far.
+    to_client: u64,
+    from_client: u64,
 }
 
 /// A listening address.
@@ -94,6 +102,9 @@ struct Listening {
 pub(super) struct Udp {
     /// The worker's number.
     worker: usize,
+    clients: Arc<ClientTable>,
+    /// Seconds since 1970, as of the last tick.
+    unix: u32,
     listeners: Vec<Option<Listening>>,
     sockets: Sockets,
     flows: usize,
@@ -123,22 +134,24 @@ pub(super) struct Limits {
 
 impl Limits {
     /// For each of so many workers. `flows_max`: flows over all of them, if somebody has said so; `descriptors`: what the
-    /// process may open, of which connections want their half.
+    /// process may open, of which connections want their part.
     pub(super) fn of_one(workers: usize, flows_max: Option<usize>, descriptors: usize) -> Self {
         let each = |all: usize| (all / workers.max(1)).max(1);
         Self {
             flows: each(flows_max.unwrap_or(FLOWS_DEFAULT).min(descriptors / 4)),
-            resting: each(descriptors / 8).min(RESTING_MAX),
+            resting: each(descriptors / 4).min(RESTING_MAX),
         }
     }
 }
 
 impl Udp {
     /// Without listeners.
-    pub(super) fn new(worker: usize, limits: Limits) -> Self {
+    pub(super) fn new(worker: usize, clients: Arc<ClientTable>, unix: u32, limits: Limits) -> Self {
         let flows_max = limits.flows.clamp(1, LISTENER as usize);
         Self {
             worker,
+            clients,
+            unix,
             listeners: Vec::new(),
             sockets: Sockets::new(limits.resting),
             flows: 0,
@@ -193,10 +206,19 @@ impl Udp {
             let Some(listening) = self.listeners[place].as_mut().filter(|known| known.at == at) else {
                 continue;
             };
-            listening.service = Arc::clone(service);
-            let homeless = listening.flows.which(|flow| position(service, &flow.lease).is_none());
-            for flow in homeless {
-                self.end(place, flow, now);
+            let mut homeless = Vec::new();
+            listening.flows.for_each(|id, flow| {
+                if position(service, &flow.lease).is_none() {
+                    homeless.push(id);
+                }
+            });
+            // They end as what they were: positions are those of the old service.
+            homeless.into_iter().for_each(|flow| self.end(place, flow, now));
+            if let Some(listening) = &mut self.listeners[place] {
+                listening.flows.for_each(|_, flow| {
+                    flow.server = position(service, &flow.lease).unwrap_or(flow.server);
+                });
+                listening.service = Arc::clone(service);
             }
         }
     }
@@ -204,7 +226,7 @@ impl Udp {
     /// A descriptor has something.
     pub(super) fn ready(&mut self, token: Token, host: &impl Host, now: Time) {
         match token.0 & LISTENER {
-            0 => self.answers(SocketId(token.0), now),
+            0 => self.answers(SocketId(token.0), host, now),
             _ => self.datagrams((token.0 & !LISTENER) as usize, host, now),
         }
     }
@@ -215,8 +237,9 @@ impl Udp {
         self.flush();
     }
 
-    /// Ends flows that were silent for too long. To be called about ten times a second.
-    pub(super) fn tick(&mut self, now: Time) {
+    /// Ends flows that were silent for too long. To be called about ten times a second. `unix`: seconds since 1970.
+    pub(super) fn tick(&mut self, now: Time, unix: u32) {
+        self.unix = unix;
         let mut left = EXPIRED_PER_TICK;
         for place in 0..self.listeners.len() {
             while let Some(flow) = self.listeners[place].as_ref().and_then(|known| expired(known, now)) {
@@ -255,14 +278,14 @@ impl Udp {
     }
 
     /// Takes in what a server has sent.
-    fn answers(&mut self, id: SocketId, now: Time) {
+    fn answers(&mut self, id: SocketId, host: &impl Host, now: Time) {
         let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.drain(id) };
         let most = if self.sockets.is_busy(id, self.turn) { ANSWERS_PER_TURN } else { 1 };
         for _ in 0..most {
             match self.answer(place, flow, id, now) {
                 Ok(()) => {}
                 Err(error) if is_passing(&error) => return,
-                Err(_) => return self.fail(place, flow, now),
+                Err(error) => return self.fail(place, flow, &error, host, now),
             }
         }
     }
@@ -282,6 +305,7 @@ impl Udp {
         let length = upstream.receive(room)?;
         if let Some((key, flow)) = listening.flows.hear(flow, now) {
             boxes.outbox.push(length, key.client, key.to);
+            flow.to_client += length as u64;
             flow.lease.server().shard(self.worker).to_client.add(length as u64);
         }
         Ok(())

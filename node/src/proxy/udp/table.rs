@@ -64,13 +64,13 @@ impl<T> FlowTable<T> {
     }
 
     /// What belongs to a flow, which has just been heard of.
-    pub(super) fn hear(&mut self, id: FlowId, now: Time) -> Option<(&Key, &T)> {
+    pub(super) fn hear(&mut self, id: FlowId, now: Time) -> Option<(&Key, &mut T)> {
         let entry = self.entry(id.0)?;
         if now.since(entry.seen) >= GRAIN {
             self.unlink(id.0);
             self.link(id.0, now);
         }
-        self.get(id)
+        self.entry_mut(id.0).map(|entry| (&entry.key, &mut entry.value))
     }
 
     /// A new flow. `None` if there is one with this key already, or 2^32 - 1 of them.
@@ -110,14 +110,17 @@ impl<T> FlowTable<T> {
         self.entry(self.oldest).map(|entry| (FlowId(self.oldest), entry.seen))
     }
 
-    /// Those flows for which this holds.
-    pub(super) fn which(&self, holds: impl Fn(&T) -> bool) -> Vec<FlowId> {
-        let entries = (0..).zip(&self.entries);
-        let chosen = entries.filter(|(_, entry)| entry.as_ref().is_some_and(|entry| holds(&entry.value)));
-        chosen.map(|(at, _)| FlowId(at)).collect()
+    /// Looks at all flows.
+    pub(super) fn for_each(&mut self, mut each: impl FnMut(FlowId, &mut T)) {
+        for (at, entry) in (0..).zip(&mut self.entries) {
+            if let Some(entry) = entry {
+                each(FlowId(at), &mut entry.value);
+            }
+        }
     }
 
     /// How many flows there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
@@ -223,7 +226,7 @@ mod tests {
                 match step {
                     Step::Datagram(client) => {
                         match table.find(&key(client)) {
-                            Some(flow) => prop_assert_eq!(table.hear(flow, at(now)), Some((&key(client), &client))),
+                            Some(flow) => prop_assert_eq!(table.hear(flow, at(now)), Some((&key(client), &mut client.clone()))),
                             None => prop_assert!(table.insert(key(client), at(now), client).is_some()),
                         }
                         model.retain(|known| *known != client);

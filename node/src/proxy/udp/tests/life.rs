@@ -99,11 +99,37 @@ fn a_server_that_is_gone_ends_the_flow_without_being_blacklisted() {
 fn a_client_without_a_server_is_not_a_flow() {
     let server = peer();
     let mut stand = Stand::new(&[address(&server)], 16);
-    stand.poll.barren.set(true);
+    stand.config.services[0].servers[0].max = 1;
+    stand.apply();
+    stand.say(&peer(), b"takes the only place", &server);
     peer().send_to(b"1", stand.listen).expect("sent");
     stand.settle();
-    assert_eq!((stand.udp.len(), stand.udp.sockets.open()), (0, 0));
+    assert_eq!((stand.udp.len(), stand.udp.sockets.open()), (1, 1));
+    assert_eq!(stand.figure(|shard| shard.refused.get()), 1);
     assert!(is_silent(&server));
+}
+
+#[test]
+fn a_client_comes_back_to_its_server_with_a_new_flow() {
+    let servers = [peer(), peer(), peer()];
+    let mut stand = Stand::new(&servers.each_ref().map(address), 16);
+    stand.config.services[0].sticky = Some(Duration::from_secs(60));
+    stand.apply();
+    for n in 0..6 {
+        stand.say(&peer(), &[n], &servers[0]);
+    }
+    stand.say(&peer_at("127.0.0.2:0"), b"another address", &servers[1]);
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_passed_over_at_once() {
+    let server = peer();
+    // A broadcast address, to which nobody may connect without saying so.
+    let unreachable = SocketAddr::from(([255, 255, 255, 255], 9));
+    let mut stand = Stand::new(&[unreachable, address(&server)], 16);
+    stand.say(&peer(), b"1", &server);
+    assert_eq!((stand.of_server(0, |shard| shard.failed.get()), stand.poll.failures.borrow().len()), (1, 1));
+    assert_eq!(stand.figure(|shard| shard.failovers.get()), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod crowd;
 mod life;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::*;
-use crate::balance::{Choice, ClientTable, Pick};
+use crate::balance::ClientTable;
 use crate::config::model::{ClusterConfig, Endpoint, Transport};
 use crate::plan::tests::one_service;
 use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+/// Any day.
+const UNIX: u32 = 1_800_000_000;
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The worker of these tests.
 struct Poll {
     epoll: std::os::fd::OwnedFd,
-    /// Choosing fails.
-    barren: Cell<bool>,
     failures: RefCell<Vec<String>>,
 }
 
@@ -35,10 +35,8 @@ impl Host for Poll {
         Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
     }
 
-    fn choose(&self, service: &ServicePlan, client: SocketAddr, now: Time) -> Option<Pick> {
-        let clients = ClientTable::new(32);
-        let mut choice = Choice::begin(service, &clients, client, 0);
-        choice.next(service, &clients, now, 0).ok().filter(|_| !self.barren.get())
+    fn refused(&self, service: &ServicePlan, _why: &NoServer, _now: Time) {
+        service.state.shard(0).refused.add(1);
     }
 
     fn failed(&self, _service: &ServicePlan, _server: usize, error: &io::Error, _now: Time) {
@@ -49,6 +47,7 @@ impl Host for Poll {
 /// A worker with one service.
 struct Stand {
     udp: Udp,
+    clients: Arc<ClientTable>,
     poll: Poll,
     registry: Registry,
     config: ClusterConfig,
@@ -68,19 +67,14 @@ impl Stand {
         config.services[0].transport = Transport::Udp;
         let poll = Poll {
             epoll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance"),
-            barren: Cell::new(false),
             failures: RefCell::default(),
         };
         let registry = Registry::new(1);
         let now = Time::ZERO + Duration::from_secs(1);
-        let mut stand = Self {
-            udp: Udp::new(0, Limits { flows: flows_max, resting: 16 }),
-            poll,
-            registry,
-            config,
-            listen,
-            now,
-        };
+        let clients = Arc::new(ClientTable::new(256));
+        let limits = Limits { flows: flows_max, resting: 16 };
+        let udp = Udp::new(0, Arc::clone(&clients), UNIX, limits);
+        let mut stand = Self { udp, clients, poll, registry, config, listen, now };
         let service = stand.service();
         stand.udp.open(listen, listener, &service, &stand.poll).expect("registered");
         stand
@@ -91,7 +85,7 @@ impl Stand {
             let v6 = server.address.inet().is_some_and(|address| address.is_ipv6());
             Ok(if v6 { Start::Kernel } else { Start::At(LOOPBACK) })
         };
-        self.registry.plan(&self.config, &ClientTable::new(32), &|_, _| Admin::Ready, &source)
+        self.registry.plan(&self.config, &self.clients, &|_, _| Admin::Ready, &source)
     }
 
     fn service(&self) -> Arc<ServicePlan> {
@@ -128,7 +122,7 @@ impl Stand {
 
     fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
-        self.udp.tick(self.now);
+        self.udp.tick(self.now, UNIX);
     }
 
     /// What `socket` receives while the worker turns.
