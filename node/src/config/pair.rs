@@ -9,6 +9,8 @@ use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
+use crate::balance::acl::names_countries;
+use crate::balance::geo::Countries;
 
 /// The name of the node's file in the problems of [`check_pair`].
 pub const NODE_FILE: &str = "node";
@@ -57,6 +59,16 @@ pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<Cl
         locate(problem, CLUSTER_FILE, file, text);
     }
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
+}
+
+/// Without its database an entry with a country would fit nobody, and a list that denies one would let it in. The
+/// problem, if a configuration needs the database and it cannot be read. Reads the whole file: not for a thread that must
+/// not wait.
+#[must_use]
+pub fn check_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let file = node.countries.as_ref().filter(|_| cluster.acls.iter().any(names_countries))?;
+    let error = Countries::open(file, None).err()?;
+    Some(problem(NODE_FILE, "countries", error.what(), error.remedy()))
 }
 
 /// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.
