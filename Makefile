@@ -2,7 +2,7 @@
 #   make demo         the pair, two servers and a client on this machine, live
 #   make test         all tests, with totals
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build release demo test check bench bench-quick bars man vagrant-check install fuzz-build clean
+.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -45,6 +45,10 @@ bench-quick: bench-deps release ## system calls per request, connection and data
 
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)
 	@scripts/bars.sh
+
+integrity: release ## 10,000 connections byte by byte, also while servers die, and 200 reloads under load (a few minutes)
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet CYGNET_CONNECTIONS=10000 CYGNET_RELOADS=200 \
+		cargo nextest run --release --locked -p cygnet-cluster-tests --test integrity --test reload --test attack
 
 vagrant-check: release ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
 	@scripts/vagrant-check.sh

@@ -4,6 +4,7 @@
 #   scripts/deps.sh            what building, the demo and the tests need
 #   scripts/deps.sh run        what a node needs to run (no compiler)
 #   scripts/deps.sh bench      the same, and what the benchmarks need: nginx, wrk, strace
+#   scripts/deps.sh fast-tls   the same as without a word, and what `--features fast-tls` needs: cmake, clang
 #   scripts/deps.sh vagrant    what `make vagrant-check` needs
 #   scripts/deps.sh server     a machine of vagrant/: a web server; client: the like
 #   scripts/deps.sh --check .. says what is missing and exits 1, installs nothing
@@ -43,8 +44,14 @@ want_build() {
     want haproxy have haproxy
     want ucarp have ucarp
     want pen have pen
+    # What Pen's own test suite calls.
+    want psmisc have killall
+    want bind9-dnsutils have dig
+    want curl have curl
     # What is on the wire by another's word than ours.
     want tcpdump have tcpdump
+    want openssl have openssl
+    want sslscan have sslscan
 }
 
 want_bench() {
@@ -53,6 +60,14 @@ want_bench() {
     want libnginx-mod-stream test -e "$STREAM"
     want wrk have wrk
     want strace have strace
+}
+
+want_fast_tls() {
+    want_build
+    want cmake have cmake
+    # The bindings to AWS-LC are made by the build.
+    want clang have clang
+    want libclang-dev test -n "$(find /usr/lib/llvm-*/lib -name 'libclang.so*' 2>/dev/null)"
 }
 
 want_vagrant() {
@@ -134,6 +149,7 @@ case $level in
     run) want_run ;;
     build) want_build ;;
     bench) want_bench ;;
+    fast-tls) want_fast_tls ;;
     vagrant) want_vagrant ;;
     server) want nginx-light have nginx ;;
     client) want curl have curl ;;
@@ -144,4 +160,4 @@ if [ -n "$missing" ]; then
     if [ -n "$only_check" ]; then die "missing:$missing"; fi
     install_missing
 fi
-case $level in build | bench) check_rust ;; esac
+case $level in build | bench | fast-tls) check_rust ;; esac

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the program, its manual pages if they were made, the systemd unit and its user. Starts and enables nothing.
+# Installs the program, its other names (pen, penctl), the manual pages, the systemd units and their users. Starts and enables
+# nothing. A pen that is there already and is not ours stays.
 #   DESTDIR=  a staging root (packages, chroots)    PREFIX=/usr/local
 set -eu
 . "$(dirname -- "$0")/common.sh"
@@ -16,14 +17,26 @@ if [ -d "$TARGET/man" ]; then
         install -D -m 0644 "$page" "$DESTDIR$PREFIX/share/man/man1/$(basename -- "$page")"
     done
 fi
+for name in pen penctl; do
+    link=$DESTDIR$PREFIX/bin/$name
+    if [ -e "$link" ] && [ "$(readlink -- "$link")" != cygnet ]; then
+        warn "$link is there already and is another program: left alone"
+    else
+        ln -sf cygnet "$link"
+    fi
+    install -D -m 0644 "$ROOT/docs/man/$name.1" "$DESTDIR$PREFIX/share/man/man1/$name.1"
+done
+install -D -m 0644 "$ROOT/packaging/systemd/pen.sysusers" "$DESTDIR/usr/lib/sysusers.d/cygnet-pen.conf"
 install -D -m 0644 "$ROOT/packaging/systemd/cygnet.sysusers" "$DESTDIR/usr/lib/sysusers.d/cygnet.conf"
 install -d -m 0755 "$DESTDIR/usr/lib/systemd/system"
 sed "s|/usr/bin/cygnet|$PREFIX/bin/cygnet|" "$ROOT/packaging/systemd/cygnet.service" \
     >"$DESTDIR/usr/lib/systemd/system/cygnet.service"
+sed "s|/usr/bin/pen|$PREFIX/bin/pen|" "$ROOT/packaging/systemd/pen@.service" \
+    >"$DESTDIR/usr/lib/systemd/system/pen@.service"
 install -d -m 0755 "$DESTDIR/etc/cygnet"
 
 if [ -z "$DESTDIR" ]; then
-    if have systemd-sysusers; then systemd-sysusers cygnet.conf; fi
+    if have systemd-sysusers; then systemd-sysusers cygnet.conf cygnet-pen.conf; fi
     if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 fi
 say "installed $DESTDIR$PREFIX/bin/cygnet; next: /etc/cygnet/node.toml, then systemctl enable --now cygnet"

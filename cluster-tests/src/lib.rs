@@ -7,7 +7,8 @@
 //! process and no address is left.
 //!
 //! Environment: `CYGNET_BIN` names the program under test (default: the one in the target folder), `CYGNET_RUNS` how
-//! often a measured scenario repeats (default 2), `CYGNET_FIGURES` the file that the figures are appended to (default
+//! often a measured scenario repeats (default 2), `CYGNET_CONNECTIONS` and `CYGNET_RELOADS` how long the tests of integrity and of
+//! reloading are (default 1,000 and 20; `make integrity` takes 10,000 and 200), `CYGNET_FIGURES` the file that the figures are appended to (default
 //! `figures.txt` in the target folder), `CYGNET_LAB_ROOTLESS` makes root go through a user namespace, too.
 
 pub mod backend;
@@ -17,6 +18,7 @@ pub mod demo;
 pub mod enter;
 pub mod faults;
 pub mod figures;
+pub mod integrity;
 pub mod lasting;
 pub mod net;
 pub mod pair;
@@ -24,6 +26,7 @@ pub mod peers;
 pub mod probe;
 pub mod process;
 pub mod scenario;
+pub mod solo;
 pub mod wait;
 
 pub mod bench;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -58,7 +58,7 @@ pub fn listen(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
         socket.set_keepalive(true)?;
     }
     if how.defer > 0 {
-        sys::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, how.defer)?;
+        set_defer(&socket, how.defer)?;
     }
     match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
@@ -70,6 +70,11 @@ pub fn listen(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(how.backlog)?;
     Ok(socket.into())
+}
+
+/// Changes [`Listening::defer`] of a socket that listens already.
+pub fn set_defer(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
+    sys::set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
 /// Listens on a Unix stream socket. A socket file that is there already is removed first, for nobody removes it when a

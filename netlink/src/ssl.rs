@@ -14,6 +14,8 @@ use openssl::cipher_ctx::CipherCtxRef;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslSessionRef};
+#[cfg(feature = "fast-tls")]
+use openssl::x509::store::X509StoreBuilderRef;
 use openssl_sys as ffi;
 
 /// Octets of a ticket key's name, which stands in clear at the head of each ticket (RFC 5077 section 4).
@@ -291,4 +293,31 @@ pub fn resume(ssl: &mut SslRef, session: &SslSessionRef) -> Result<(), ErrorStac
     // SAFETY: both are alive, and the library counts its own reference. That the session should come from the same
     // context is a matter of what it vouches for (the verified peer), not of memory.
     unsafe { ssl.set_session(session) }
+}
+
+/// Adds a directory of certificates under the hashes of their names. AWS-LC only: the `openssl` crate has it for OpenSSL.
+///
+/// # Errors
+/// If the library refuses.
+#[cfg(feature = "fast-tls")]
+pub fn add_directory(store: &mut X509StoreBuilderRef, directory: &str) -> Result<(), ErrorStack> {
+    let Ok(directory) = CString::new(directory) else { return Err(ErrorStack::get()) };
+    // SAFETY: `store` is alive and ours alone; the library copies the path, and no file is named.
+    let done =
+        unsafe { ffi::X509_STORE_load_locations(store.as_ptr(), std::ptr::null(), directory.as_ptr()) };
+    if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// The OCSP response (DER) that a client was handed. AWS-LC only: the `openssl` crate has it for OpenSSL.
+#[cfg(feature = "fast-tls")]
+#[must_use]
+pub fn ocsp_response(ssl: &SslRef) -> Option<&[u8]> {
+    let (mut response, mut length) = (std::ptr::null(), 0);
+    // SAFETY: `ssl` is alive; both pointers are to places of ours.
+    unsafe { ffi::SSL_get0_ocsp_response(ssl.as_ptr(), &raw mut response, &raw mut length) };
+    if response.is_null() || length == 0 {
+        return None;
+    }
+    // SAFETY: the library says that there are so many octets, which live as long as the session.
+    Some(unsafe { std::slice::from_raw_parts(response, length) })
 }

@@ -9,8 +9,6 @@ use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
-use crate::balance::acl::names_countries;
-use crate::balance::geo::Countries;
 
 /// The name of the node's file in the problems of [`check_pair`].
 pub const NODE_FILE: &str = "node";
@@ -55,28 +53,10 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
 pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<ClusterConfig, Vec<Problem>> {
     let cluster = parse_cluster(text, file)?;
     let mut problems = check_pair(node, &cluster);
-    problems.extend(unknown_countries(node, &cluster));
     for problem in &mut problems {
         locate(problem, CLUSTER_FILE, file, text);
     }
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
-}
-
-/// Without a database an entry with a country would fit nobody: a list that denies a country would let it in.
-pub(super) fn unknown_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let list = cluster.acls.iter().find(|acl| names_countries(acl))?;
-    if is_witness(node) {
-        return None;
-    }
-    let Some(file) = &node.countries else {
-        let what =
-            format!("the access list {} names a country, and this node has no country database", list.name);
-        let remedy =
-            "write where one is in the node's file: countries = \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"";
-        return Some(problem(NODE_FILE, "countries", what, remedy));
-    };
-    let error = Countries::open(file, None).err()?;
-    Some(problem(NODE_FILE, "countries", error.what(), error.remedy()))
 }
 
 /// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.

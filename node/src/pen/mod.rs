@@ -4,16 +4,32 @@
 //! line, [`Pen::command`] runs one command of the control socket, and [`Pen::service`] says it in the words of the rest of
 //! the program. What needs the kernel comes in through [`Surroundings`] (figures, names, files) and goes out as
 //! [`Effect`]s. What differs from Pen, and why, is in `docs/pen-compatibility.md`.
+//!
+//! The other half runs it: [`run::main`] is the program `pen` (start, signals, control socket, logs, accounts of clients),
+//! [`penctl::main`] the program `penctl`.
 
+mod accounts;
 mod answers;
+mod balancer;
+mod clock;
 mod command;
+mod control;
+mod daemon;
+mod figures;
 #[cfg(test)]
 mod fixture;
+mod logs;
+mod messages;
 mod model;
+mod observe;
 pub mod options;
 pub mod pages;
+pub mod penctl;
 pub mod penctl_words;
+pub mod run;
 pub mod service;
+mod signals;
+mod system;
 mod words;
 mod write;
 

@@ -47,7 +47,8 @@ pub(super) fn recent(facts: &dyn Facts, seconds: i32) -> String {
     let recent = clients.iter().filter(|client| client.last_used >= since);
     recent
         .map(|client| {
-            let ClientFigures { address, connects, sent, received, .. } = client;
+            let ClientFigures { connects, sent, received, .. } = client;
+            let address = client_word(client);
             format!("{address} connects {connects} sx {sent} rx {received}\n")
         })
         .collect()
@@ -85,6 +86,11 @@ pub(super) fn connection(place: usize, found: Option<&ConnectionFigures>) -> Str
         "Connection {place}:\nstate = {state}\ndownfd = {down}, upfd = {up}\n\
          client = {client}, server = {server}\npend = {pending}\n"
     )
+}
+
+/// Clients through a Unix socket are one client, without an address.
+fn client_word(client: &ClientFigures) -> String {
+    if client.address.is_unspecified() { String::new() } else { client.address.to_string() }
 }
 
 /// A connection that has no server yet shows what Pen shows: the emergency server's number.
@@ -138,8 +144,8 @@ fn html_clients(out: &mut String, pen: &Pen, facts: &dyn Facts) {
     table(out, CLIENT_HEADERS);
     for client in facts.clients() {
         let age = now.saturating_sub(client.last_used);
-        let ClientFigures { slot, address, server, connects, sent, received, .. } = &client;
-        row(out, &[slot, address, &age, server, connects, sent, received]);
+        let ClientFigures { slot, server, connects, sent, received, .. } = &client;
+        row(out, &[slot, &client_word(&client), &age, server, connects, sent, received]);
     }
     out.push_str("</table>\n");
 }
@@ -221,7 +227,8 @@ pub fn text(pen: &Pen, facts: &dyn Facts) -> Vec<String> {
     out.push(format!("Max number of clients: {}", pen.clients_max));
     out.push("Active clients:".to_owned());
     for client in facts.clients() {
-        let ClientFigures { slot, address, last_used, server, connects, sent, received } = client;
+        let address = client_word(&client);
+        let ClientFigures { slot, last_used, server, connects, sent, received, .. } = client;
         out.push(format!(
             "Client {slot} status:\naddress {address}\nlast used {last_used}\nlast server {server}\n\
              connects {connects}\n{sent} sent, {received} received\n"

@@ -63,6 +63,8 @@ impl Pen {
         service.source = self.source;
         // `source` wins.
         service.transparent = self.transparent && self.source.is_none();
+        service.dummy = self.dummy;
+        service.idlers = u32::try_from(self.idlers).unwrap_or(0);
         service.http =
             self.http.then_some(Http { forwarded: Forwarded::IfAbsent, hsts: None, lenient: true });
         service.tls = self.tls_listen();

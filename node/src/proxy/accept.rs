@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
+use cygnet_netlink::socket;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
@@ -65,6 +66,15 @@ impl Plans {
     }
 }
 
+/// How long clients that have to speak first are kept in the queue until they do: whoever only connects costs nothing.
+const DEFER_SECONDS: i32 = 5;
+
+/// For how long a service's clients are to be kept in the queue, for want of a first word from them, s; 0: not at all.
+pub(super) fn defer_seconds(service: &ServicePlan) -> i32 {
+    let client_speaks_first = service.tls.is_some() || service.routes.is_some() || service.http.is_some();
+    if client_speaks_first { DEFER_SECONDS } else { 0 }
+}
+
 /// One listening socket of a worker.
 pub(super) struct Listener {
     address: ListenAt,
@@ -101,6 +111,10 @@ impl Listener {
             self.generation = plan.generation;
             // A plan without this address: the listener is about to be closed, and the queue belongs to the old service.
             if let Some(service) = plan.service_at(&self.address) {
+                if !self.is_unix() && defer_seconds(service) != defer_seconds(&self.service) {
+                    // Clients of protocols in which the server speaks first would wait for nothing.
+                    let _ = socket::set_defer(&self.socket, defer_seconds(service));
+                }
                 self.service = Arc::clone(service);
             }
         }

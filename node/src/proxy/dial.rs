@@ -219,19 +219,25 @@ pub(super) fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, 
 }
 
 fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: Time, failure: &Failure) {
-    let server = &service.servers[position];
-    let (news, what, error) = match failure {
-        Failure::Server(error) => {
-            let rest = service.blacklist;
-            let what = format!("server {} ({}) is left alone for {rest:?}", server.name, server.address);
-            (Choice::failed(service, position, now), what, error)
-        }
-        Failure::Local(error) => {
-            (true, format!("no connection to server {} could be started", server.name), error)
-        }
+    let error = match failure {
+        Failure::Server(error) => error,
+        Failure::Local(error) => return report_start(service, position, worker, now, error),
     };
-    if news && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
-        let what = format!("{what}{}", more(held_back));
+    let (server, rest) = (&service.servers[position], service.blacklist);
+    if Choice::failed(service, position, now)
+        && let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL)
+    {
+        let (name, address) = (&server.name, &server.address);
+        let what = format!("server {name} ({address}) is left alone for {rest:?}{}", more(held_back));
+        worker.events.record(Severity::Warning, &subject(service), what, error.to_string());
+    }
+}
+
+/// Something could not even be begun, for a reason that lies in this node.
+fn report_start(service: &ServicePlan, position: usize, worker: &Worker, now: Time, error: &io::Error) {
+    let Some(server) = service.servers.get(position) else { return };
+    if let Some(held_back) = server.state.reports.pass(now, REPORT_INTERVAL) {
+        let what = format!("no connection to server {} could be started{}", server.name, more(held_back));
         worker.events.record(Severity::Warning, &subject(service), what, error.to_string());
     }
 }

@@ -1,6 +1,5 @@
 //! A worker's thread: its loop over what the kernel says, its listeners, its connections.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -11,14 +10,16 @@ use cygnet_ha::time::Time;
 use super::accept::{Listener, Plans};
 use super::connection::{Connection, Outcome, Stage};
 use super::greet::has_greeting;
+use super::idlers::Idlers;
 use super::local::Local;
-use super::reactor::Token;
+use super::reactor::{Reactor, Token};
 use super::silence::TICK;
 use super::slots::{Key, Slots};
 use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
 
 /// How an engine is to be.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Connects in progress; no clients are taken in above.
     pub(super) pending: usize,
@@ -33,6 +34,7 @@ pub(super) struct Engine {
     pub(super) local: Local,
     pub(super) connections: Slots<Connection>,
     pub(super) listeners: Slots<Listener>,
+    pub(super) idlers: Idlers,
     /// Listeners that are to be closed when their queue is empty.
     pub(super) closing: Vec<Key>,
     /// No clients are taken in until then, and for how long it was to be.
@@ -53,20 +55,22 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
+        reactor: Reactor,
         worker: Arc<Worker>,
         plans: Arc<Plans>,
         commands: Receiver<Command>,
         limits: &Limits,
-    ) -> io::Result<Self> {
-        let local = Local::new(worker, limits.pipes)?;
+    ) -> Self {
+        let local = Local::new(reactor, worker, limits.pipes);
         let clients = Arc::clone(&local.worker.clients);
         let unix = local.worker.clock.unix();
-        Ok(Self {
+        Self {
             next_tick: local.now + TICK,
             udp: Udp::new(local.worker.index, clients, unix, limits.flows),
             local,
             connections: Slots::default(),
             listeners: Slots::default(),
+            idlers: Idlers::default(),
             closing: Vec::new(),
             resting: None,
             pending_max: limits.pending.max(1),
@@ -76,7 +80,7 @@ impl Engine {
             commands,
             stopping: false,
             silent: Vec::new(),
-        })
+        }
     }
 
     /// Turns until the worker is stopped and everything has ended, or its deadline is over.
@@ -106,6 +110,7 @@ impl Engine {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
                 Some((Token::Datagrams(number), _)) => self.datagrams(number),
+                Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
                 Some((Token::Wake, _)) => has_commands = true,
                 None => {}
             }
@@ -151,6 +156,7 @@ impl Engine {
     }
 
     fn tick(&mut self) {
+        self.idlers.tick(&self.plans.current(), &self.local, self.stopping);
         // A worker that was held up does not catch up.
         self.next_tick = self.local.now + TICK;
         let mut silent = std::mem::take(&mut self.silent);

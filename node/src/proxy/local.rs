@@ -1,6 +1,5 @@
 //! What belongs to one worker thread alone, and so needs no lock.
 
-use std::io;
 use std::sync::Arc;
 
 use cygnet_ha::time::Time;
@@ -39,11 +38,11 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(worker: Arc<Worker>, pipes: usize) -> io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(reactor: Reactor, worker: Arc<Worker>, pipes: usize) -> Self {
+        Self {
             now: worker.clock.now(),
             worker,
-            reactor: Reactor::new()?,
+            reactor,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             silence: Silence::default(),
             pipes: Pipes::new(pipes),
@@ -52,6 +51,6 @@ impl Local {
             workshop: None,
             greetings: Greetings::default(),
             dialling: 0,
-        })
+        }
     }
 }

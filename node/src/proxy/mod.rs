@@ -26,6 +26,7 @@ mod engine;
 mod greet;
 mod half;
 pub mod http;
+mod idlers;
 mod layered;
 mod layers;
 mod leave;

@@ -30,6 +30,8 @@ pub(super) enum Token {
     Server(Key),
     /// Something that has to do with datagrams, by a number of its own.
     Datagrams(u32),
+    /// A connection that is kept open to a server without a client.
+    Idler(Key),
 }
 
 impl Token {
@@ -40,6 +42,7 @@ impl Token {
             Self::Client(key) => (2, key),
             Self::Server(key) => (3, key),
             Self::Datagrams(number) => return 4 << 60 | u64::from(number),
+            Self::Idler(key) => (5, key),
         };
         kind << 60 | key.to_bits()
     }
@@ -52,6 +55,7 @@ impl Token {
             2 => Some(Self::Client(key)),
             3 => Some(Self::Server(key)),
             4 => Some(Self::Datagrams(bits as u32)),
+            5 => Some(Self::Idler(key)),
             _ => None,
         }
     }
@@ -218,9 +222,8 @@ mod tests {
         let first = slots.insert(());
         slots.remove(first);
         let key = slots.insert(());
-        for token in
-            [Token::Wake, Token::Listener(key), Token::Client(key), Token::Server(key), Token::Datagrams(!0)]
-        {
+        let keyed = [Token::Listener(key), Token::Client(key), Token::Server(key), Token::Idler(key)];
+        for token in keyed.into_iter().chain([Token::Wake, Token::Datagrams(u32::MAX)]) {
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
         assert_eq!(Token::from_bits(u64::MAX), None);

@@ -57,6 +57,8 @@ impl Clock {
 /// What a worker's thread, its connections, and those who look at it from outside share.
 pub(super) struct Worker {
     pub(super) index: usize,
+    /// How many workers there are.
+    pub(super) count: usize,
     pub(super) clock: Clock,
     pub(super) clients: Arc<ClientTable>,
     pub(super) events: EventLog,
@@ -83,14 +85,14 @@ pub(super) struct Figures {
 
 impl Worker {
     pub(super) fn new(
-        index: usize,
+        (index, count): (usize, usize),
         clock: Clock,
         clients: Arc<ClientTable>,
         events: EventLog,
         places: Arc<Places>,
     ) -> Self {
         let (figures, deadline) = (Figures::default(), AtomicU64::new(NEVER));
-        Self { index, clock, clients, events, places, figures, deadline }
+        Self { index, count, clock, clients, events, places, figures, deadline }
     }
 
     /// Stops taking clients in, and ends the worker when its connections have ended, at the latest at `deadline`. It must

@@ -14,11 +14,11 @@ use cygnet_ha::time::Time;
 use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
-use super::accept::{Listener, Plans};
+use super::accept::{Listener, Plans, defer_seconds};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
-use super::reactor::Waker;
+use super::reactor::{Reactor, Waker};
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
 use super::udp;
@@ -126,7 +126,7 @@ impl Workers {
         let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                let worker = Worker::new(index, clock, clients, events, Arc::clone(&places));
+                let worker = Worker::new((index, count), clock, clients, events, Arc::clone(&places));
                 spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -168,6 +168,12 @@ impl Workers {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// The time by the workers' clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
@@ -178,6 +184,13 @@ impl Workers {
     #[must_use]
     pub fn listening(&self) -> Vec<ListenAt> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The data path's clock, for what serves beside the workers ([`super::dsr::start`]).
+    #[must_use]
+    pub fn clock(&self) -> super::dsr::Clock {
+        let clock = self.clock;
+        Arc::new(move || clock.now())
     }
 
     /// When each worker last turned, by the workers' own clock. Each does so ten times a second.
@@ -229,11 +242,13 @@ impl Workers {
         StopReport { cut: self.threads.iter().map(cut).sum() }
     }
 
-    /// One socket per worker: of its own, or the same for all where the kernel does not spread clients over several.
-    pub(super) fn open(&self, at: &ListenAt, keepalive: bool) -> io::Result<Vec<OwnedFd>> {
+    /// One socket per worker: of its own, or the same for all, for the kernel does not spread clients of Unix sockets over
+    /// several.
+    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
         match &at.endpoint {
             Endpoint::Inet(address) => {
-                let how = Listening { backlog: BACKLOG, keepalive, defer: 0 };
+                let defer = defer_seconds(service);
+                let how = Listening { backlog: BACKLOG, keepalive: service.keepalive, defer };
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
@@ -264,7 +279,7 @@ impl Workers {
             let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
             Command::Listen(Box::new(listener))
         };
-        Ok(self.open(at, service.keepalive)?.into_iter().map(listen).collect())
+        Ok(self.open(at, service)?.into_iter().map(listen).collect())
     }
 }
 
@@ -276,10 +291,13 @@ impl Drop for Workers {
 
 fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
     let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
-    let engine = Engine::new(Arc::clone(&worker), Arc::clone(plans), receiver, limits)?;
-    let waker = engine.local.reactor.waker();
+    // What can fail is done here; the rest belongs to the thread from its first moment.
+    let reactor = Reactor::new()?;
+    let waker = reactor.waker();
     let name = format!("worker-{}", worker.index);
-    let join = std::thread::Builder::new().name(name).spawn(move || engine.run())?;
+    let (own, plans, limits) = (Arc::clone(&worker), Arc::clone(plans), *limits);
+    let run = move || Engine::new(reactor, own, plans, receiver, &limits).run();
+    let join = std::thread::Builder::new().name(name).spawn(run)?;
     Ok((Thread { worker, commands, waker }, join))
 }
 
@@ -295,8 +313,7 @@ fn connections_by_descriptors() -> usize {
     limits::open_files().map_or(CONNECTIONS_MAX, |limit| connections_that_fit(limit.soft))
 }
 
-/// How many descriptors this process may have.
+/// Descriptors that this process may have.
 fn descriptors() -> usize {
-    let limit = limits::open_files().map_or(u64::MAX, |limit| limit.soft);
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    limits::open_files().map_or(usize::MAX, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX))
 }

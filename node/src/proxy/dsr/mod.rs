@@ -2,8 +2,8 @@
 //! tarpit, which keeps those busy who knock at addresses that nobody has.
 //!
 //! The service's address is on no interface of this node; the node answers for it in ARP, and sends each frame for it on to
-//! a server, with nothing changed but the hardware addresses. The servers have the service's address too, where it answers
-//! no ARP (on the loopback interface, with `arp_ignore = 1`), and are on the same link. There is no memory of connections:
+//! a server, with nothing changed but the hardware addresses. The servers have the service's address too, where ARP does not
+//! show it (on the loopback interface, with `arp_ignore = 1` and `arp_announce = 2`), and are on the same link. There is no memory of connections:
 //! a client's address (and port, if asked for) says which server it is (`table.rs`), the same one on both nodes of a pair.
 //!
 //! A server gets clients as long as it is not blacklisted or drained, and answers in ARP.

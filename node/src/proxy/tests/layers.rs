@@ -136,10 +136,10 @@ async fn a_client_that_only_begins_its_handshake_costs_no_server_anything() {
         || stand.workers.connections(100).iter().filter(|info| info.stage == Stage::Greeting).count();
     until("all have begun", || listed() == 20).await;
     assert_eq!((stand.server_stats(0).connected, stand.server_stats(0).connections), (0, 0));
-    let mut plain = stand.connect().await;
-    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut broken = stand.connect().await;
+    broken.write_all(&[22, 3, 1, 0, 4, 1, 0, 0, 0]).await.unwrap();
     let mut alert = Vec::new();
-    plain.read_to_end(&mut alert).await.unwrap();
+    broken.read_to_end(&mut alert).await.unwrap();
     assert_eq!(alert.first(), Some(&21), "an alert, not a reset");
     assert_eq!(stand.events_with("no TLS with 127.0.0.1"), 1);
 }
@@ -245,7 +245,11 @@ async fn a_request_that_could_be_smuggled_is_refused_and_reaches_no_server() {
 async fn tls_is_routed_by_name_without_being_ended_and_the_rest_is_served_here() {
     let (_folder, path) = certificate();
     let through = tls_backend(path.clone());
-    let mut stand = Stand::new(&[named("home").await]);
+    let home = |mut stream: TcpStream| async move {
+        stream.read_exact(&mut [0; 5]).await.unwrap();
+        stream.write_all(b"home").await.unwrap();
+    };
+    let mut stand = Stand::new(&[backend(home).await]);
     let mut other = Service::new("other");
     other.servers.push(Server::new("t0", through));
     stand.config.services.push(other);

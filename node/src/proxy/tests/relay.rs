@@ -220,14 +220,3 @@ async fn families_may_differ_between_client_and_server() {
     }
     assert_eq!(answers, ["four", "six", "four", "six"]);
 }
-
-#[test]
-fn accepted_sockets_inherit_nodelay_from_their_listener() {
-    let stand = Stand::new(&[]);
-    let sockets = stand.workers.open(&ListenAt::tcp(own_address()), false).unwrap();
-    let sockets: Vec<_> = sockets.into_iter().map(std::net::TcpListener::from).collect();
-    let address = sockets[0].local_addr().unwrap();
-    let _client = std::net::TcpStream::connect(address).unwrap();
-    let accepted = sockets.iter().cycle().find_map(|socket| socket.accept().ok()).unwrap();
-    assert!(accepted.0.nodelay().unwrap());
-}

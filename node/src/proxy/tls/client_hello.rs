@@ -64,8 +64,9 @@ pub(super) enum Message<'a> {
     Whole(Cow<'a, [u8]>),
 }
 
-/// Finds the ClientHello at the start of `bytes`.
+/// Finds the ClientHello within the first [`HELLO_MAX`] of `bytes`; incomplete with more is too long.
 pub(super) fn message(bytes: &[u8]) -> Message<'_> {
+    let bytes = &bytes[..bytes.len().min(HELLO_MAX)];
     let mut assembled: Vec<u8> = Vec::new();
     let mut rest = bytes;
     loop {

@@ -8,9 +8,8 @@ use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::SslFiletype;
 use openssl::stack::Stack;
-use openssl::x509::store::{X509Lookup, X509StoreBuilder};
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
 use super::error::{ContextError, reason};
@@ -157,8 +156,20 @@ pub(super) fn add_directory(store: &mut X509StoreBuilder, directory: &Path) -> R
             path: directory.to_owned(),
             source: std::io::ErrorKind::InvalidFilename.into(),
         })?;
-    store.add_lookup(X509Lookup::hash_dir())?.add_dir(name, SslFiletype::PEM)?;
-    Ok(())
+    Ok(look_up_in(store, name)?)
+}
+
+#[cfg(not(feature = "fast-tls"))]
+fn look_up_in(store: &mut X509StoreBuilder, directory: &str) -> Result<(), ErrorStack> {
+    use openssl::ssl::SslFiletype;
+    use openssl::x509::store::X509Lookup;
+
+    store.add_lookup(X509Lookup::hash_dir())?.add_dir(directory, SslFiletype::PEM)
+}
+
+#[cfg(feature = "fast-tls")]
+fn look_up_in(store: &mut X509StoreBuilder, directory: &str) -> Result<(), ErrorStack> {
+    cygnet_netlink::ssl::add_directory(store, directory)
 }
 
 /// What stands for these certificates wherever sessions must not be mixed up.

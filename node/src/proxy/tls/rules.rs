@@ -25,6 +25,10 @@ pub(super) struct Rules<'a> {
     pub(super) tickets: &'a Arc<TicketKeys>,
     /// Of client certificates; `None`: none are asked for.
     pub(super) authorities: Option<&'a Authorities>,
+    #[cfg_attr(
+        feature = "fast-tls",
+        expect(dead_code, reason = "AWS-LC has no callback: sessions get a copy")
+    )]
     pub(super) staple: &'a Staple,
 }
 

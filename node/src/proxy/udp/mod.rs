@@ -37,7 +37,7 @@ pub(super) use self::attached::Receiver;
 /// Flows over all workers, unless the settings say otherwise: the kernel has 28,232 ports for each source address, and
 /// looks for a free one the longer the fewer are left.
 const FLOWS_DEFAULT: usize = 16_384;
-/// Sockets of a worker that rest before they serve again, at most: those of 40,000 new flows a second.
+/// Sockets of a worker that rest before they serve again, at most: those of 80,000 new flows a second.
 const RESTING_MAX: usize = 4096;
 /// Flows that end in one tick for having been silent, at most: 1 us each.
 const EXPIRED_PER_TICK: usize = 2048;
@@ -134,12 +134,12 @@ pub(super) struct Limits {
 
 impl Limits {
     /// For each of so many workers. `flows_max`: flows over all of them, if somebody has said so; `descriptors`: what the
-    /// process may open, of which connections want their half.
+    /// process may open, of which connections want their part.
     pub(super) fn of_one(workers: usize, flows_max: Option<usize>, descriptors: usize) -> Self {
         let each = |all: usize| (all / workers.max(1)).max(1);
         Self {
             flows: each(flows_max.unwrap_or(FLOWS_DEFAULT).min(descriptors / 4)),
-            resting: each(descriptors / 8).min(RESTING_MAX),
+            resting: each(descriptors / 4).min(RESTING_MAX),
         }
     }
 }
@@ -206,13 +206,20 @@ impl Udp {
             let Some(listening) = self.listeners[place].as_mut().filter(|known| known.at == at) else {
                 continue;
             };
-            listening.service = Arc::clone(service);
             let mut homeless = Vec::new();
-            listening.flows.for_each(|id, flow| match position(service, &flow.lease) {
-                Some(server) => flow.server = server,
-                None => homeless.push(id),
+            listening.flows.for_each(|id, flow| {
+                if position(service, &flow.lease).is_none() {
+                    homeless.push(id);
+                }
             });
+            // They end as what they were: positions are those of the old service.
             homeless.into_iter().for_each(|flow| self.end(place, flow, now));
+            if let Some(listening) = &mut self.listeners[place] {
+                listening.flows.for_each(|_, flow| {
+                    flow.server = position(service, &flow.lease).unwrap_or(flow.server);
+                });
+                listening.service = Arc::clone(service);
+            }
         }
     }
 

@@ -14,8 +14,9 @@ use cygnet_netlink::udp::{Origin, Upstream};
 
 use super::table::FlowId;
 
-/// How long a socket is left alone between two flows: ten thousand times as long as the kernel takes to deliver a datagram.
-pub(super) const REST: Duration = Duration::from_millis(100);
+/// How long a socket is left alone between two flows: ten thousand times as long as the kernel takes to put a datagram into
+/// the queue of a socket that it has found.
+pub(super) const REST: Duration = Duration::from_millis(50);
 /// A socket that nobody has wanted for so long is closed.
 const KEEP: Duration = Duration::from_secs(10);
 /// Sockets that are closed in one tick at most: some 2.5 us each.

@@ -4,6 +4,7 @@ mod contexts;
 mod hello;
 mod pki;
 mod sessions;
+mod staple;
 mod tickets;
 
 use std::path::PathBuf;
@@ -114,4 +115,22 @@ fn agreed(client: &ClientContext, server: &ServerContext, name: &str) -> (End, E
     let (mut client, mut server) = ends(client, server, name);
     assert_eq!(shake(&mut client, &mut server), (Ok(()), Ok(())));
     (client, server)
+}
+
+/// A server on a real stream: shakes hands, and sends one octet; says whether it was a session that went on.
+fn serve_one_octet(end: &mut End, mut stream: std::os::unix::net::UnixStream) -> bool {
+    use std::io::{Read, Write};
+    loop {
+        let length = stream.read(end.scratch.space()).unwrap();
+        assert!(length > 0, "the client left in the handshake");
+        end.scratch.filled(length);
+        let outcome = end.session.handshake(&mut end.scratch).unwrap();
+        let out = end.sent();
+        stream.write_all(&out).unwrap();
+        if outcome == Handshake::Done {
+            let last = end.write(b"!");
+            stream.write_all(&last).unwrap();
+            return end.session.info().resumed;
+        }
+    }
 }

@@ -12,11 +12,10 @@ use openssl::ssl::{
 use crate::config::model::TlsListen;
 
 use super::super::{
-    Handshake, ServerContext, Session, TICKET_KEYS_MAX, TICKET_ROTATION, TicketKey, TicketKeys,
-    TicketRotation,
+    ServerContext, Session, TICKET_KEYS_MAX, TICKET_ROTATION, TicketKey, TicketKeys, TicketRotation,
 };
 use super::pki::Pki;
-use super::{End, server_with};
+use super::{End, serve_one_octet, server_with};
 
 /// A client of the library that keeps the session it is given last.
 struct Resuming {
@@ -65,23 +64,6 @@ impl Resuming {
 fn with_session(mut ssl: Ssl, session: &SslSession) -> Ssl {
     cygnet_netlink::ssl::resume(&mut ssl, session).unwrap();
     ssl
-}
-
-fn serve_one_octet(end: &mut End, mut stream: std::os::unix::net::UnixStream) -> bool {
-    use std::io::{Read, Write};
-    loop {
-        let length = stream.read(end.scratch.space()).unwrap();
-        assert!(length > 0, "the client left in the handshake");
-        end.scratch.filled(length);
-        let outcome = end.session.handshake(&mut end.scratch).unwrap();
-        let out = end.sent();
-        stream.write_all(&out).unwrap();
-        if outcome == Handshake::Done {
-            let last = end.write(b"!");
-            stream.write_all(&last).unwrap();
-            return end.session.info().resumed;
-        }
-    }
 }
 
 const VERSIONS: [SslVersion; 2] = [SslVersion::TLS1_2, SslVersion::TLS1_3];

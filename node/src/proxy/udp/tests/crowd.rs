@@ -81,6 +81,6 @@ fn many_answers_to_one_client_all_come_in_order() {
 #[test]
 fn descriptors_are_shared_with_the_connections() {
     assert_eq!(Limits::of_one(2, None, 1 << 20), Limits { flows: 8192, resting: RESTING_MAX });
-    assert_eq!(Limits::of_one(1, Some(500), 1024), Limits { flows: 256, resting: 128 });
+    assert_eq!(Limits::of_one(1, Some(500), 1024), Limits { flows: 256, resting: 256 });
     assert_eq!(Limits::of_one(64, Some(1), 4), Limits { flows: 1, resting: 1 });
 }

@@ -1,0 +1,108 @@
+//! Every byte of thousands of connections arrives, once and in order, whatever their ends do: half-closes, resets,
+//! stalls, and servers that die.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cygnet_lab::enter;
+use cygnet_lab::figures::figure;
+use cygnet_lab::integrity::{At, Outcome, Servers, Settings, run};
+use cygnet_lab::solo::{Solo, service};
+
+/// Set it to repeat a run, or to run longer: `CYGNET_CONNECTIONS=10000`.
+const SEED: &str = "CYGNET_SEED";
+const CONNECTIONS: &str = "CYGNET_CONNECTIONS";
+/// Connections of a short run.
+const CONNECTIONS_SHORT: u64 = 1_000;
+/// Between two deaths, and how long a server is dead.
+const DEATHS_EVERY: Duration = Duration::from_millis(150);
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+fn settings() -> Settings {
+    Settings {
+        connections: number(CONNECTIONS, CONNECTIONS_SHORT),
+        at_once: 100,
+        seed: number(SEED, RandomState::new().hash_one(0) >> 32),
+        bytes_max: 1 << 20,
+        resets: true,
+        deaths: false,
+    }
+}
+
+fn tcp(port: u16) -> At {
+    At::Tcp(([127, 0, 0, 1], port).into())
+}
+
+fn unix(name: &str) -> At {
+    At::Unix(Path::new(enter::FILES).join(name))
+}
+
+/// One run with a node of its own.
+fn through(what: &str, settings: &Settings, front: &At, servers: &[At]) -> Result<Outcome> {
+    let keys = format!("listen = [{:?}]\nblacklist = \"1s\"\nconnect_timeout = \"3s\"", front.text());
+    let _solo = Solo::start(&service(&keys, &servers.iter().map(At::text).collect::<Vec<_>>()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let servers = Arc::new(Servers::start(settings, servers)?);
+        let over = Arc::new(AtomicBool::new(false));
+        let killer = settings.deaths.then(|| tokio::spawn(deaths(Arc::clone(&servers), Arc::clone(&over))));
+        let outcome = run(settings, front, &servers).await?;
+        over.store(true, Ordering::Relaxed);
+        if let Some(killer) = killer {
+            killer.await??;
+        }
+        anyhow::Ok(outcome)
+    })?;
+    figure(&format!("integrity, {what}"), &format!("{} (seed {})", outcome.text(), settings.seed));
+    outcome.check(settings)?;
+    Ok(outcome)
+}
+
+/// One server after the other dies and comes back.
+async fn deaths(servers: Arc<Servers>, over: Arc<AtomicBool>) -> Result<()> {
+    for which in 0.. {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        tokio::time::sleep(DEATHS_EVERY).await;
+        servers.kill(which, DEATHS_EVERY).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_byte_arrives_over_tcp_and_what_is_broken_off_does_not_look_finished() -> Result<()> {
+    enter::lab(|| {
+        let settings = settings();
+        let outcome = through("tcp", &settings, &tcp(8000), &[tcp(9001), tcp(9002), tcp(9003)])?;
+        ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn every_byte_arrives_over_unix_sockets_on_both_sides() -> Result<()> {
+    enter::lab(|| {
+        let settings = Settings { resets: false, ..settings() };
+        let outcome = through("unix", &settings, &unix("front.sock"), &[unix("s1.sock"), unix("s2.sock")])?;
+        ensure!(outcome.whole == settings.connections, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn no_byte_is_wrong_and_no_end_comes_too_early_while_servers_die() -> Result<()> {
+    enter::lab(|| {
+        let settings = Settings { deaths: true, ..settings() };
+        let outcome = through("tcp, servers die", &settings, &tcp(8000), &[tcp(9001), tcp(9002), tcp(9003)])?;
+        ensure!(outcome.whole > settings.connections / 10, "{}", outcome.text());
+        Ok(())
+    })
+}
