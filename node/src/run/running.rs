@@ -64,7 +64,8 @@ pub(crate) fn preflight(node: &NodeConfig, text: &str) -> Result<(), String> {
     let checked = check(node, text)?;
     // A witness carries no traffic.
     let witness = node.members.iter().any(|member| member.name == node.name && member.witness);
-    let mut problems = if witness { Vec::new() } else { check_files(&checked.cluster) };
+    let mut problems =
+        if witness { Vec::new() } else { check_files(&checked.cluster, node.countries.as_deref()) };
     if problems.is_empty() {
         return Ok(());
     }
