@@ -15,7 +15,7 @@ pub fn client_hello(bytes: &[u8]) {
         Hello::Hello { server_name, alpn } => {
             let sound =
                 |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-_.".contains(&octet);
-            for name in server_name {
+            if let Some(name) = server_name {
                 assert!(!name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(sound), "{name:?}");
                 assert!(
                     !name.starts_with('.') && !name.contains(".."),

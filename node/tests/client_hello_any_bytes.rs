@@ -13,9 +13,13 @@ use proptest::sample::Index;
 
 /// What the library sends to a server called `name`.
 fn hello(name: &str) -> Vec<u8> {
-    let context = ClientContext::new(&TlsConnect { insecure: true, ..TlsConnect::default() }).unwrap();
+    let context =
+        ClientContext::new(&TlsConnect { insecure: true, ..TlsConnect::default() }).expect("a context");
     let mut scratch = Scratch::new();
-    Session::connect_offering(&context, Some(name), Some(b"h2")).unwrap().handshake(&mut scratch).unwrap();
+    Session::connect_offering(&context, Some(name), Some(b"h2"))
+        .expect("a session")
+        .handshake(&mut scratch)
+        .expect("a hello");
     scratch.output
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Session;
 use super::client::with_query;
 use super::exit::{Exit, Outcome, Stop};
+use super::from_pen;
 use super::output::{Cell, Format, Table, moment, printable};
 use crate::config::model::{ClusterConfig, NodeConfig};
 use crate::config::{self, FileKind, Problem, TEXT_BYTES_MAX};
@@ -54,6 +55,24 @@ enum Verb {
     /// The versions that are kept, newest first
     #[command(after_help = "Example: cygnet config history")]
     History,
+    /// Print the cluster file that does what Pen does, from its files or its command line
+    #[command(after_help = "Examples: cygnet config from-pen /etc/pen/www.cfg > cluster.toml\n          \
+                            cygnet config from-pen --command-line -- pen -r 80 10.0.0.1:8080 10.0.0.2:8080")]
+    FromPen {
+        /// Files of Pen's commands, in the order in which they are read
+        #[arg(
+            value_name = "FILE",
+            required_unless_present = "command_line",
+            conflicts_with = "command_line"
+        )]
+        files: Vec<PathBuf>,
+        /// Pen's arguments follow after `--`
+        #[arg(long)]
+        command_line: bool,
+        /// Pen's arguments
+        #[arg(last = true, value_name = "ARGUMENT", requires = "command_line")]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +100,7 @@ pub(super) fn run(args: &ConfigArgs, session: &mut Session<'_>) -> Outcome {
         Verb::Apply(args) => apply(args, session),
         Verb::Show { version } => show(*version, session),
         Verb::History => history(session),
+        Verb::FromPen { files, arguments, .. } => from_pen::run(files, arguments, session),
     }
 }
 

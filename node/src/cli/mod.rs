@@ -7,6 +7,7 @@ mod clients;
 mod config;
 mod events;
 mod exit;
+mod from_pen;
 mod man;
 mod output;
 mod replay;

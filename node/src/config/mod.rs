@@ -31,9 +31,7 @@ pub use cluster::{
 };
 pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
-pub use pair::{
-    CLUSTER_FILE, NODE_FILE, check_countries, check_pair, parse_cluster_for, vip_settings, virtual_source,
-};
+pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings, virtual_source};
 pub use print::to_toml;
 pub use problem::{PROBLEMS_MAX, Problem};
 pub(crate) use section::shortened;

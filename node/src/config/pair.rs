@@ -10,7 +10,6 @@ use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
 use super::{locate, parse_cluster};
 use crate::balance::acl::names_countries;
-use crate::balance::geo::Countries;
 
 /// The name of the node's file in the problems of [`check_pair`].
 pub const NODE_FILE: &str = "node";
@@ -39,6 +38,7 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems.extend(virtual_servers(cluster, &virtual_addresses));
     problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
+    problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
             .extend(cluster.vips.iter().filter(|vip| interface(node, vip).is_none()).map(missing_interface));
@@ -59,16 +59,6 @@ pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<Cl
         locate(problem, CLUSTER_FILE, file, text);
     }
     if problems.is_empty() { Ok(cluster) } else { Err(problems) }
-}
-
-/// Without its database an entry with a country would fit nobody, and a list that denies one would let it in. The
-/// problem, if a configuration needs the database and it cannot be read. Reads the whole file: not for a thread that must
-/// not wait.
-#[must_use]
-pub fn check_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let file = node.countries.as_ref().filter(|_| cluster.acls.iter().any(names_countries))?;
-    let error = Countries::open(file, None).err()?;
-    Some(problem(NODE_FILE, "countries", error.what(), error.remedy()))
 }
 
 /// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.
@@ -145,6 +135,18 @@ fn virtual_service_sources(
         Some(problem(CLUSTER_FILE, format!("service[{}].source", service.name), what, remedy))
     });
     sourced.collect()
+}
+
+/// Without a database an entry with a country would fit nobody: a list that denies a country would let it in. A witness
+/// lets nobody in.
+fn missing_countries(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
+    let list = cluster.acls.iter().find(|acl| names_countries(acl))?;
+    if node.countries.is_some() || is_witness(node) {
+        return None;
+    }
+    let what = format!("access list {} names countries, and this node has no database of them", list.name);
+    let remedy = "add `countries = \"/usr/share/GeoIP/GeoLite2-Country.mmdb\"` to the node file";
+    Some(problem(NODE_FILE, "countries", what, remedy))
 }
 
 fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {

@@ -2,12 +2,15 @@
 //! plan with the same settings; a plan never goes without what it is told to have.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use cygnet_netlink::ssl::{TicketKey, TicketKeys};
 
+use crate::balance::acl::names_countries;
+use crate::balance::geo::Countries;
 use crate::config::model::{ClusterConfig, Server, Service, TlsConnect, TlsListen};
-use crate::config::{CLUSTER_FILE, Problem};
+use crate::config::{CLUSTER_FILE, NODE_FILE, Problem};
 use crate::proxy::tls::{ClientContext, ContextError, ServerContext};
 
 /// A context, or why there is none.
@@ -136,11 +139,18 @@ fn servers(service: &Service) -> impl Iterator<Item = &Server> {
     service.servers.iter().chain(&service.emergency).chain(&service.abuse)
 }
 
-/// Whether this node has the files of TLS that a configuration names: what is asked before it is applied. Reads them, and
-/// forgets them again.
+/// Whether this node has the files that a configuration needs: what is asked before it is applied. `countries`: the
+/// node's database. Reads them, and forgets them again.
 #[must_use]
-pub fn check_files(config: &ClusterConfig) -> Vec<Problem> {
+pub fn check_files(config: &ClusterConfig, countries: Option<&Path>) -> Vec<Problem> {
     let mut problems = Vec::new();
+    if config.acls.iter().any(names_countries)
+        && let Some(error) = countries.and_then(|file| Countries::open(file, None).err())
+    {
+        let file = NODE_FILE.to_owned();
+        let missing = problem("countries".to_owned(), error.what());
+        problems.push(Problem { file, remedy: error.remedy().to_owned(), ..missing });
+    }
     let mut files = Files::default();
     for service in &config.services {
         if let Some(error) = service.tls.as_ref().and_then(|settings| files.load(settings).err()) {

@@ -8,7 +8,7 @@ use cygnet_ha::vip::VipSettings;
 
 use super::replica::Replicated;
 use crate::config::model::{ClusterConfig, NodeConfig, Service};
-use crate::config::{CLUSTER_FILE, Problem, check_countries, locate, parse_cluster_for, vip_settings};
+use crate::config::{CLUSTER_FILE, Problem, locate, parse_cluster_for, vip_settings};
 use crate::plan::{Fault, ListenAt, Plan, Start, check_files};
 
 /// A worker that has not turned for so many looks, a second each, hangs. It turns ten times a second; three seconds are
@@ -64,8 +64,8 @@ pub(crate) fn preflight(node: &NodeConfig, text: &str) -> Result<(), String> {
     let checked = check(node, text)?;
     // A witness carries no traffic.
     let witness = node.members.iter().any(|member| member.name == node.name && member.witness);
-    let mut problems = if witness { Vec::new() } else { check_files(&checked.cluster) };
-    problems.extend(check_countries(node, &checked.cluster).filter(|_| !witness));
+    let mut problems =
+        if witness { Vec::new() } else { check_files(&checked.cluster, node.countries.as_deref()) };
     if problems.is_empty() {
         return Ok(());
     }

@@ -23,66 +23,18 @@ fn the_examples_of_the_manual_page_are_a_good_pair() {
     }
 }
 
+/// Every key of both files.
+const KEYS: &str = "name state_dir api workers source interface priority id address witness protocol mode interval \
+                    preempt password listen algorithm sticky connect_timeout blacklist idle_timeout weight max \
+                    countries transport stubborn clients fast_close keepalive transparent dummy idlers forwarded hsts \
+                    lenient certificate key chain names ocsp client_authorities client_authorities_directory \
+                    client_required oldest newest ciphers prefer_own_order alpn service hard acl authorities insecure \
+                    entries";
+
 #[test]
 fn the_manual_page_names_every_key_and_the_limits() {
     let page = page();
-    let keys = [
-        "name",
-        "state_dir",
-        "api",
-        "workers",
-        "source",
-        "interface",
-        "priority",
-        "id",
-        "address",
-        "witness",
-        "protocol",
-        "mode",
-        "interval",
-        "preempt",
-        "password",
-        "listen",
-        "algorithm",
-        "sticky",
-        "connect_timeout",
-        "blacklist",
-        "idle_timeout",
-        "weight",
-        "max",
-        "countries",
-        "transport",
-        "stubborn",
-        "clients",
-        "fast_close",
-        "keepalive",
-        "transparent",
-        "dummy",
-        "idlers",
-        "forwarded",
-        "hsts",
-        "lenient",
-        "certificate",
-        "key",
-        "chain",
-        "names",
-        "ocsp",
-        "client_authorities",
-        "client_authorities_directory",
-        "client_required",
-        "oldest",
-        "newest",
-        "ciphers",
-        "prefer_own_order",
-        "alpn",
-        "service",
-        "hard",
-        "acl",
-        "authorities",
-        "insecure",
-        "entries",
-    ];
-    for key in keys {
+    for key in KEYS.split_whitespace() {
         assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
     }
     let limits = [

@@ -219,22 +219,3 @@ fn a_password_is_compared_and_never_shown() {
     assert!(difference("", &two).ends_with("password (set)"));
     assert_eq!(difference(&two, &two), "");
 }
-
-#[test]
-fn a_database_of_countries_that_cannot_be_read_is_named() {
-    let entry = AclEntry { permit: false, who: AclMatch::Country(*b"SE") };
-    let acls = vec![Acl { name: "home".to_owned(), entries: vec![entry] }];
-    let cluster = ClusterConfig { acls, ..parse_cluster(CLUSTER, "c").unwrap() };
-    let mut node = parse_node(NODE, "n").unwrap();
-    node.countries = Some("/nowhere/x.mmdb".into());
-    let absent = printed(&[check_countries(&node, &cluster).expect("absent")]);
-    let expected = "node: countries: the country database /nowhere/x.mmdb cannot be read";
-    assert!(absent.starts_with(expected), "{absent}");
-    assert_eq!(check_countries(&node, &ClusterConfig::default()), None, "nobody needs it");
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("x.mmdb");
-    let networks = [crate::balance::geo::tests::network("10.0.0.0/8", "SE")];
-    std::fs::write(&file, crate::balance::geo::tests::database(&networks)).expect("written");
-    node.countries = Some(file);
-    assert_eq!(check_countries(&node, &cluster), None);
-}

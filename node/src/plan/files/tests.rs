@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::balance::ClientTable;
+use crate::config::model::{Acl, AclEntry, AclMatch};
 use crate::plan::tests::{one_service, plan_of};
 use crate::plan::{ListenAt, Plan, Registry};
 
@@ -152,11 +153,15 @@ fn a_check_names_each_missing_file_with_the_key_that_names_it() {
     let missing = bench.directory.path().join("missing");
     let connect = TlsConnect { certificate: Some(missing), ..TlsConnect::default() };
     bench.config.services[0].servers[0].tls = Some(TlsConnect { insecure: true, ..connect });
-    let problems = check_files(&bench.config);
+    let entry = AclEntry { permit: false, who: AclMatch::Country(*b"SE") };
+    bench.config.acls = vec![Acl { name: "l".to_owned(), entries: vec![entry] }];
+    let database = bench.directory.path().join("c.mmdb");
+    let problems = check_files(&bench.config, Some(&database));
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["service[web].tls", "service[web].server[s0].tls"]);
+    assert_eq!(keys, ["countries", "service[web].tls", "service[web].server[s0].tls"]);
     assert!(problems.iter().all(|problem| problem.what.contains(bench.directory.path().to_str().unwrap())));
     certificate(&bench.directory, "web.crt");
     certificate(&bench.directory, "missing");
-    assert_eq!(check_files(&bench.config), []);
+    bench.config.acls.clear();
+    assert_eq!(check_files(&bench.config, Some(&database)), [], "nobody asks for countries");
 }
