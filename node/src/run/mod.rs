@@ -5,7 +5,6 @@
 //! takes over while connections still run here; then the data path, then the log.
 
 mod api;
-mod certificates;
 mod conductor;
 mod descriptors;
 mod facts;
@@ -133,7 +132,6 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     if let Some(traffic) = &node.traffic {
         tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
-        tasks.spawn(certificates::look_after(Arc::clone(&node)));
     }
     let (end, ended) = oneshot::channel::<()>();
     let api = control::router(Arc::new(api::Api(Arc::clone(&node))));
