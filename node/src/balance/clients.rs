@@ -1,6 +1,6 @@
 //! Which client was served by which server: a fixed-size table that all workers share and nobody waits for.
 //!
-//! The table is an array of buckets of 32 entries. A bucket is guarded by a sequence number (a seqlock): readers look,
+//! The table is an array of buckets of 32 entries, each made when its first client comes. A bucket is guarded by a sequence number (a seqlock): readers look,
 //! and look again if a writer was there; writers take turns. Every attempt is bounded: whoever does not get through
 //! goes on without (a reader finds nothing, a writer's fact is lost and counted). Facts about clients are soft, and
 //! losing one is better than stalling traffic. A full bucket gives up its oldest entry.
@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bucket::{Bucket, Entry, SLOTS, Words};
 use names::Names;
@@ -24,10 +24,10 @@ use names::Names;
 pub use names::NameId;
 
 /// Entries of the table unless the caller wants another size: 100,000 clients fill it so little that no bucket
-/// overflows. 10 MiB.
+/// overflows. 10 MiB when all are in use.
 pub const CLIENTS_DEFAULT: usize = 1 << 18;
-/// Changes that may wait to be told to the other nodes before the table is swept for them: 256 KiB.
-const CHANGES_QUEUED: usize = 1 << 15;
+/// Changes that may wait to be told to the other nodes before the table is swept for them: 64 KiB.
+const CHANGES_QUEUED: usize = 1 << 12;
 /// Buckets looked at in one call of [`ClientTable::changes`], so that a sweep does not hold up its caller.
 const SWEEP_BUCKETS: usize = 1024;
 
@@ -64,7 +64,7 @@ impl Remembered {
 
 /// The table. See the module.
 pub struct ClientTable {
-    buckets: Box<[Bucket]>,
+    buckets: Box<[OnceLock<Box<Bucket>>]>,
     hasher: RandomState,
     names: Names,
     queue: SyncSender<(u32, u8)>,
@@ -105,7 +105,7 @@ impl ClientTable {
         let buckets = capacity.div_ceil(SLOTS).max(1).next_power_of_two();
         let (sender, receiver) = sync_channel(queue);
         Self {
-            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+            buckets: (0..buckets).map(|_| OnceLock::new()).collect(),
             hasher: RandomState::new(),
             names: Names::default(),
             queue: sender,
@@ -127,7 +127,8 @@ impl ClientTable {
     #[must_use]
     pub fn lookup(&self, service: NameId, client: IpAddr) -> Option<Remembered> {
         let words = Words::new(service, client);
-        let (bucket, tag) = self.place(words);
+        let (index, tag) = self.index(words);
+        let bucket = self.buckets[index].get()?;
         let entry =
             bucket.read(|view| view.find(tag, words).map(|slot| view.entry(slot))).or_else(|| {
                 self.contended.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +204,7 @@ impl ClientTable {
 
     /// Calls `each` with every entry, in no order. Entries that change meanwhile may be passed over.
     pub fn for_each(&self, mut each: impl FnMut(ClientEntry)) {
-        for bucket in &self.buckets {
+        for bucket in self.buckets.iter().filter_map(OnceLock::get) {
             let entries = bucket.read(|view| view.entries()).unwrap_or_default();
             entries.iter().flatten().filter_map(|entry| self.entry(entry)).for_each(&mut each);
         }
@@ -251,7 +252,7 @@ impl ClientTable {
             let mut position = start;
             let end = self.buckets.len().min(start + SWEEP_BUCKETS);
             while position < end && changes.len() < most {
-                for slot in self.buckets[position].marked() {
+                for slot in self.buckets[position].get().into_iter().flat_map(|bucket| bucket.marked()) {
                     self.take_change(position, slot, &mut changes);
                 }
                 position += 1;
@@ -262,7 +263,7 @@ impl ClientTable {
     }
 
     fn take_change(&self, position: usize, slot: usize, changes: &mut Vec<ClientEntry>) {
-        let bucket = &self.buckets[position];
+        let Some(bucket) = self.buckets[position].get() else { return };
         // Unmarked first: a change that comes while we look marks it again.
         if !bucket.unmark(slot) {
             return;
@@ -311,9 +312,10 @@ impl ClientTable {
         }
     }
 
+    /// Where an entry is to be written.
     fn place(&self, words: Words) -> (&Bucket, u64) {
         let (index, tag) = self.index(words);
-        (&self.buckets[index], tag)
+        (self.buckets[index].get_or_init(Box::default), tag)
     }
 
     fn index(&self, words: Words) -> (usize, u64) {
