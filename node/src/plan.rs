@@ -25,7 +25,7 @@ use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 use crate::proxy::tls::{ClientContext, ServerContext};
 
-pub use files::{Fault, Ready, check_files};
+pub use files::{Fault, Ready, Refreshed, check_files};
 pub use registry::{AdminOf, Registry, SourceOf};
 pub use routes::Routes;
 pub use state::{Counter, Lease, Limiter, ServerShard, ServerState, ServiceShard, ServiceState, Standing};

@@ -259,7 +259,7 @@ impl Balancer {
 
     /// Certificates and OCSP responses that have changed since they were read.
     fn refresh_files(&self) {
-        self.registry.refresh_files().iter().for_each(|fault| self.messages.tell(&fault.text));
+        self.registry.refresh_files().faults.iter().for_each(|fault| self.messages.tell(&fault.text));
     }
 
     /// A new listener is tried before the old one is given up: who has left root behind would not get that one back. And

@@ -122,13 +122,24 @@ impl Files {
     }
 }
 
-/// Looks whether files have changed, and reads those that have. Blocks on them. What is wrong, each thing once.
-pub(super) fn refresh(contexts: Vec<(String, ServerContext)>) -> Vec<Fault> {
-    let look = |(name, context): (String, ServerContext)| {
-        let problems = context.refresh().problems;
-        problems.into_iter().map(move |problem| fault(&name, None, &problem, true)).collect::<Vec<_>>()
-    };
-    contexts.into_iter().flat_map(look).collect()
+/// What a look at the files came to.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// How many certificates and OCSP responses were read anew, and are in use from now on.
+    pub changed: usize,
+    /// What is wrong, each thing once.
+    pub faults: Vec<Fault>,
+}
+
+/// Looks whether files have changed, and reads those that have. Blocks on them.
+pub(super) fn refresh(contexts: Vec<(String, ServerContext)>) -> Refreshed {
+    let mut all = Refreshed::default();
+    for (name, context) in contexts {
+        let found = context.refresh();
+        all.changed += found.changed;
+        all.faults.extend(found.problems.iter().map(|problem| fault(&name, None, problem, true)));
+    }
+    all
 }
 
 fn fault(service: &str, server: Option<&str>, error: &ContextError, kept: bool) -> Fault {

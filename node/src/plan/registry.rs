@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::files::{self, Fault, Files};
+use super::files::{self, Fault, Files, Refreshed};
 use super::lists::Lists;
 use super::routes::Routes;
 use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
@@ -73,9 +73,9 @@ impl Registry {
     }
 
     /// Looks whether certificates and OCSP responses have changed, and reads those that have: connections from now on have
-    /// them. For a slow thread, every few seconds; blocks on files. What is wrong with them, each thing once.
+    /// them. For a slow thread, every few seconds; blocks on files.
     #[must_use]
-    pub fn refresh_files(&self) -> Vec<Fault> {
+    pub fn refresh_files(&self) -> Refreshed {
         let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
         files::refresh(contexts)
     }

@@ -36,8 +36,11 @@ pub(super) async fn watch(node: Arc<Node>) {
 
 fn look(node: &Node, rotate: bool) {
     let Some(traffic) = &node.traffic else { return };
-    for fault in traffic.registry.refresh_files() {
-        record(&node.events, &fault);
+    let looked = traffic.registry.refresh_files();
+    looked.faults.iter().for_each(|fault| record(&node.events, fault));
+    if looked.changed > 0 {
+        let what = format!("{} certificates or OCSP responses were renewed and are in use", looked.changed);
+        node.events.record(Severity::Info, "node", what, "their files have changed");
     }
     if rotate && let Err(error) = traffic.registry.rotate_tickets() {
         let what = "the keys of session tickets could not be renewed; the old ones go on";

@@ -1,5 +1,6 @@
 //! A node to test: the built program with its files in a directory of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -121,11 +121,11 @@ fn a_renewed_certificate_is_found_and_a_bad_one_is_told_once() {
     let path = certificate(&bench.directory, "web.crt");
     assert_eq!(bench.plan().faults, []);
     bench.registry.rotate_tickets().unwrap();
-    assert_eq!(bench.registry.refresh_files(), []);
+    assert_eq!(bench.registry.refresh_files().faults, []);
     fs::write(&path, "nonsense, and of another length").unwrap();
-    let told = bench.registry.refresh_files();
+    let told = bench.registry.refresh_files().faults;
     assert!(told.len() == 1 && told[0].kept && &*told[0].service == "web", "{told:?}");
-    assert_eq!(bench.registry.refresh_files(), []);
+    assert_eq!(bench.registry.refresh_files().faults, []);
 }
 
 #[test]

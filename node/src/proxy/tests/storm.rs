@@ -67,7 +67,7 @@ async fn server(stream: TcpStream) {
     let (mut dice, up, down) = sizes(run);
     let (expected, answer) = (dice.bytes(up), dice.bytes(down));
     let sender = tokio::spawn(send(to, answer, Dice(run | 1)));
-    assert!(receive(from, Dice(run * 3 | 1)).await == expected, "run {run}: {up} bytes up");
+    assert!(receive(from, Dice((run * 3) | 1)).await == expected, "run {run}: {up} bytes up");
     sender.await.unwrap();
 }
 
@@ -97,8 +97,8 @@ async fn bytes_survive_stalls_half_closes_and_the_resets_of_others() {
             let (mut dice, up, down) = sizes(run);
             let (request, expected) = (dice.bytes(up), dice.bytes(down));
             let (from, to) = stream.into_split();
-            let sender = tokio::spawn(send(to, request, Dice(run * 5 | 1)));
-            assert!(receive(from, Dice(run * 11 | 1)).await == expected, "run {run}: {down} bytes down");
+            let sender = tokio::spawn(send(to, request, Dice((run * 5) | 1)));
+            assert!(receive(from, Dice((run * 11) | 1)).await == expected, "run {run}: {down} bytes down");
             sender.await.unwrap();
         }));
     }
