@@ -274,6 +274,38 @@ fn answers_go_from_the_servers_straight_to_the_clients() {
     assert_eq!(used, BTreeSet::from(["s2".to_owned()]), "{output}");
 }
 
+/// Ends with the value.
+struct Pen(Child);
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn pen_passes_frames_on_with_dsr_if_and_answers_for_the_tarpit() {
+    if !in_namespace("pen_passes_frames_on_with_dsr_if_and_answers_for_the_tarpit") {
+        return;
+    }
+    run("ip", "link set lo up");
+    run("ip", "link add br0 address 02:00:00:00:00:80 type bridge");
+    run("ip", "link set br0 up");
+    let _servers = [Peer::start("s1", 11), Peer::start("s2", 12)];
+    let pit = format!("acl 1 permit {PIT}");
+    let pen = Command::new(env!("CARGO_BIN_EXE_cygnet"))
+        .args(["pen", "-f", "-r", "-O", "dsr_if br0", "-O", &pit, "-O", "tarpit_acl 1"])
+        .args([format!("{SERVICE}:{PORT}"), "192.0.2.11".into(), "192.0.2.12".into()])
+        .stdin(Stdio::null())
+        .spawn();
+    let mut pen = Pen(pen.expect("it runs"));
+    let output = Peer::start("client", 1).output();
+    assert_eq!(answers(&output).len(), usize::from(*CLIENTS.end()), "{output}");
+    assert!(output.contains("tarpit yes"), "{output}");
+    assert!(pen.0.try_wait().expect("its state").is_none(), "it goes on");
+}
+
 #[test]
 fn an_interface_that_is_not_there_is_an_error_at_once() {
     let service = Servers::new().plan("nobody");

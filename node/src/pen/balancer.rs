@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::accounts::Accounts;
 use super::control::{Control, News, Request};
+use super::direct::Direct;
 use super::figures::{self, Figures};
 use super::logs::{Logs, Sink, Writer};
 use super::messages::Messages;
@@ -19,7 +20,7 @@ use super::{Effect, LogTarget, Names, Outcome, Pen, ServerId, Surroundings, page
 use crate::balance::acl::AccessList;
 use crate::balance::{ClientTable, Permits};
 use crate::config::model::{Acl, Endpoint, Server, Service};
-use crate::plan::{Admin, Registry, ServicePlan, Start};
+use crate::plan::{Admin, Plan, Registry, ServicePlan, Start};
 use crate::proxy::tls::TICKET_ROTATION;
 use crate::proxy::{Settings, Workers};
 
@@ -44,6 +45,8 @@ pub(super) struct Balancer {
     told: u64,
     /// How often the configuration file was read.
     readings: u64,
+    /// With `dsr_if` given before the start.
+    direct: Option<Direct>,
     ending: bool,
 }
 
@@ -74,8 +77,10 @@ impl Balancer {
             events,
             told: 0,
             readings: 1,
+            direct: None,
             ending: false,
         };
+        balancer.go_direct()?;
         balancer.apply()?;
         Ok(balancer)
     }
@@ -234,6 +239,25 @@ impl Balancer {
         }
     }
 
+    /// Starts direct server return, if that is asked for. Later is too late for it, as in Pen: it takes rights that are
+    /// given up.
+    fn go_direct(&mut self) -> Result<(), String> {
+        let Some(interface) = self.pen.dsr_if.clone() else { return Ok(()) };
+        let plan = self.plan();
+        let service = plan.services.first().ok_or("there is nothing to serve")?;
+        self.direct = Some(Direct::start(&self.pen, &interface, service, self.workers.clock())?);
+        Ok(())
+    }
+
+    fn plan(&self) -> Plan {
+        let mut config = self.pen.config();
+        if self.direct.is_some() {
+            // Frames are taken off the interface: there is nothing to listen on.
+            config.services.iter_mut().for_each(|service| service.listen.clear());
+        }
+        self.registry.plan(&config, &self.clients, &|_, _| Admin::Ready, &start_of)
+    }
+
     /// Brings the data path in step with the state.
     fn apply(&mut self) -> Result<(), String> {
         self.try_listener()?;
@@ -241,14 +265,16 @@ impl Balancer {
         self.watch.accounts.grow(usize::try_from(clients_max).unwrap_or(0));
         self.watch.accounts.set_tracking(i64::from(tracking));
         self.watch.set_dumping(debug >= 3 && foreground, ascii);
-        let admin = |_: &str, _: &str| Admin::Ready;
-        let plan = self.registry.plan(&self.pen.config(), &self.clients, &admin, &start_of);
+        let plan = self.plan();
         if let Some(fault) = plan.faults.iter().find(|fault| !fault.kept) {
             return Err(format!("Unable to create default context: {}", fault.text));
         }
         plan.faults.iter().for_each(|fault| self.messages.tell(&fault.text));
         if let Some(service) = plan.services.first() {
             self.watch.set_servers(shown_addresses(service));
+            if let Some(direct) = &self.direct {
+                direct.update(&self.pen, service, self.registry.countries().as_ref());
+            }
         }
         self.workers.apply(&Arc::new(plan)).map_err(|errors| {
             let errors: Vec<String> =

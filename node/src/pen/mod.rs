@@ -15,6 +15,7 @@ mod clock;
 mod command;
 mod control;
 mod daemon;
+mod direct;
 mod figures;
 #[cfg(test)]
 mod fixture;

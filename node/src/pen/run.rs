@@ -74,9 +74,6 @@ fn begin(start: Start) -> ExitCode {
 /// The life of the balancer. An error is fatal.
 async fn live(start: Start, messages: &Messages, ready: impl FnOnce()) -> Result<(), String> {
     let Start { pen, effects, .. } = start;
-    if pen.dsr_if.is_some() || pen.tarpit_acl.is_some() {
-        return Err("direct server return and the tarpit are not served by this front end".to_owned());
-    }
     let mut signals = Signals::listen().map_err(|error| format!("cannot wait for signals: {error}"))?;
     // None of these is worth not starting for.
     let _ = process::raise_core_limit();
