@@ -206,7 +206,7 @@ impl Workers {
         stats::collect(&self.plans.current(), workers, self.clock.now())
     }
 
-    /// Connections as they are now, at most `limit` of them. A worker that does not answer in [`ANSWER_TIME`] is left out.
+    /// Connections as they are now, at most `limit` of them. A worker that does not answer within a second is left out.
     #[must_use]
     pub fn connections(&self, limit: usize) -> Vec<ConnectionInfo> {
         let mut infos = Vec::new();
