@@ -56,7 +56,7 @@ pub struct VipSettings {
     pub interval: Duration,
     /// Whether this node takes the address from a living node of lower priority.
     pub preempt: bool,
-    /// CARP password (watch mode; elections of CARP come later).
+    /// CARP: what signs the adverts; needed to hold. VRRPv2: sent and expected in plain text. VRRPv3 has none.
     pub password: Option<String>,
 }
 

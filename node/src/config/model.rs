@@ -97,7 +97,7 @@ pub struct Vip {
     pub interval: Duration,
     /// Default true.
     pub preempt: bool,
-    /// CARP only.
+    /// CARP: needed to hold. VRRPv2: at most eight bytes. VRRPv3 has none.
     pub password: Option<String>,
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Engine {
     stopping: bool,
     /// Kept for its memory.
     silent: Vec<usize>,
+    /// Kept for its memory.
+    turns: Vec<Key>,
 }
 
 impl Engine {
@@ -80,6 +82,7 @@ impl Engine {
             commands,
             stopping: false,
             silent: Vec::new(),
+            turns: Vec::new(),
         }
     }
 
@@ -115,9 +118,13 @@ impl Engine {
                 None => {}
             }
         }
-        for key in std::mem::take(&mut self.local.again) {
+        // Whoever wants yet another turn goes into the other list; both keep their memory.
+        let mut again = std::mem::take(&mut self.turns);
+        std::mem::swap(&mut again, &mut self.local.again);
+        for key in again.drain(..) {
             self.connection(key, |connection, local| connection.again(key, local));
         }
+        self.turns = again;
         if has_commands {
             self.obey();
         }
