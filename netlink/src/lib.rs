@@ -2,15 +2,10 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`ssl`] has what the TLS library offers
-//! beyond the `openssl` crate; [`output`] writes the log. Nothing
 //! chooses, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
-//! goes by without being ours; [`output`] writes the log. Nothing here decides who is active: that is `cygnet-ha`.
-//! chooses, and [`socket`] opens connections, as many as the [`limits`] allow; [`output`] writes the log; [`process`] is
-//! what daemons do to themselves. Nothing
-//! here decides who is active: that is `cygnet-ha`.
-//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, and [`udp`] moves datagrams; [`output`] writes
-//! the log. Nothing here decides who is active: that is `cygnet-ha`.
+//! goes by without being ours; [`ssl`] has what the TLS library offers beyond the `openssl` crate; [`output`] writes the
+//! log; [`process`] is what daemons do to themselves, [`memory`] what they give back. Nothing here decides who is active:
+//! that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
 pub mod advert;
@@ -20,6 +15,7 @@ pub mod frames;
 pub mod guard;
 pub mod kernel;
 pub mod limits;
+pub mod memory;
 pub mod output;
 pub mod pcap;
 pub mod process;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cygnet_netlink::process;
+use cygnet_netlink::{memory, process};
 
 use super::balancer::Balancer;
 use super::daemon::{self, Birth, PidFile};
@@ -97,6 +97,8 @@ async fn live(start: Start, messages: &Messages, ready: impl FnOnce()) -> Result
     balancer.open_log()?;
     let pid_file = balancer.pen().pid_file.as_deref().map(PidFile::write).transpose()?;
     tell_start(balancer.pen(), messages);
+    // Not to be had in a jail without /proc; it only saves memory.
+    let _ = memory::give_code_back();
     ready();
     if !exit {
         balancer.serve(&mut control, &mut signals).await;

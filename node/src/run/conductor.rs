@@ -10,6 +10,7 @@ use std::time::Duration;
 use cygnet_ha::events::Severity;
 use cygnet_ha::vip::VipSettings;
 use cygnet_ha::vip::driver::VipHandle;
+use cygnet_netlink::memory;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -39,6 +40,8 @@ pub(crate) struct Conductor {
     /// The sources of the current plan; `None` before the first plan.
     sources: Option<Sources>,
     pulse: Pulse,
+    /// Something was read and checked, with parts of the program that are not needed again soon.
+    untidy: bool,
 }
 
 impl Conductor {
@@ -57,6 +60,7 @@ impl Conductor {
             running: Running::default(),
             sources: None,
             pulse: Pulse::default(),
+            untidy: true,
         }
     }
 
@@ -78,8 +82,18 @@ impl Conductor {
                     if let Some(traffic) = &self.node.traffic {
                         self.pulse.look(traffic.workers.turned());
                     }
+                    self.tidy();
                 }
             }
+        }
+    }
+
+    /// Gives back the memory of what only a start or a change needs, when that is over.
+    fn tidy(&mut self) {
+        if std::mem::take(&mut self.untidy)
+            && let Err(error) = memory::give_code_back()
+        {
+            tracing::debug!(%error, "no memory was given back");
         }
     }
 
@@ -94,6 +108,7 @@ impl Conductor {
     fn conduct(&mut self) {
         let replicated = Arc::clone(&self.replicated.borrow_and_update());
         let from_log = !Arc::ptr_eq(&self.running.made_from, &replicated);
+        self.untidy |= from_log;
         let vips = if from_log { self.take_configuration(replicated) } else { None };
         let traffic = self.node.traffic.is_some();
         let open_again = !self.running.listen_problems.is_empty() || !self.running.faults.is_empty();
