@@ -111,8 +111,12 @@ fn open_elections(config: &NodeConfig, events: &EventLog) -> anyhow::Result<VipH
         Source::Auto => Vec::new(),
         Source::Fixed(addresses) => addresses.clone(),
     };
-    // This very file, also when a package upgrade has put another one under its name.
-    let guard = Guard::spawn(Path::new("/proc/self/exe"), &["guard"]).context("cannot start the guard")?;
-    VipHandle::start(DriverSettings { guard: Some(guard), events: events.clone(), own_fixed })
+    // This very file, also when a package upgrade has put another one under its name. A node without an interface for
+    // virtual addresses never holds one.
+    let holds = config.interface.is_some() || config.per_vip.values().any(|vip| vip.interface.is_some());
+    let guard = holds
+        .then(|| Guard::spawn(Path::new("/proc/self/exe"), &["guard"]).context("cannot start the guard"))
+        .transpose()?;
+    VipHandle::start(DriverSettings { guard, events: events.clone(), own_fixed })
         .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
 }

@@ -45,11 +45,7 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    pub(super) fn new(guard: Option<Guard>, urgency: Option<Urgency>, events: &EventLog) -> Self {
-        if guard.is_none() {
-            let what = "there is no guard process: if this process is killed, its addresses stay behind";
-            events.record(Severity::Warning, "guard", what, "");
-        }
+    pub(super) fn new(guard: Option<Guard>, urgency: Option<Urgency>) -> Self {
         Self {
             guard,
             held: BTreeSet::new(),
@@ -82,7 +78,13 @@ impl Guardian {
     /// Renews the lease, and starts the guard again if it is gone. `interval`: the longest advertisement interval of the
     /// addresses that we hold, `None` if there are none.
     pub(super) fn check(&mut self, now: Time, interval: Option<Duration>, events: &EventLog) {
-        let Some(guard) = &mut self.guard else { return };
+        let Some(guard) = &mut self.guard else {
+            if interval.is_some() && !std::mem::replace(&mut self.broken, true) {
+                let what = "there is no guard process: if this process is killed, its addresses stay behind";
+                events.record(Severity::Warning, "guard", what, "");
+            }
+            return;
+        };
         let lease =
             interval.map_or(Duration::ZERO, |interval| (interval * LEASE_INTERVALS).max(self.lease_min));
         if lease != self.lease || (!lease.is_zero() && self.next_lease <= now) {

@@ -95,7 +95,7 @@ impl Driver {
         let (report, scouted) = mpsc::channel(1);
         tokio::spawn(scout(order.clone(), report));
         let (frame_sender, frames) = mpsc::channel(FRAMES_WAITING);
-        let guardian = Guardian::new(settings.guard, urgency, &settings.events);
+        let guardian = Guardian::new(settings.guard, urgency);
         Ok(Self {
             origin: Instant::now(),
             events: settings.events,
