@@ -13,7 +13,6 @@ use super::greet::has_greeting;
 use super::idlers::Idlers;
 use super::local::Local;
 use super::reactor::{Reactor, Token};
-use super::silence::TICK;
 use super::slots::{Key, Slots};
 use super::udp::{self, Udp};
 use super::worker::{Command, Worker};
@@ -47,7 +46,6 @@ pub(super) struct Engine {
     /// The plan that the flows follow.
     pub(super) flows_generation: u64,
     commands: Receiver<Command>,
-    next_tick: Time,
     stopping: bool,
     /// Kept for its memory.
     silent: Vec<usize>,
@@ -67,7 +65,6 @@ impl Engine {
         let clients = Arc::clone(&local.worker.clients);
         let unix = local.worker.clock.unix();
         Self {
-            next_tick: local.now + TICK,
             udp: Udp::new(local.worker.index, clients, unix, limits.flows),
             local,
             connections: Slots::default(),
@@ -102,7 +99,7 @@ impl Engine {
         }
         self.local.now = self.local.worker.clock.now();
         self.local.worker.figures.turned.store(self.local.now.0, Ordering::Relaxed);
-        let mut has_commands = false;
+        let (mut has_commands, mut has_ticked) = (false, false);
         for n in 0..self.local.reactor.count() {
             match self.local.reactor.event(n) {
                 Some((Token::Listener(key), _)) => self.accept(key),
@@ -115,6 +112,7 @@ impl Engine {
                 Some((Token::Datagrams(number), _)) => self.datagrams(number),
                 Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
                 Some((Token::Wake, _)) => has_commands = true,
+                Some((Token::Tick, _)) => has_ticked = true,
                 None => {}
             }
         }
@@ -128,7 +126,7 @@ impl Engine {
         if has_commands {
             self.obey();
         }
-        if self.local.now >= self.next_tick {
+        if has_ticked {
             self.tick();
         }
         self.end_datagrams();
@@ -137,13 +135,13 @@ impl Engine {
         self.goes_on()
     }
 
-    fn timeout(&self) -> Duration {
+    /// How long to wait for the kernel; the next tick ends it in any case.
+    fn timeout(&self) -> Option<Duration> {
         let is_busy = !self.local.again.is_empty() || !self.closing.is_empty() && self.resting.is_none();
         if is_busy {
-            return Duration::ZERO;
+            return Some(Duration::ZERO);
         }
-        let until = self.resting.map_or(self.next_tick, |(until, _)| until.min(self.next_tick));
-        until.since(self.local.now)
+        self.resting.map(|(until, _)| until.since(self.local.now))
     }
 
     fn connection(&mut self, key: Key, work: impl FnOnce(&mut Connection, &mut Local) -> Option<Outcome>) {
@@ -164,8 +162,6 @@ impl Engine {
 
     fn tick(&mut self) {
         self.idlers.tick(&self.plans.current(), &self.local, self.stopping);
-        // A worker that was held up does not catch up.
-        self.next_tick = self.local.now + TICK;
         let mut silent = std::mem::take(&mut self.silent);
         self.local.silence.tick(&mut silent);
         for place in silent.drain(..) {

@@ -1,4 +1,4 @@
-//! The kernel's readiness, thinly: one epoll instance and one eventfd per worker.
+//! The kernel's readiness, thinly: one epoll instance, one eventfd and one timer per worker.
 //!
 //! A connection's socket is added once, edge-triggered, for everything, and never changed; closing it takes it out.
 //! Listeners and foreign descriptors are level-triggered, so that what one turn leaves is offered again in the next.
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+use rustix::time::{timerfd_create, timerfd_settime};
 
 use super::slots::Key;
 
@@ -22,6 +24,8 @@ const EVENTS_PER_TURN: usize = 256;
 pub(super) enum Token {
     /// The worker has commands.
     Wake,
+    /// A tick has passed.
+    Tick,
     /// A listener has clients.
     Listener(Key),
     /// The client's side of a connection.
@@ -43,6 +47,7 @@ impl Token {
             Self::Server(key) => (3, key),
             Self::Datagrams(number) => return 4 << 60 | u64::from(number),
             Self::Idler(key) => (5, key),
+            Self::Tick => return 6 << 60,
         };
         kind << 60 | key.to_bits()
     }
@@ -56,6 +61,7 @@ impl Token {
             3 => Some(Self::Server(key)),
             4 => Some(Self::Datagrams(bits as u32)),
             5 => Some(Self::Idler(key)),
+            6 => Some(Self::Tick),
             _ => None,
         }
     }
@@ -136,20 +142,26 @@ impl Waker {
 }
 
 /// One worker's epoll instance.
+///
+/// The tick comes from a timer that runs by itself: a time-out for each wait would set one and take it back each time,
+/// a microsecond on a virtual machine, where that leaves the guest.
 pub(super) struct Reactor {
     epoll: OwnedFd,
     waker: Arc<Waker>,
+    timer: OwnedFd,
     events: Vec<(Token, Ready)>,
 }
 
 impl Reactor {
-    /// Errors: no descriptors are left.
-    pub(super) fn new() -> io::Result<Self> {
+    /// `tick`: the time between two [`Token::Tick`]. Errors: no descriptors are left.
+    pub(super) fn new(tick: Duration) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &waker, EventData::new_u64(Token::Wake.to_bits()), EventFlags::IN)?;
+        let timer = ticking(tick)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(Token::Tick.to_bits()), EventFlags::IN)?;
         let events = Vec::with_capacity(EVENTS_PER_TURN);
-        Ok(Self { epoll, waker: Arc::new(Waker(waker)), events })
+        Ok(Self { epoll, waker: Arc::new(Waker(waker)), timer, events })
     }
 
     pub(super) fn waker(&self) -> Arc<Waker> {
@@ -175,12 +187,13 @@ impl Reactor {
         let _ = epoll::delete(&self.epoll, socket);
     }
 
-    /// Waits until something is ready, at most `timeout`, rounded up to milliseconds.
-    pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+    /// Waits until something is ready, if only the next tick; at most `timeout`, rounded up to milliseconds, if there is
+    /// one.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         self.events.clear();
         let mut space = [MaybeUninit::<Event>::uninit(); EVENTS_PER_TURN];
-        let events = match epoll::wait(&self.epoll, &mut space[..], Some(&timeout)) {
+        let events = match epoll::wait(&self.epoll, &mut space[..], timeout.as_ref()) {
             Ok((events, _)) => events,
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -190,8 +203,11 @@ impl Reactor {
             let (data, flags) = ({ event.data }, { event.flags });
             if let Some(token) = Token::from_bits(data.u64()) {
                 self.events.push((token, flags.into()));
-                if token == Token::Wake {
-                    self.waker.clear();
+                match token {
+                    Token::Wake => self.waker.clear(),
+                    // How many ticks there were is of no interest: a worker that was held up does not catch up.
+                    Token::Tick => drop(rustix::io::read(&self.timer, &mut [0u8; 8])),
+                    _ => {}
                 }
             }
         }
@@ -209,12 +225,37 @@ impl Reactor {
     }
 }
 
+/// A timer that is readable once in each `period`.
+fn ticking(period: Duration) -> io::Result<OwnedFd> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    let period = Timespec::try_from(period).map_err(io::Error::other)?;
+    let ticks = Itimerspec { it_interval: period, it_value: period };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &ticks)?;
+    Ok(timer)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::time::Instant;
 
     use super::*;
     use crate::proxy::slots::Slots;
+
+    /// None comes during a test.
+    const NO_TICK: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn ticks_come_by_themselves_one_after_the_other_and_no_sooner() {
+        const PERIOD: Duration = Duration::from_millis(20);
+        let begin = Instant::now();
+        let mut reactor = Reactor::new(PERIOD).expect("a reactor");
+        for n in 1..=3 {
+            reactor.wait(None).expect("a tick");
+            assert_eq!((reactor.count(), reactor.event(0)), (1, Some((Token::Tick, Ready::READ))));
+            assert!(begin.elapsed() >= PERIOD * n);
+        }
+    }
 
     #[test]
     fn tokens_survive_the_kernel() {
@@ -223,7 +264,7 @@ mod tests {
         slots.remove(first);
         let key = slots.insert(());
         let keyed = [Token::Listener(key), Token::Client(key), Token::Server(key), Token::Idler(key)];
-        for token in keyed.into_iter().chain([Token::Wake, Token::Datagrams(u32::MAX)]) {
+        for token in keyed.into_iter().chain([Token::Wake, Token::Tick, Token::Datagrams(u32::MAX)]) {
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
         assert_eq!(Token::from_bits(u64::MAX), None);
@@ -231,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_wake_from_another_thread_ends_the_wait_and_is_told_once() {
-        let mut reactor = Reactor::new().expect("a reactor");
+        let mut reactor = Reactor::new(NO_TICK).expect("a reactor");
         let waker = reactor.waker();
         std::thread::spawn(move || {
             waker.wake();
@@ -239,24 +280,24 @@ mod tests {
         })
         .join()
         .expect("no panic");
-        reactor.wait(Duration::from_secs(20)).expect("woken");
+        reactor.wait(Some(Duration::from_secs(20))).expect("woken");
         assert_eq!((reactor.count(), reactor.event(0)), (1, Some((Token::Wake, Ready::READ))));
-        reactor.wait(Duration::ZERO).expect("nothing");
+        reactor.wait(Some(Duration::ZERO)).expect("nothing");
         assert_eq!(reactor.count(), 0);
     }
 
     #[test]
     fn a_connection_is_told_of_once_and_its_end_is_seen() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let mut reactor = Reactor::new().expect("a reactor");
+        let mut reactor = Reactor::new(NO_TICK).expect("a reactor");
         let key = Slots::default().insert(());
         reactor.add_connection(&ours, Token::Client(key)).expect("added");
-        reactor.wait(Duration::ZERO).expect("ready");
+        reactor.wait(Some(Duration::ZERO)).expect("ready");
         assert_eq!(reactor.event(0), Some((Token::Client(key), Ready::WRITE)));
-        reactor.wait(Duration::ZERO).expect("nothing new");
+        reactor.wait(Some(Duration::ZERO)).expect("nothing new");
         assert_eq!(reactor.count(), 0);
         theirs.shutdown(std::net::Shutdown::Write).expect("the end");
-        reactor.wait(Duration::from_secs(20)).expect("the end");
+        reactor.wait(Some(Duration::from_secs(20))).expect("the end");
         let (_, ready) = reactor.event(0).expect("the end");
         assert!(ready.any(Ready::END) && ready.any(Ready::READ) && !ready.any(Ready::ERROR));
     }

@@ -19,6 +19,7 @@ use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
 use super::reactor::{Reactor, Waker};
+use super::silence::TICK;
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
 use super::udp;
@@ -297,7 +298,7 @@ impl Drop for Workers {
 fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result<(Thread, JoinHandle<()>)> {
     let (commands, receiver) = sync_channel(COMMANDS_QUEUED);
     // What can fail is done here; the rest belongs to the thread from its first moment.
-    let reactor = Reactor::new()?;
+    let reactor = Reactor::new(TICK)?;
     let waker = reactor.waker();
     let name = format!("worker-{}", worker.index);
     let (own, plans, limits) = (Arc::clone(&worker), Arc::clone(plans), *limits);
