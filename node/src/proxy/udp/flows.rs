@@ -8,8 +8,8 @@ use std::sync::Arc;
 use cygnet_ha::time::Time;
 use cygnet_netlink::udp::Origin;
 
-use super::sockets::SocketId;
-use super::table::{FlowId, Key};
+use super::sockets::{Left, Peer, SocketId};
+use super::table::{FlowId, GRAIN, Key};
 use super::{Flow, Host, Token, Udp, is_passing};
 use crate::balance::{Choice, Pick, refresh};
 use crate::plan::{ServerPlan, ServicePlan, Start};
@@ -31,6 +31,7 @@ impl Udp {
         }
         match upstream.send(bytes) {
             Ok(()) => {
+                flow.asked = flow.asked.wrapping_add(1);
                 flow.from_client += bytes.len() as u64;
                 flow.lease.server().shard(self.worker).to_server.add(bytes.len() as u64);
             }
@@ -82,7 +83,7 @@ impl Udp {
                     if told.failed_over {
                         service.state.shard(self.worker).failovers.add(1);
                     }
-                    return Some(Flow { socket, lease, server: position, to_client: 0, from_client: 0 });
+                    return Some(Flow::new(socket, lease, position));
                 }
                 Err(error) => {
                     server.state.shard(self.worker).failed.add(1);
@@ -95,7 +96,8 @@ impl Udp {
         }
     }
 
-    /// A connected and registered socket. When descriptors or ports are used up, the oldest flow gives its own back, once.
+    /// A connected and registered socket. When descriptors or ports are used up, a socket that rests gives its own back, or
+    /// else the oldest flow does, once.
     fn connect(
         &mut self,
         server: &ServerPlan,
@@ -105,12 +107,14 @@ impl Udp {
         now: Time,
     ) -> io::Result<SocketId> {
         let target = server.address.inet().ok_or(io::ErrorKind::Unsupported)?;
-        let origin = origin(server, service, target, client)?;
-        let mut connected = self.sockets.connect(target, origin, now);
+        let peer = Peer { target, origin: origin(server, service, target, client)? };
+        let mut connected = self.sockets.connect(peer, now);
         if connected.as_ref().is_err_and(is_used_up) {
-            self.recycle(now);
-            self.sockets.shed();
-            connected = self.sockets.connect(target, origin, now);
+            if !self.sockets.shed() {
+                self.recycle(now);
+                self.sockets.shed();
+            }
+            connected = self.sockets.connect(peer, now);
         }
         let (id, is_new) = connected?;
         if is_new
@@ -142,7 +146,7 @@ impl Udp {
             flow.lease.server().shard(self.worker).failed.add(1);
             host.failed(&listening.service, flow.server, error, now);
         }
-        self.end(place, id, now);
+        self.finish(place, id, Some(Left::Broken), now);
     }
 
     pub(super) fn count_idle(&self, place: usize) {
@@ -152,7 +156,13 @@ impl Udp {
     }
 
     pub(super) fn end(&mut self, place: usize, id: FlowId, now: Time) {
+        self.finish(place, id, None, now);
+    }
+
+    /// `left`: what becomes of its socket, if that is not for the flow to say.
+    fn finish(&mut self, place: usize, id: FlowId, left: Option<Left>, now: Time) {
         if let Some(Some(listening)) = self.listeners.get_mut(place)
+            && let Some(seen) = listening.flows.seen(id)
             && let Some((key, flow)) = listening.flows.remove(id)
         {
             let service = &listening.service;
@@ -162,7 +172,9 @@ impl Udp {
                 observer.closed(self.worker, key.client, server, flow.to_client, flow.from_client);
             }
             self.flows -= 1;
-            self.sockets.retire(flow.socket, now);
+            let silent_since = now.min(seen + GRAIN);
+            let is_settled = flow.asked == flow.answered;
+            self.sockets.retire(flow.socket, left.unwrap_or(Left::Idle { silent_since, is_settled }), now);
         }
     }
 }

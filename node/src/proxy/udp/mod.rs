@@ -7,8 +7,8 @@
 //!
 //! A flow is a client's address and port at one listener (and, where that listens on all addresses, the one that the client
 //! asked: answers leave from there). It has its server and its socket as long as it lives: so an answer can only reach the
-//! client whose datagrams went out through this socket. Sockets are used again for later flows, after a rest and under
-//! another port (`sockets.rs`). There are at most so many flows in a worker; the one that was not heard of for the longest
+//! client whose datagrams went out through this socket. Sockets are used again for later flows, after a rest in which
+//! nothing came (`rest.rs`). There are at most so many flows in a worker; the one that was not heard of for the longest
 //! time makes room for a new one (`table.rs`).
 //!
 //! A server that does not take a datagram (ICMP) ends the flow: the client's next datagram opens a new one. That counts as
@@ -16,6 +16,7 @@
 
 mod attached;
 mod flows;
+mod rest;
 mod sockets;
 mod table;
 
@@ -37,8 +38,9 @@ pub(super) use self::attached::Receiver;
 /// Flows over all workers, unless the settings say otherwise: the kernel has 28,232 ports for each source address, and
 /// looks for a free one the longer the fewer are left.
 const FLOWS_DEFAULT: usize = 16_384;
-/// Sockets of a worker that rest before they serve again, at most: those of 80,000 new flows a second.
-const RESTING_MAX: usize = 4096;
+/// Sockets that rest before they serve again, over all workers at most: those of 80,000 new flows a second with the shortest
+/// rest. Together with the flows they leave some thousand ports to others.
+const RESTING_MAX: usize = 8192;
 /// Flows that end in one tick for having been silent, at most: 1 us each.
 const EXPIRED_PER_TICK: usize = 2048;
 /// Answers that are taken from one socket in one turn, if it has so many: the others are waiting.
@@ -86,6 +88,15 @@ struct Flow {
     /// Bytes so far.
     to_client: u64,
     from_client: u64,
+    /// Datagrams so far, from the client and from the server; only whether they are as many counts.
+    asked: u32,
+    answered: u32,
+}
+
+impl Flow {
+    fn new(socket: SocketId, lease: Lease, server: usize) -> Self {
+        Self { socket, lease, server, to_client: 0, from_client: 0, asked: 0, answered: 0 }
+    }
 }
 
 /// A listening address.
@@ -139,7 +150,7 @@ impl Limits {
         let each = |all: usize| (all / workers.max(1)).max(1);
         Self {
             flows: each(flows_max.unwrap_or(FLOWS_DEFAULT).min(descriptors / 4)),
-            resting: each(descriptors / 4).min(RESTING_MAX),
+            resting: each(RESTING_MAX.min(descriptors / 4)),
         }
     }
 }
@@ -279,7 +290,7 @@ impl Udp {
 
     /// Takes in what a server has sent.
     fn answers(&mut self, id: SocketId, host: &impl Host, now: Time) {
-        let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.drain(id) };
+        let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.discard(id) };
         let most = if self.sockets.is_busy(id, self.turn) { ANSWERS_PER_TURN } else { 1 };
         for _ in 0..most {
             match self.answer(place, flow, id, now) {
@@ -305,6 +316,7 @@ impl Udp {
         let length = upstream.receive(room)?;
         if let Some((key, flow)) = listening.flows.hear(flow, now) {
             boxes.outbox.push(length, key.client, key.to);
+            flow.answered = flow.answered.wrapping_add(1);
             flow.to_client += length as u64;
             flow.lease.server().shard(self.worker).to_client.add(length as u64);
         }

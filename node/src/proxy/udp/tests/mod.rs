@@ -20,6 +20,8 @@ use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Any day.
 const UNIX: u32 = 1_800_000_000;
+/// Sockets that may rest, unless a test says otherwise.
+const RESTING: usize = 16;
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -61,6 +63,10 @@ impl Stand {
     }
 
     fn listening(at: &str, servers: &[SocketAddr], flows_max: usize) -> Self {
+        Self::limited(at, servers, Limits { flows: flows_max, resting: RESTING })
+    }
+
+    fn limited(at: &str, servers: &[SocketAddr], limits: Limits) -> Self {
         let listener = cygnet_netlink::udp::listen(at.parse().unwrap(), true).expect("listening");
         let listen = listener.local_addr().expect("bound");
         let mut config = one_service(listen, servers);
@@ -72,7 +78,6 @@ impl Stand {
         let registry = Registry::new(1);
         let now = Time::ZERO + Duration::from_secs(1);
         let clients = Arc::new(ClientTable::new(256));
-        let limits = Limits { flows: flows_max, resting: 16 };
         let udp = Udp::new(0, Arc::clone(&clients), UNIX, limits);
         let mut stand = Self { udp, clients, poll, registry, config, listen, now };
         let service = stand.service();
@@ -144,6 +149,14 @@ impl Stand {
         client.send_to(word, self.listen).expect("sent");
         let (bytes, flow) = self.receive(server);
         assert_eq!(bytes, word);
+        flow
+    }
+
+    /// A word from a client, and its answer: each datagram of the flow is answered.
+    fn ask(&mut self, client: &UdpSocket, word: &[u8], server: &UdpSocket) -> SocketAddr {
+        let flow = self.say(client, word, server);
+        server.send_to(word, flow).expect("sent");
+        assert_eq!(self.receive(client).0, word);
         flow
     }
 
