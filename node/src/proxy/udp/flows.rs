@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use cygnet_ha::time::Time;
-use cygnet_netlink::udp::Origin;
+use cygnet_netlink::udp::{Origin, Train};
 
 use super::sockets::{Left, Peer, SocketId};
 use super::table::{FlowId, GRAIN, Key};
@@ -18,8 +18,8 @@ use crate::plan::{ServerPlan, ServicePlan, Start};
 const USED_UP: [i32; 5] = [24, 23, 11, 98, 99];
 
 impl Udp {
-    /// Passes a client's datagram on; the first one of a flow opens it.
-    pub(super) fn forward(&mut self, place: usize, key: Key, bytes: &[u8], host: &impl Host, now: Time) {
+    /// Passes a client's datagrams on; the first one of a flow opens it.
+    pub(super) fn forward(&mut self, place: usize, key: Key, train: Train<'_>, host: &impl Host, now: Time) {
         let Some(Some(listening)) = self.listeners.get_mut(place) else { return };
         let known = listening.flows.find(&key);
         let Some(id) = known.or_else(|| self.begin(place, key, host, now)) else { return };
@@ -27,13 +27,13 @@ impl Udp {
         let Some((_, flow)) = listening.flows.hear(id, now) else { return };
         let Some(upstream) = self.sockets.upstream(flow.socket) else { return };
         if let Some(observer) = &listening.service.observer {
-            observer.chunk(key.client, flow.server, bytes);
+            train.datagrams().for_each(|bytes| observer.chunk(key.client, flow.server, bytes));
         }
-        match upstream.send(bytes) {
+        match upstream.send(train) {
             Ok(()) => {
-                flow.asked = flow.asked.wrapping_add(1);
-                flow.from_client += bytes.len() as u64;
-                flow.lease.server().shard(self.worker).to_server.add(bytes.len() as u64);
+                flow.asked = flow.asked.wrapping_add(train.count() as u32);
+                flow.from_client += train.bytes.len() as u64;
+                flow.lease.server().shard(self.worker).to_server.add(train.bytes.len() as u64);
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => self.fail(place, id, &error, host, now),

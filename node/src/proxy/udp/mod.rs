@@ -5,6 +5,9 @@
 //! clients <--sendmmsg-- listener <-- outbox <--recv-- the same socket
 //! ```
 //!
+//! Datagrams of one flow that come close together are moved as a train (GRO, GSO): those of clients always, those of servers
+//! when they have sent several at once. Each remains the datagram that it was.
+//!
 //! A flow is a client's address and port at one listener (and, where that listens on all addresses, the one that the client
 //! asked: answers leave from there). It has its server and its socket as long as it lives: so an answer can only reach the
 //! client whose datagrams went out through this socket. Sockets are used again for later flows, after a rest in which
@@ -45,6 +48,9 @@ const RESTING_MAX: usize = 8192;
 const EXPIRED_PER_TICK: usize = 2048;
 /// Answers that are taken from one socket in one turn, if it has so many: the others are waiting.
 const ANSWERS_PER_TURN: usize = 16;
+
+/// Answers that one socket has in one turn when its server is taken for one that sends trains.
+const TRAIN: usize = 4;
 
 /// What a descriptor is registered as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,7 +287,7 @@ impl Udp {
         match received {
             Ok(count) => (0..count).filter_map(|at| boxes.inbox.datagram(at)).for_each(|datagram| {
                 let key = Key { client: datagram.from, to: datagram.to };
-                self.forward(place, key, datagram.bytes, host, now);
+                self.forward(place, key, datagram.train, host, now);
             }),
             Err(error) => tracing::debug!(%error, "no datagrams could be received"),
         }
@@ -292,8 +298,9 @@ impl Udp {
     fn answers(&mut self, id: SocketId, host: &impl Host, now: Time) {
         let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.discard(id) };
         let most = if self.sockets.is_busy(id, self.turn) { ANSWERS_PER_TURN } else { 1 };
-        for _ in 0..most {
+        for taken in 0..most {
             match self.answer(place, flow, id, now) {
+                Ok(()) if taken + 1 == TRAIN => self.sockets.coalesce(id),
                 Ok(()) => {}
                 Err(error) if is_passing(&error) => return,
                 Err(error) => return self.fail(place, flow, &error, host, now),
@@ -301,7 +308,7 @@ impl Udp {
         }
     }
 
-    /// Takes in one answer.
+    /// Takes in one answer, or a train of them.
     fn answer(&mut self, place: usize, flow: FlowId, id: SocketId, now: Time) -> io::Result<()> {
         if self.boxes.as_ref().is_some_and(|boxes| boxes.through != place || boxes.outbox.is_full()) {
             self.flush();
@@ -310,13 +317,12 @@ impl Udp {
             return Ok(());
         };
         boxes.through = place;
-        let (Some(upstream), Some(room)) = (self.sockets.upstream(id), boxes.outbox.room()) else {
-            return Ok(());
-        };
-        let length = upstream.receive(room)?;
+        let Some(room) = boxes.outbox.room() else { return Ok(()) };
+        let (length, segment) = self.sockets.receive(id, room)?;
         if let Some((key, flow)) = listening.flows.hear(flow, now) {
-            boxes.outbox.push(length, key.client, key.to);
-            flow.answered = flow.answered.wrapping_add(1);
+            let answers = segment.map_or(1, |segment| length.div_ceil(segment.get().into()));
+            boxes.outbox.push(length, segment, key.client, key.to);
+            flow.answered = flow.answered.wrapping_add(answers as u32);
             flow.to_client += length as u64;
             flow.lease.server().shard(self.worker).to_client.add(length as u64);
         }

@@ -4,6 +4,7 @@
 //! has heard while it rested, and whether anything is left in its queue when it is to serve again, is found out here.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use cygnet_ha::time::Time;
@@ -49,6 +50,8 @@ struct Place {
     turn: u64,
     /// Something came while it rested.
     heard: bool,
+    /// Its datagrams may come as trains.
+    coalesces: bool,
 }
 
 /// All sockets towards servers of one worker.
@@ -88,6 +91,25 @@ impl Sockets {
     /// The socket.
     pub(super) fn upstream(&self, id: SocketId) -> Option<&Upstream> {
         self.get(id).map(|place| &place.upstream)
+    }
+
+    /// The next datagram of the server, or a train of them: its length, and that of each datagram.
+    ///
+    /// Errors: those of the socket; `WouldBlock` when there is none.
+    pub(super) fn receive(&self, id: SocketId, room: &mut [u8]) -> io::Result<(usize, Option<NonZeroU16>)> {
+        let place = self.get(id).ok_or(io::ErrorKind::WouldBlock)?;
+        if place.coalesces {
+            return place.upstream.receive_train(room);
+        }
+        place.upstream.receive(room).map(|length| (length, None))
+    }
+
+    /// Its server sends many datagrams at once: from now on they may come as trains.
+    pub(super) fn coalesce(&mut self, id: SocketId) {
+        if let Some(place) = self.get_mut(id).filter(|place| !place.coalesces) {
+            place.coalesces = true;
+            place.upstream.coalesce();
+        }
     }
 
     /// Whether it had something in the turn before this one, too: then there is likely to be more.
@@ -167,7 +189,8 @@ impl Sockets {
 
     fn place(&mut self, peer: Peer, now: Time) -> io::Result<SocketId> {
         let upstream = Upstream::connect(peer.target, peer.origin)?;
-        let place = Some(Place { upstream, peer, opened: now, owner: None, turn: 0, heard: false });
+        let place =
+            Some(Place { upstream, peer, opened: now, owner: None, turn: 0, heard: false, coalesces: false });
         if let Some(id) = self.vacant.pop() {
             self.places[id.0 as usize] = place;
             return Ok(id);
