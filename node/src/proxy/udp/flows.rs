@@ -108,13 +108,13 @@ impl Udp {
     ) -> io::Result<SocketId> {
         let target = server.address.inet().ok_or(io::ErrorKind::Unsupported)?;
         let peer = Peer { target, origin: origin(server, service, target, client)? };
-        let mut connected = self.sockets.connect(peer, now);
+        let mut connected = self.sockets.connect(peer, host.told_all(), now);
         if connected.as_ref().is_err_and(is_used_up) {
             if !self.sockets.shed() {
                 self.recycle(now);
                 self.sockets.shed();
             }
-            connected = self.sockets.connect(peer, now);
+            connected = self.sockets.connect(peer, host.told_all(), now);
         }
         let (id, is_new) = connected?;
         if is_new

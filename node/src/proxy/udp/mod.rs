@@ -76,6 +76,9 @@ pub(super) trait Host {
     /// Tells of a descriptor (level-triggered, input) until it is closed.
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()>;
 
+    /// Whether the kernel has told, in this turn, of all descriptors that had something.
+    fn told_all(&self) -> bool;
+
     /// There is no server for a client: to be counted and logged.
     fn refused(&self, service: &ServicePlan, why: &NoServer, now: Time);
 
@@ -128,6 +131,8 @@ pub(super) struct Udp {
     flows_max: usize,
     /// Memory is taken when there is a listener.
     boxes: Option<Box<Boxes>>,
+    /// Listeners that have something: their turn comes when all that servers have sent has been taken in.
+    waiting: Vec<usize>,
     /// Counts the rounds of the worker's loop.
     turn: u64,
 }
@@ -174,6 +179,7 @@ impl Udp {
             flows: 0,
             flows_max,
             boxes: None,
+            waiting: Vec::new(),
             turn: 0,
         }
     }
@@ -244,14 +250,17 @@ impl Udp {
     pub(super) fn ready(&mut self, token: Token, host: &impl Host, now: Time) {
         match token.0 & LISTENER {
             0 => self.answers(SocketId(token.0), host, now),
-            _ => self.datagrams((token.0 & !LISTENER) as usize, host, now),
+            _ => self.waiting.push((token.0 & !LISTENER) as usize),
         }
     }
 
-    /// All that was ready has been looked at: sends what is still to be sent. To be called once in each turn.
-    pub(super) fn end_turn(&mut self) {
-        self.turn += 1;
+    /// All that was ready has been told: sends the answers, and takes clients' datagrams in. To be called once in each turn.
+    pub(super) fn end_turn(&mut self, host: &impl Host, now: Time) {
         self.flush();
+        self.turn += 1;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(..).for_each(|place| self.datagrams(place, host, now));
+        self.waiting = waiting;
     }
 
     /// Ends flows that were silent for too long. To be called about ten times a second. `unix`: seconds since 1970.

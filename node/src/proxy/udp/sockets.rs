@@ -68,9 +68,10 @@ impl Sockets {
         Self { places: Vec::new(), vacant: Vec::new(), resting: Resting::new(resting_max) }
     }
 
-    /// A socket that is connected to its peer, and whether it is a new one that must be registered.
-    pub(super) fn connect(&mut self, peer: Peer, now: Time) -> io::Result<(SocketId, bool)> {
-        match self.rested(&peer, now) {
+    /// A socket that is connected to its peer, and whether it is a new one that must be registered. `told_all`: whatever was
+    /// in a queue when this turn began has been thrown away.
+    pub(super) fn connect(&mut self, peer: Peer, told_all: bool, now: Time) -> io::Result<(SocketId, bool)> {
+        match self.rested(&peer, told_all, now) {
             Some(id) => Ok((id, false)),
             None => Ok((self.place(peer, now)?, true)),
         }
@@ -171,13 +172,14 @@ impl Sockets {
         }
     }
 
-    /// A socket that has rested. It was silent all the time, and nothing is in its queue at this moment.
-    fn rested(&mut self, peer: &Peer, now: Time) -> Option<SocketId> {
+    /// A socket that has rested, and was silent all the time up to this turn. Sockets at rest are registered
+    /// (level-triggered), so the kernel has told of what was in their queues; if not of all, it is looked for here.
+    fn rested(&mut self, peer: &Peer, told_all: bool, now: Time) -> Option<SocketId> {
         for _ in 0..LOOKS_MAX {
             let rest = self.resting.take(peer, now)?;
             let place = self.get_mut(rest.id)?;
             let had_heard = std::mem::take(&mut place.heard);
-            if place.upstream.discard(DISCARD_MAX) == 0 && !had_heard {
+            if !had_heard && (told_all || place.upstream.discard(DISCARD_MAX) == 0) {
                 return Some(rest.id);
             }
             // The server still sends to this port: it is kept from everybody else for another rest, and then some, but not

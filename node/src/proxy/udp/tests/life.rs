@@ -73,6 +73,27 @@ fn a_late_answer_goes_to_nobody_and_keeps_its_port_from_others() {
 }
 
 #[test]
+fn a_queue_of_which_the_kernel_has_not_told_is_looked_into_before_its_socket_serves_again() {
+    let server = peer();
+    let mut stand = pressed(&server);
+    let first = stand.ask(&peer(), b"0", &server);
+    let second = stand.ask(&peer(), b"1", &server);
+    stand.pass(rest::REST_SETTLED);
+    server.send_to(b"late", first).expect("sent");
+    let third = peer();
+    third.send_to(b"2", stand.listen).expect("sent");
+    // More had something than fit into the kernel's answer: the listener was in it, the socket at rest was not.
+    stand.poll.told_all.set(false);
+    stand.udp.ready(Token(LISTENER), &stand.poll, stand.now);
+    stand.udp.end_turn(&stand.poll, stand.now);
+    let (word, flow) = stand.receive(&server);
+    assert_eq!(word, b"2");
+    assert!(![first, second].contains(&flow), "{flow} is still spoken to");
+    stand.settle();
+    assert!(is_silent(&third));
+}
+
+#[test]
 fn a_port_to_which_an_answer_is_owed_rests_long_even_if_sockets_are_scarce() {
     let server = peer();
     let mut stand = pressed(&server);

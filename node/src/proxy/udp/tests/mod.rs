@@ -3,7 +3,7 @@
 mod crowd;
 mod life;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Any day.
 const UNIX: u32 = 1_800_000_000;
+/// Events of a round at most.
+const EVENTS: usize = 64;
 /// Sockets that may rest, unless a test says otherwise.
 const RESTING: usize = 16;
 /// How long a test waits for what must come.
@@ -29,12 +31,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Poll {
     epoll: std::os::fd::OwnedFd,
     failures: RefCell<Vec<String>>,
+    told_all: Cell<bool>,
 }
 
 impl Host for Poll {
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()> {
         let data = EventData::new_u64(token.to_bits().into());
         Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
+    }
+
+    fn told_all(&self) -> bool {
+        self.told_all.get()
     }
 
     fn refused(&self, service: &ServicePlan, _why: &NoServer, _now: Time) {
@@ -74,6 +81,7 @@ impl Stand {
         let poll = Poll {
             epoll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance"),
             failures: RefCell::default(),
+            told_all: Cell::new(false),
         };
         let registry = Registry::new(1);
         let now = Time::ZERO + Duration::from_secs(1);
@@ -106,14 +114,15 @@ impl Stand {
 
     /// One round of the worker's loop; false if nothing was ready.
     fn turn(&mut self) -> bool {
-        let mut events = Vec::with_capacity(64);
+        let mut events = Vec::with_capacity(EVENTS);
         let wait = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         epoll::wait(&self.poll.epoll, spare_capacity(&mut events), Some(&wait)).expect("a round");
+        self.poll.told_all.set(events.len() < EVENTS);
         for event in &events {
             let token = Token::from_bits(u32::try_from({ event.data }.u64()).expect("of ours"));
             self.udp.ready(token, &self.poll, self.now);
         }
-        self.udp.end_turn();
+        self.udp.end_turn(&self.poll, self.now);
         !events.is_empty()
     }
 
