@@ -49,15 +49,6 @@ pub(crate) fn set_option(
     check(result).map(drop)
 }
 
-/// Dissolves the association of a datagram socket (`AF_UNSPEC`, connect(2)). Its port is given back, unless it was chosen
-/// with bind(2); a local address that was stays.
-pub(crate) fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
-    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
-    // SAFETY: the pointer and the length describe `nobody`, which lives until the call returns; the kernel only reads it.
-    check(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) }).map(drop)
-}
-
 /// The address of a packet socket on one interface. `protocol` is an EtherType in host order, 0 to receive nothing.
 fn link_address(interface: u32, protocol: u16) -> io::Result<libc::sockaddr_ll> {
     // SAFETY: `sockaddr_ll` is plain integers and arrays of them, for which all bits zero is a valid value.

@@ -1,25 +1,27 @@
 //! UDP sockets as the data path wants them: a listening one per worker, from which datagrams come in batches and to which
 //! answers go in batches, and one connected to a server per flow.
 //!
-//! A connected socket takes datagrams of its server alone. [`Upstream::disconnect`] takes it out of the kernel's tables
-//! (`AF_UNSPEC`, see udp(7)): from then on nothing reaches it, and the next [`Upstream::connect`] gives it another port.
-//! A socket that is used again in this way costs a fifth of one that is closed and made anew, and so does its place in an
-//! epoll set.
+//! A connected socket takes datagrams of its server alone. One that stays open for the next flow to the same server saves
+//! what a flow costs most for: socket, bind, connect, epoll_ctl and close are as dear as five datagrams.
 
 mod address;
 mod batch;
 mod control;
+mod train;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{socket, sys};
 
 pub(crate) use batch::Messages;
 pub use batch::{BATCH, DATAGRAM_MAX, Datagram, Flushed, Inbox, Outbox};
+pub use train::Train;
 
 /// Room for datagrams that wait while a worker does something else, bytes of kernel memory, where the kernel lets us have it
 /// (CAP_NET_ADMIN, or `net.core.rmem_max`): some 5,000 small datagrams, or 20 ms at 250,000 a second.
@@ -59,6 +61,7 @@ pub fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
         };
         sys::set_option(&socket, level, option, 1)?;
     }
+    coalesce(&socket);
     enlarge(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER);
     enlarge(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER);
     socket.bind(&address.into())?;
@@ -102,29 +105,18 @@ pub enum Origin {
     Foreign(IpAddr),
 }
 
-impl Origin {
-    fn is_v6(self) -> bool {
-        match self {
-            Self::Kernel { v6 } => v6,
-            Self::Own(address) | Self::Foreign(address) => address.is_ipv6(),
-        }
-    }
-}
-
 /// A socket for one flow at a time, connected to the flow's server.
 #[derive(Debug)]
-pub struct Upstream {
-    socket: UdpSocket,
-    origin: Origin,
-}
+pub struct Upstream(Socket);
 
 impl Upstream {
-    /// A socket that is connected to nobody yet and so receives nothing. Nonblocking.
+    /// A socket with a port of its own, to which nobody but `target` can send. Nonblocking.
     ///
     /// # Errors
     /// `InvalidInput` for `0.0.0.0` or `::` as an own address (that would be the kernel's choice), `EADDRNOTAVAIL` for one
-    /// that is not on this node, `EPERM` for a foreign one without the privilege, `EMFILE`.
-    pub fn new(target: SocketAddr, origin: Origin) -> io::Result<Self> {
+    /// that is not on this node, `EPERM` for a foreign one without the privilege, `EMFILE`; `EAGAIN`: no port is left;
+    /// `ENETUNREACH`.
+    pub fn connect(target: SocketAddr, origin: Origin) -> io::Result<Self> {
         let socket = udp(target)?;
         let source = match origin {
             Origin::Kernel { .. } => None,
@@ -138,58 +130,55 @@ impl Upstream {
             }
         };
         if let Some(source) = source {
-            // A port is chosen when the socket is connected, each time anew.
+            // The port is chosen when the socket is connected.
             sys::set_option(&socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
             socket.bind(&socket::bound(source, target)?.into())?;
         }
-        Ok(Self { socket: socket.into(), origin })
+        socket.connect(&target.into())?;
+        Ok(Self(socket))
     }
 
-    /// Where its datagrams start from.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// Whether it can be connected to this server.
-    #[must_use]
-    pub fn suits(&self, target: SocketAddr) -> bool {
-        self.origin.is_v6() == target.is_ipv6()
-    }
-
-    /// Connects it, from a port of its own.
-    ///
-    /// # Errors
-    /// `EAGAIN`: no port is left; `ENETUNREACH`; `EADDRNOTAVAIL`.
-    pub fn connect(&self, target: SocketAddr) -> io::Result<()> {
-        self.socket.connect(target)
-    }
-
-    /// From now on nothing reaches the socket any more. What has reached it before is still in its queue, and what is being
-    /// delivered by another processor at this moment may still come into it: see [`Upstream::drain`].
-    ///
-    /// # Errors
-    /// None is to be expected.
-    pub fn disconnect(&self) -> io::Result<()> {
-        sys::disconnect(&self.socket)
-    }
-
-    /// Throws away up to `most` datagrams, and the errors, that wait in the queue. False: there may be more.
-    pub fn drain(&self, most: usize) -> bool {
+    /// Throws away up to `most` datagrams, and errors, that wait in the queue, and returns their number. `most`: there may
+    /// be more.
+    pub fn discard(&self, most: usize) -> usize {
         let mut byte = [0];
-        (0..most).any(|_| match self.socket.recv(&mut byte) {
-            Ok(_) => false,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        })
+        let is_there =
+            |_: &usize| !self.receive(&mut byte).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        (0..most).take_while(is_there).count()
     }
 
-    /// Sends one datagram to the server.
+    /// Sends a datagram, or a train of them, to the server.
     ///
     /// # Errors
     /// What an ICMP message said of an earlier datagram (`ECONNREFUSED`, `EHOSTUNREACH`; this one has not been sent then),
     /// `EMSGSIZE`, `WouldBlock`.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.send(bytes).map(drop)
+    pub fn send(&self, train: Train<'_>) -> io::Result<()> {
+        let Some(segment) = train.segment else { return self.send_one(train.bytes) };
+        match train::send(&self.0, train.bytes, segment) {
+            Err(error) if train::is_uncut(&error) => {
+                train.datagrams().try_for_each(|bytes| self.send_one(bytes))
+            }
+            done => done,
+        }
+    }
+
+    fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
+        Ok(send(&self.0, bytes, SendFlags::empty()).map(drop)?)
+    }
+
+    /// From now on datagrams of the server that come close together are received as a train, where the kernel can (Linux 5.0).
+    /// Worth it for a server that sends many: receiving what is none costs a little more then.
+    pub fn coalesce(&self) {
+        coalesce(&self.0);
+    }
+
+    /// Takes the next datagram or train of the server out of the queue, and returns its length, and that of each datagram
+    /// if there are several.
+    ///
+    /// # Errors
+    /// As for [`Upstream::receive`].
+    pub fn receive_train(&self, buffer: &mut [u8]) -> io::Result<(usize, Option<NonZeroU16>)> {
+        train::receive(&self.0, buffer)
     }
 
     /// Takes the next datagram of the server out of the queue, and returns its length.
@@ -197,7 +186,7 @@ impl Upstream {
     /// # Errors
     /// `WouldBlock` when there is none, and what an ICMP message said of an earlier datagram.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv(buffer)
+        Ok(recv(&self.0, buffer, RecvFlags::empty())?.0)
     }
 
     /// Its own address and port.
@@ -205,19 +194,24 @@ impl Upstream {
     /// # Errors
     /// Those of getsockname(2); none is to be expected.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.0.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 
 impl AsFd for Upstream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
 fn udp(address: SocketAddr) -> io::Result<Socket> {
     // socket2 adds SOCK_CLOEXEC.
     Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))
+}
+
+/// Trains instead of single datagrams, where the kernel knows them. A receiver must have room for the longest.
+fn coalesce(socket: &Socket) {
+    let _ = sys::set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
 }
 
 /// Past the limit on buffers if we may, else up to it. A smaller buffer loses datagrams sooner, and that is all.

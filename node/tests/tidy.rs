@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "node/src/proxy/dsr/core",
     "node/src/proxy/dsr/table.rs",
     "node/src/proxy/half.rs",
+    "node/src/proxy/udp/rest.rs",
     "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
     "node/src/proxy/tls/client_hello.rs",

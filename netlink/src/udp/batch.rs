@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
 use super::address::Name;
-use super::control::{Control, Local};
+use super::control::{Control, Local, Notes};
+use super::train::{self, Train};
 
 /// Datagrams in a batch. With 32 the call itself costs a few nanoseconds a datagram; more would only cost cache.
 pub const BATCH: usize = 32;
@@ -118,6 +120,11 @@ impl Messages {
         header.msg_flags = 0;
     }
 
+    /// A pointer into a buffer, `from` bytes behind its beginning.
+    fn pointer(&self, at: usize, from: usize) -> *mut libc::c_void {
+        self.bytes.pointer(at * (self.room + GAP) + from).cast()
+    }
+
     pub(crate) fn buffer(&self, at: usize) -> &[u8] {
         &self.bytes.items()[at * (self.room + GAP)..][..self.room]
     }
@@ -134,8 +141,8 @@ pub struct Datagram<'a> {
     pub from: SocketAddr,
     /// Which of this node's addresses it asked; `None` unless the listener has a wildcard address.
     pub to: Option<SocketAddr>,
-    /// What it sent.
-    pub bytes: &'a [u8],
+    /// What it sent: one datagram, or several that came close together.
+    pub train: Train<'a>,
 }
 
 /// Takes datagrams in. One per worker, some 100 KiB of memory (more after long datagrams, 2 MiB at most).
@@ -201,9 +208,9 @@ impl Inbox {
         let from = self.messages.names.items()[at].parse()?;
         #[allow(clippy::unnecessary_cast, reason = "another type in other C libraries")]
         let control = header.msg_hdr.msg_controllen as usize;
-        let to = self.messages.controls.items()[at].parse(control);
+        let Notes { local, segment } = self.messages.controls.items()[at].parse(control);
         let bytes = self.messages.buffer(at).get(..header.msg_len as usize)?;
-        Some(Datagram { from, to: to.map(Local::socket_address), bytes })
+        Some(Datagram { from, to: local.map(Local::socket_address), train: Train::new(bytes, segment) })
     }
 }
 
@@ -220,6 +227,8 @@ pub struct Flushed {
 #[derive(Debug)]
 pub struct Outbox {
     messages: Messages,
+    /// Of the messages that are trains.
+    segments: [Option<NonZeroU16>; BATCH],
     filled: usize,
 }
 
@@ -233,7 +242,7 @@ impl Outbox {
     /// Empty.
     #[must_use]
     pub fn new() -> Self {
-        Self { messages: Messages::new(DATAGRAM_MAX), filled: 0 }
+        Self { messages: Messages::new(DATAGRAM_MAX), segments: [None; BATCH], filled: 0 }
     }
 
     /// The buffer for the next datagram; `None` when the outbox is full and must be sent first.
@@ -242,14 +251,23 @@ impl Outbox {
     }
 
     /// The first `length` bytes of the room are a datagram to this client, `from` one of this node's addresses (`None`: the
-    /// one to which the socket is bound; the port does not count).
-    pub fn push(&mut self, length: usize, to: SocketAddr, from: Option<SocketAddr>) {
+    /// one to which the socket is bound; the port does not count). `segment`: they are a train of datagrams of this length.
+    pub fn push(
+        &mut self,
+        length: usize,
+        segment: Option<NonZeroU16>,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+    ) {
         if self.is_full() {
             return;
         }
         let at = self.filled;
         let name = self.messages.names.items_mut()[at].write(to);
-        let control = from.map_or(0, |from| self.messages.controls.items_mut()[at].write(Local::from(from)));
+        let notes = Notes { local: from.map(Local::from), segment };
+        let is_plain = notes == Notes::default();
+        let control = if is_plain { 0 } else { self.messages.controls.items_mut()[at].write(notes) };
+        self.segments[at] = segment;
         self.messages.set_lengths(at, name, control);
         self.messages.vectors.items_mut()[at].iov_len = length.min(DATAGRAM_MAX);
         self.filled += 1;
@@ -278,25 +296,53 @@ impl Outbox {
         let mut flushed = Flushed::default();
         let mut next = 0;
         while next < self.filled {
-            let headers = self.messages.headers.pointer(next);
-            // SAFETY: the headers from `next` to `filled` point to vectors, names, controls and buffers of `self.messages`
-            // with their lengths; the kernel reads them, and writes the headers' `msg_len`, until the call returns.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    socket.as_fd().as_raw_fd(),
-                    headers,
-                    (self.filled - next) as libc::c_uint,
-                    libc::MSG_DONTWAIT as _,
-                )
-            };
             // An error is the first datagram's: those behind it may go.
-            match usize::try_from(sent) {
+            match self.send(socket, next, self.filled - next) {
                 Ok(sent) if sent > 0 => (flushed.sent, next) = (flushed.sent + sent, next + sent),
+                Err(error) if train::is_uncut(&error) && self.segments[next].is_some() => {
+                    self.send_singly(socket, next, &mut flushed);
+                    next += 1;
+                }
                 _ => (flushed.dropped, next) = (flushed.dropped + 1, next + 1),
             }
         }
         self.filled = 0;
         flushed
+    }
+
+    /// Sends so many messages from `first` on, and says how many the kernel took.
+    fn send(&mut self, socket: &impl AsFd, first: usize, count: usize) -> io::Result<usize> {
+        assert!(first + count <= self.filled, "only what is filled");
+        let headers = self.messages.headers.pointer(first);
+        // SAFETY: the headers from `first` on, `count` of them, point to vectors, names, controls and buffers of
+        // `self.messages` with their lengths; the kernel reads them, and writes the headers' `msg_len`, until the call returns.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_fd().as_raw_fd(),
+                headers,
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Sends a train that the kernel will not cut as the datagrams that it is.
+    fn send_singly(&mut self, socket: &impl AsFd, at: usize, flushed: &mut Flushed) {
+        let Some(segment) = self.segments[at].take() else { return };
+        let (whole, step) = (self.messages.vectors.items()[at], usize::from(segment.get()));
+        let header = &mut self.messages.headers.items_mut()[at].msg_hdr;
+        header.msg_controllen -= Control::SEGMENT as libc::size_t;
+        for from in (0..whole.iov_len).step_by(step) {
+            let base = self.messages.pointer(at, from);
+            self.messages.vectors.items_mut()[at] =
+                libc::iovec { iov_base: base, iov_len: step.min(whole.iov_len - from) };
+            match self.send(socket, at, 1) {
+                Ok(sent) => flushed.sent += sent,
+                Err(_) => flushed.dropped += 1,
+            }
+        }
+        self.messages.vectors.items_mut()[at] = whole;
     }
 }
 

@@ -1,3 +1,4 @@
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -37,9 +38,9 @@ fn a_batch_comes_whole_and_each_answer_goes_to_its_client() {
             let datagram = inbox.datagram(n).expect("one each");
             assert_eq!(datagram.from, client.local_addr().unwrap());
             assert_eq!(datagram.to, None);
-            assert_eq!(datagram.bytes, vec![n as u8; 3000 / (round + 1) + n]);
+            assert_eq!(datagram.train.bytes, vec![n as u8; 3000 / (round + 1) + n]);
             outbox.room().expect("room")[..2].copy_from_slice(&[n as u8, 7]);
-            outbox.push(2, datagram.from, None);
+            outbox.push(2, None, datagram.from, None);
         }
         assert!(inbox.datagram(BATCH).is_none() && outbox.room().is_none());
         assert_eq!(outbox.flush(&listener), Flushed { sent: BATCH, dropped: 0 });
@@ -59,9 +60,9 @@ fn the_longest_datagram_passes() {
     let client = client();
     client.send_to(&vec![7; LONGEST], listener.local_addr().unwrap()).expect("sent");
     assert_eq!(received(&mut inbox, &listener), 1);
-    assert_eq!(inbox.datagram(0).expect("it").bytes, vec![7; LONGEST]);
+    assert_eq!(inbox.datagram(0).expect("it").train.bytes, vec![7; LONGEST]);
     outbox.room().expect("room")[..LONGEST].fill(9);
-    outbox.push(LONGEST, client.local_addr().unwrap(), None);
+    outbox.push(LONGEST, None, client.local_addr().unwrap(), None);
     assert_eq!(outbox.flush(&listener).sent, 1);
     let mut answer = vec![0; DATAGRAM_MAX];
     assert_eq!(client.recv(&mut answer).expect("an answer"), LONGEST);
@@ -73,7 +74,7 @@ fn an_answer_that_cannot_be_sent_does_not_hold_up_the_others() {
     let listener = listen("127.0.0.1:0".parse().unwrap(), true).expect("listening");
     let (client, mut outbox) = (client(), Outbox::new());
     for to in ["127.0.0.1:0".parse().unwrap(), client.local_addr().unwrap(), "[::1]:9".parse().unwrap()] {
-        outbox.push(1, to, None);
+        outbox.push(1, None, to, None);
     }
     assert_eq!(outbox.flush(&listener), Flushed { sent: 1, dropped: 2 });
     assert_eq!(client.recv(&mut [0; 4]).expect("an answer"), 1);
@@ -106,10 +107,105 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
             let question = inbox.datagram(0).expect("a question");
             let to = question.to.expect("a wildcard listener is told");
             assert_eq!(to.ip().to_canonical(), ask.parse::<SocketAddr>().unwrap().ip());
-            outbox.push(3, question.from, question.to);
+            outbox.push(3, None, question.from, question.to);
             assert_eq!(outbox.flush(&listener).sent, 1);
             let (length, from) = client.recv_from(&mut [0; 9]).expect("an answer");
             assert_eq!((length, from), (3, ask.parse().unwrap()));
+        }
+    });
+}
+
+fn one(bytes: &[u8]) -> Train<'_> {
+    Train::new(bytes, None)
+}
+
+/// So many datagrams of so many bytes, and one that is shorter by three; all bytes tell where they stand.
+fn train(count: usize, length: u16) -> (Vec<u8>, Option<NonZeroU16>) {
+    let bytes = (0..count * usize::from(length) + usize::from(length) - 3).map(|at| (at / 7) as u8).collect();
+    (bytes, NonZeroU16::new(length))
+}
+
+#[test]
+fn a_train_from_a_client_comes_whole_and_is_never_joined_with_anothers() {
+    let listener = listen("127.0.0.1:0".parse().unwrap(), true).expect("listening");
+    let at = listener.local_addr().unwrap();
+    let clients: Vec<_> =
+        (0..3).map(|_| Upstream::connect(at, Origin::Kernel { v6: false }).expect("a client")).collect();
+    let (bytes, segment) = train(9, 1200);
+    for client in &clients {
+        client.send(Train::new(&bytes, segment)).expect("sent");
+        client.send(one(b"alone")).expect("sent");
+    }
+    let (mut inbox, mut seen) = (Inbox::new(), Vec::new());
+    while seen.iter().map(|(_, bytes): &(_, Vec<u8>)| bytes.len()).sum::<usize>() < 3 * (bytes.len() + 5) {
+        for n in 0..received(&mut inbox, &listener) {
+            let datagram = inbox.datagram(n).expect("one each");
+            seen.extend(datagram.train.datagrams().map(|bytes| (datagram.from, bytes.to_vec())));
+        }
+    }
+    let sent: Vec<_> = Train::new(&bytes, segment).datagrams().chain([&b"alone"[..]]).collect();
+    for client in &clients {
+        let from = client.local_addr().unwrap();
+        let of_client: Vec<_> =
+            seen.iter().filter(|(of, _)| *of == from).map(|(_, bytes)| &bytes[..]).collect();
+        assert_eq!(of_client, sent);
+    }
+}
+
+/// A train that a listener sends to an upstream socket and to a plain one, from an address of its own.
+fn trains_arrive(at: &str, segment: u16, count: usize) {
+    let listener = listen(at.parse().unwrap(), true).expect("listening");
+    let port = listener.local_addr().unwrap().port();
+    let from = SocketAddr::from(([127, 0, 0, 1], port));
+    let upstream = Upstream::connect(from, Origin::Kernel { v6: false }).expect("a socket");
+    upstream.coalesce();
+    let plain = client();
+    let (bytes, segment) = train(count, segment);
+    let mut outbox = Outbox::new();
+    // Twice: what a train leaves behind in the outbox does not show in the next one.
+    for _ in 0..2 {
+        for to in [upstream.local_addr().unwrap(), plain.local_addr().unwrap()] {
+            outbox.room().expect("room")[..bytes.len()].copy_from_slice(&bytes);
+            outbox.push(bytes.len(), segment, to, Some(from));
+            outbox.room().expect("room")[..3].copy_from_slice(b"end");
+            outbox.push(3, None, to, Some(from));
+        }
+        assert_eq!(outbox.flush(&listener).dropped, 0);
+        let (mut seen, mut buffer) = (Vec::new(), vec![0; DATAGRAM_MAX]);
+        while seen.last().is_none_or(|last: &Vec<u8>| last != b"end") {
+            let (length, segment) = upstream.receive_train(&mut buffer).expect("all is there");
+            seen.extend(Train::new(&buffer[..length], segment).datagrams().map(<[u8]>::to_vec));
+        }
+        let sent: Vec<_> = Train::new(&bytes, segment).datagrams().chain([&b"end"[..]]).collect();
+        assert_eq!(seen, sent);
+        for datagram in sent {
+            let length = plain.recv(&mut buffer).expect("a datagram");
+            assert_eq!(&buffer[..length], datagram);
+        }
+    }
+}
+
+#[test]
+fn a_train_to_a_client_is_cut_into_its_datagrams() {
+    trains_arrive("127.0.0.1:0", 1200, 20);
+    trains_arrive("0.0.0.0:0", 100, 50);
+}
+
+#[test]
+fn a_train_that_the_kernel_does_not_cut_goes_datagram_by_datagram() {
+    in_namespace(|| {
+        // Each datagram is longer than a packet may be, and passes in fragments.
+        ip("link set lo mtu 1500");
+        trains_arrive("127.0.0.1:5300", 4000, 5);
+        trains_arrive("0.0.0.0:5301", 4000, 5);
+        let (server, target) = server();
+        let upstream = Upstream::connect(target, Origin::Kernel { v6: false }).expect("a socket");
+        let (bytes, segment) = train(5, 4000);
+        upstream.send(Train::new(&bytes, segment)).expect("sent");
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        for datagram in Train::new(&bytes, segment).datagrams() {
+            let length = server.recv(&mut buffer).expect("a datagram");
+            assert_eq!(&buffer[..length], datagram);
         }
     });
 }
@@ -122,58 +218,50 @@ fn server() -> (UdpSocket, SocketAddr) {
 }
 
 #[test]
-fn a_socket_that_is_used_again_has_its_source_and_another_port() {
+fn sockets_have_their_source_and_a_port_each() {
     let (server, target) = server();
     let own = Origin::Own("127.0.0.9".parse().unwrap());
-    let upstream = Upstream::new(target, own).expect("a socket");
+    let upstreams: Vec<_> = (0..8).map(|_| Upstream::connect(target, own).expect("a socket")).collect();
     let mut ports = std::collections::BTreeSet::new();
-    for _ in 0..8 {
-        upstream.connect(target).expect("connected");
-        upstream.send(b"x").expect("sent");
+    for upstream in &upstreams {
+        upstream.send(one(b"x")).expect("sent");
         let (_, from) = server.recv_from(&mut [0; 4]).expect("it came");
         assert_eq!(from, upstream.local_addr().expect("bound"));
         assert_eq!(from.ip().to_string(), "127.0.0.9");
-        ports.insert(from.port());
-        upstream.disconnect().expect("disconnected");
+        assert!(ports.insert(from.port()), "{from} twice");
     }
-    // Ports are chosen at random; that all eight are the same one is not to be seen in a lifetime.
-    assert!(ports.len() > 1, "{ports:?}");
 }
 
 #[test]
-fn nothing_reaches_a_disconnected_socket_and_what_was_there_is_drained() {
+fn what_waits_in_the_queue_is_discarded_and_counted() {
     let (server, target) = server();
-    let upstream = Upstream::new(target, Origin::Kernel { v6: false }).expect("a socket");
-    upstream.connect(target).expect("connected");
+    let upstream = Upstream::connect(target, Origin::Kernel { v6: false }).expect("a socket");
     let port = upstream.local_addr().expect("bound");
-    for early in 0..5 {
-        server.send_to(&[early; 100], port).expect("sent");
+    assert_eq!(upstream.discard(3), 0);
+    for length in [0, 100, 1, 60_000, 7] {
+        server.send_to(&vec![1; length], port).expect("sent");
     }
-    upstream.disconnect().expect("disconnected");
-    for late in 0..5 {
-        server.send_to(&[late; 100], port).expect("sent");
-    }
-    assert!(!upstream.drain(3), "two more are there");
-    assert!(upstream.drain(3));
-    upstream.connect(target).expect("connected");
-    server.send_to(b"late", port).expect("sent");
-    server.send_to(b"new", upstream.local_addr().expect("bound")).expect("sent");
+    assert_eq!(upstream.discard(3), 3, "two more are there");
+    assert_eq!(upstream.discard(3), 2);
+    server.send_to(b"new", port).expect("sent");
     let mut buffer = [0; 200];
     assert_eq!(upstream.receive(&mut buffer).expect("one datagram"), 3);
-    assert_eq!(upstream.receive(&mut buffer).expect_err("no other").kind(), io::ErrorKind::WouldBlock);
+    drop(server);
+    upstream.send(one(b"x")).expect("sent");
+    assert_eq!(upstream.discard(3), 1, "the server is gone: an error");
+    assert_eq!(upstream.discard(3), 0);
 }
 
 #[test]
 fn a_connected_socket_hears_its_server_alone_and_learns_that_it_is_gone() {
     let (server, target) = server();
-    let upstream = Upstream::new(target, Origin::Kernel { v6: false }).expect("a socket");
-    upstream.connect(target).expect("connected");
+    let upstream = Upstream::connect(target, Origin::Kernel { v6: false }).expect("a socket");
     let own = upstream.local_addr().expect("bound");
     client().send_to(b"forged", own).expect("sent");
     let mut buffer = [0; 9];
     assert_eq!(upstream.receive(&mut buffer).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
     drop(server);
-    upstream.send(b"x").expect("sent");
+    upstream.send(one(b"x")).expect("sent");
     assert_eq!(upstream.receive(&mut buffer).expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
 }
 
@@ -182,9 +270,8 @@ fn a_flow_can_start_from_the_clients_address() {
     in_namespace(|| {
         let (server, target) = server();
         let foreign = Origin::Foreign("198.51.100.7".parse().unwrap());
-        let upstream = Upstream::new(target, foreign).expect("privileged in a namespace of our own");
-        upstream.connect(target).expect("connected");
-        upstream.send(b"x").expect("sent");
+        let upstream = Upstream::connect(target, foreign).expect("privileged in a namespace of our own");
+        upstream.send(one(b"x")).expect("sent");
         let (_, from) = server.recv_from(&mut [0; 4]).expect("it came");
         assert_eq!(from.ip().to_string(), "198.51.100.7");
     });
@@ -194,7 +281,7 @@ fn a_flow_can_start_from_the_clients_address() {
 fn the_kernel_chooses_no_source_in_the_name_of_an_own_one() {
     let target = "127.0.0.1:9".parse().unwrap();
     for wrong in ["0.0.0.0", "::1"] {
-        let refused = Upstream::new(target, Origin::Own(wrong.parse().unwrap())).expect_err("refused");
+        let refused = Upstream::connect(target, Origin::Own(wrong.parse().unwrap())).expect_err("refused");
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{wrong}");
     }
 }

@@ -219,6 +219,11 @@ impl Reactor {
         self.events.len()
     }
 
+    /// Whether these are all descriptors that had something when the wait ended, and not only as many as fit.
+    pub(super) fn told_all(&self) -> bool {
+        self.events.len() < EVENTS_PER_TURN
+    }
+
     /// One of them; `None` beyond the last.
     pub(super) fn event(&self, n: usize) -> Option<(Token, Ready)> {
         self.events.get(n).copied()

@@ -48,6 +48,10 @@ impl Host for Attached<'_> {
         self.reactor.add_listener(socket, reactor::Token::Datagrams(token.to_bits()), false)
     }
 
+    fn told_all(&self) -> bool {
+        self.reactor.told_all()
+    }
+
     fn refused(&self, service: &ServicePlan, why: &NoServer, now: Time) {
         report_refusal(service, self.worker, now, why);
     }
@@ -82,13 +86,13 @@ impl Engine {
 
     /// A descriptor has datagrams.
     pub(in crate::proxy) fn datagrams(&mut self, token: u32) {
-        self.follow_plan();
         self.udp.ready(Token::from_bits(token), &Attached::to(&self.local), self.local.now);
     }
 
-    /// Sends what the flows have to send, and counts them.
+    /// Moves what the flows have to send, and counts them.
     pub(in crate::proxy) fn end_datagrams(&mut self) {
-        self.udp.end_turn();
+        self.follow_plan();
+        self.udp.end_turn(&Attached::to(&self.local), self.local.now);
         let (now, before) = (self.udp.len(), std::mem::replace(&mut self.flows, self.udp.len()));
         let connections = &self.local.worker.figures.connections;
         if now > before {

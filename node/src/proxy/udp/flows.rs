@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use cygnet_ha::time::Time;
-use cygnet_netlink::udp::Origin;
+use cygnet_netlink::udp::{Origin, Train};
 
-use super::sockets::SocketId;
-use super::table::{FlowId, Key};
+use super::sockets::{Left, Peer, SocketId};
+use super::table::{FlowId, GRAIN, Key};
 use super::{Flow, Host, Token, Udp, is_passing};
 use crate::balance::{Choice, Pick, refresh};
 use crate::plan::{ServerPlan, ServicePlan, Start};
@@ -18,8 +18,8 @@ use crate::plan::{ServerPlan, ServicePlan, Start};
 const USED_UP: [i32; 5] = [24, 23, 11, 98, 99];
 
 impl Udp {
-    /// Passes a client's datagram on; the first one of a flow opens it.
-    pub(super) fn forward(&mut self, place: usize, key: Key, bytes: &[u8], host: &impl Host, now: Time) {
+    /// Passes a client's datagrams on; the first one of a flow opens it.
+    pub(super) fn forward(&mut self, place: usize, key: Key, train: Train<'_>, host: &impl Host, now: Time) {
         let Some(Some(listening)) = self.listeners.get_mut(place) else { return };
         let known = listening.flows.find(&key);
         let Some(id) = known.or_else(|| self.begin(place, key, host, now)) else { return };
@@ -27,12 +27,13 @@ impl Udp {
         let Some((_, flow)) = listening.flows.hear(id, now) else { return };
         let Some(upstream) = self.sockets.upstream(flow.socket) else { return };
         if let Some(observer) = &listening.service.observer {
-            observer.chunk(key.client, flow.server, bytes);
+            train.datagrams().for_each(|bytes| observer.chunk(key.client, flow.server, bytes));
         }
-        match upstream.send(bytes) {
+        match upstream.send(train) {
             Ok(()) => {
-                flow.from_client += bytes.len() as u64;
-                flow.lease.server().shard(self.worker).to_server.add(bytes.len() as u64);
+                flow.asked = flow.asked.wrapping_add(train.count() as u32);
+                flow.from_client += train.bytes.len() as u64;
+                flow.lease.server().shard(self.worker).to_server.add(train.bytes.len() as u64);
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => self.fail(place, id, &error, host, now),
@@ -82,7 +83,7 @@ impl Udp {
                     if told.failed_over {
                         service.state.shard(self.worker).failovers.add(1);
                     }
-                    return Some(Flow { socket, lease, server: position, to_client: 0, from_client: 0 });
+                    return Some(Flow::new(socket, lease, position));
                 }
                 Err(error) => {
                     server.state.shard(self.worker).failed.add(1);
@@ -95,7 +96,8 @@ impl Udp {
         }
     }
 
-    /// A connected and registered socket. When descriptors or ports are used up, the oldest flow gives its own back, once.
+    /// A connected and registered socket. When descriptors or ports are used up, a socket that rests gives its own back, or
+    /// else the oldest flow does, once.
     fn connect(
         &mut self,
         server: &ServerPlan,
@@ -105,12 +107,14 @@ impl Udp {
         now: Time,
     ) -> io::Result<SocketId> {
         let target = server.address.inet().ok_or(io::ErrorKind::Unsupported)?;
-        let origin = origin(server, service, target, client)?;
-        let mut connected = self.sockets.connect(target, origin, now);
+        let peer = Peer { target, origin: origin(server, service, target, client)? };
+        let mut connected = self.sockets.connect(peer, host.told_all(), now);
         if connected.as_ref().is_err_and(is_used_up) {
-            self.recycle(now);
-            self.sockets.shed();
-            connected = self.sockets.connect(target, origin, now);
+            if !self.sockets.shed() {
+                self.recycle(now);
+                self.sockets.shed();
+            }
+            connected = self.sockets.connect(peer, host.told_all(), now);
         }
         let (id, is_new) = connected?;
         if is_new
@@ -142,7 +146,7 @@ impl Udp {
             flow.lease.server().shard(self.worker).failed.add(1);
             host.failed(&listening.service, flow.server, error, now);
         }
-        self.end(place, id, now);
+        self.finish(place, id, Some(Left::Broken), now);
     }
 
     pub(super) fn count_idle(&self, place: usize) {
@@ -152,7 +156,13 @@ impl Udp {
     }
 
     pub(super) fn end(&mut self, place: usize, id: FlowId, now: Time) {
+        self.finish(place, id, None, now);
+    }
+
+    /// `left`: what becomes of its socket, if that is not for the flow to say.
+    fn finish(&mut self, place: usize, id: FlowId, left: Option<Left>, now: Time) {
         if let Some(Some(listening)) = self.listeners.get_mut(place)
+            && let Some(seen) = listening.flows.seen(id)
             && let Some((key, flow)) = listening.flows.remove(id)
         {
             let service = &listening.service;
@@ -162,7 +172,9 @@ impl Udp {
                 observer.closed(self.worker, key.client, server, flow.to_client, flow.from_client);
             }
             self.flows -= 1;
-            self.sockets.retire(flow.socket, now);
+            let silent_since = now.min(seen + GRAIN);
+            let is_settled = flow.asked == flow.answered;
+            self.sockets.retire(flow.socket, left.unwrap_or(Left::Idle { silent_since, is_settled }), now);
         }
     }
 }

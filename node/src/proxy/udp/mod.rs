@@ -5,10 +5,13 @@
 //! clients <--sendmmsg-- listener <-- outbox <--recv-- the same socket
 //! ```
 //!
+//! Datagrams of one flow that come close together are moved as a train (GRO, GSO): those of clients always, those of servers
+//! when they have sent several at once. Each remains the datagram that it was.
+//!
 //! A flow is a client's address and port at one listener (and, where that listens on all addresses, the one that the client
 //! asked: answers leave from there). It has its server and its socket as long as it lives: so an answer can only reach the
-//! client whose datagrams went out through this socket. Sockets are used again for later flows, after a rest and under
-//! another port (`sockets.rs`). There are at most so many flows in a worker; the one that was not heard of for the longest
+//! client whose datagrams went out through this socket. Sockets are used again for later flows, after a rest in which
+//! nothing came (`rest.rs`). There are at most so many flows in a worker; the one that was not heard of for the longest
 //! time makes room for a new one (`table.rs`).
 //!
 //! A server that does not take a datagram (ICMP) ends the flow: the client's next datagram opens a new one. That counts as
@@ -16,6 +19,7 @@
 
 mod attached;
 mod flows;
+mod rest;
 mod sockets;
 mod table;
 
@@ -37,12 +41,16 @@ pub(super) use self::attached::Receiver;
 /// Flows over all workers, unless the settings say otherwise: the kernel has 28,232 ports for each source address, and
 /// looks for a free one the longer the fewer are left.
 const FLOWS_DEFAULT: usize = 16_384;
-/// Sockets of a worker that rest before they serve again, at most: those of 80,000 new flows a second.
-const RESTING_MAX: usize = 4096;
+/// Sockets that rest before they serve again, over all workers at most: those of 80,000 new flows a second with the shortest
+/// rest. Together with the flows they leave some thousand ports to others.
+const RESTING_MAX: usize = 8192;
 /// Flows that end in one tick for having been silent, at most: 1 us each.
 const EXPIRED_PER_TICK: usize = 2048;
 /// Answers that are taken from one socket in one turn, if it has so many: the others are waiting.
 const ANSWERS_PER_TURN: usize = 16;
+
+/// Answers that one socket has in one turn when its server is taken for one that sends trains.
+const TRAIN: usize = 4;
 
 /// What a descriptor is registered as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +76,9 @@ pub(super) trait Host {
     /// Tells of a descriptor (level-triggered, input) until it is closed.
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()>;
 
+    /// Whether the kernel has told, in this turn, of all descriptors that had something.
+    fn told_all(&self) -> bool;
+
     /// There is no server for a client: to be counted and logged.
     fn refused(&self, service: &ServicePlan, why: &NoServer, now: Time);
 
@@ -86,6 +97,15 @@ struct Flow {
     /// Bytes so far.
     to_client: u64,
     from_client: u64,
+    /// Datagrams so far, from the client and from the server; only whether they are as many counts.
+    asked: u32,
+    answered: u32,
+}
+
+impl Flow {
+    fn new(socket: SocketId, lease: Lease, server: usize) -> Self {
+        Self { socket, lease, server, to_client: 0, from_client: 0, asked: 0, answered: 0 }
+    }
 }
 
 /// A listening address.
@@ -111,6 +131,8 @@ pub(super) struct Udp {
     flows_max: usize,
     /// Memory is taken when there is a listener.
     boxes: Option<Box<Boxes>>,
+    /// Listeners that have something: their turn comes when all that servers have sent has been taken in.
+    waiting: Vec<usize>,
     /// Counts the rounds of the worker's loop.
     turn: u64,
 }
@@ -139,7 +161,7 @@ impl Limits {
         let each = |all: usize| (all / workers.max(1)).max(1);
         Self {
             flows: each(flows_max.unwrap_or(FLOWS_DEFAULT).min(descriptors / 4)),
-            resting: each(descriptors / 4).min(RESTING_MAX),
+            resting: each(RESTING_MAX.min(descriptors / 4)),
         }
     }
 }
@@ -157,6 +179,7 @@ impl Udp {
             flows: 0,
             flows_max,
             boxes: None,
+            waiting: Vec::new(),
             turn: 0,
         }
     }
@@ -227,14 +250,17 @@ impl Udp {
     pub(super) fn ready(&mut self, token: Token, host: &impl Host, now: Time) {
         match token.0 & LISTENER {
             0 => self.answers(SocketId(token.0), host, now),
-            _ => self.datagrams((token.0 & !LISTENER) as usize, host, now),
+            _ => self.waiting.push((token.0 & !LISTENER) as usize),
         }
     }
 
-    /// All that was ready has been looked at: sends what is still to be sent. To be called once in each turn.
-    pub(super) fn end_turn(&mut self) {
-        self.turn += 1;
+    /// All that was ready has been told: sends the answers, and takes clients' datagrams in. To be called once in each turn.
+    pub(super) fn end_turn(&mut self, host: &impl Host, now: Time) {
         self.flush();
+        self.turn += 1;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(..).for_each(|place| self.datagrams(place, host, now));
+        self.waiting = waiting;
     }
 
     /// Ends flows that were silent for too long. To be called about ten times a second. `unix`: seconds since 1970.
@@ -270,7 +296,7 @@ impl Udp {
         match received {
             Ok(count) => (0..count).filter_map(|at| boxes.inbox.datagram(at)).for_each(|datagram| {
                 let key = Key { client: datagram.from, to: datagram.to };
-                self.forward(place, key, datagram.bytes, host, now);
+                self.forward(place, key, datagram.train, host, now);
             }),
             Err(error) => tracing::debug!(%error, "no datagrams could be received"),
         }
@@ -279,10 +305,11 @@ impl Udp {
 
     /// Takes in what a server has sent.
     fn answers(&mut self, id: SocketId, host: &impl Host, now: Time) {
-        let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.drain(id) };
+        let Some((place, flow)) = self.sockets.owner(id) else { return self.sockets.discard(id) };
         let most = if self.sockets.is_busy(id, self.turn) { ANSWERS_PER_TURN } else { 1 };
-        for _ in 0..most {
+        for taken in 0..most {
             match self.answer(place, flow, id, now) {
+                Ok(()) if taken + 1 == TRAIN => self.sockets.coalesce(id),
                 Ok(()) => {}
                 Err(error) if is_passing(&error) => return,
                 Err(error) => return self.fail(place, flow, &error, host, now),
@@ -290,7 +317,7 @@ impl Udp {
         }
     }
 
-    /// Takes in one answer.
+    /// Takes in one answer, or a train of them.
     fn answer(&mut self, place: usize, flow: FlowId, id: SocketId, now: Time) -> io::Result<()> {
         if self.boxes.as_ref().is_some_and(|boxes| boxes.through != place || boxes.outbox.is_full()) {
             self.flush();
@@ -299,12 +326,12 @@ impl Udp {
             return Ok(());
         };
         boxes.through = place;
-        let (Some(upstream), Some(room)) = (self.sockets.upstream(id), boxes.outbox.room()) else {
-            return Ok(());
-        };
-        let length = upstream.receive(room)?;
+        let Some(room) = boxes.outbox.room() else { return Ok(()) };
+        let (length, segment) = self.sockets.receive(id, room)?;
         if let Some((key, flow)) = listening.flows.hear(flow, now) {
-            boxes.outbox.push(length, key.client, key.to);
+            let answers = segment.map_or(1, |segment| length.div_ceil(segment.get().into()));
+            boxes.outbox.push(length, segment, key.client, key.to);
+            flow.answered = flow.answered.wrapping_add(answers as u32);
             flow.to_client += length as u64;
             flow.lease.server().shard(self.worker).to_client.add(length as u64);
         }

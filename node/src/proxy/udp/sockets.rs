@@ -1,153 +1,162 @@
 //! The sockets towards servers: one per flow, and used again for other flows after a rest.
 //!
-//! An answer that comes late must not reach the next flow of its socket. So a socket whose flow has ended is disconnected:
-//! the kernel finds it no more, and its next flow will have another port. What another processor was delivering to it at
-//! that moment comes into its queue during the [`REST`], and is thrown away at the end of it.
+//! An answer that comes late must not reach the next flow of its socket. What sees to that is in `rest.rs`; what a socket
+//! has heard while it rested, and whether anything is left in its queue when it is to serve again, is found out here.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use cygnet_ha::time::Time;
 use cygnet_netlink::udp::{Origin, Upstream};
 
+pub(super) use super::rest::{Peer, SocketId};
+use super::rest::{Rest, Resting};
 use super::table::FlowId;
 
-/// How long a socket is left alone between two flows: ten thousand times as long as the kernel takes to put a datagram into
-/// the queue of a socket that it has found.
-pub(super) const REST: Duration = Duration::from_millis(50);
-/// A socket that nobody has wanted for so long is closed.
-const KEEP: Duration = Duration::from_secs(10);
+/// How long a socket serves one flow after the other. A new one asks the kernel's routes anew where it starts from.
+pub(super) const SERVE: Duration = Duration::from_secs(60);
 /// Sockets that are closed in one tick at most: some 2.5 us each.
 const CLOSED_PER_TICK: usize = 400;
-/// Datagrams that are thrown away before a socket is given up: more than a receive buffer of the default size holds.
-const DRAIN_MAX: usize = 1024;
-/// Pools of sockets with the same origin; further origins (there is one per source address of the node) get none.
-const POOLS_MAX: usize = 64;
-
-/// A socket's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SocketId(pub(super) u32);
+/// Datagrams that are thrown away in one go: more than a receive buffer of the default size holds.
+const DISCARD_MAX: usize = 1024;
+/// Sockets that are looked at for a new flow before one is made: those to which something came late.
+const LOOKS_MAX: usize = 4;
 
 /// The flow that a socket serves: the listener's place, and the flow's in its table.
 pub(super) type Owner = (usize, FlowId);
 
-#[derive(Debug, Default)]
-struct Place {
-    upstream: Option<Upstream>,
-    owner: Option<Owner>,
-    /// The turn in which it last had something.
-    turn: u64,
+/// What becomes of a socket whose flow has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It rests, and serves again.
+    Idle {
+        /// Nothing has come or gone later than this.
+        silent_since: Time,
+        /// Each datagram had its answer.
+        is_settled: bool,
+    },
+    /// It is closed.
+    Broken,
 }
 
 #[derive(Debug)]
-struct Pool {
-    origin: Origin,
-    /// The longest rested first.
-    resting: VecDeque<(Time, SocketId)>,
+struct Place {
+    upstream: Upstream,
+    peer: Peer,
+    opened: Time,
+    owner: Option<Owner>,
+    /// The turn in which it last had something.
+    turn: u64,
+    /// Something came while it rested.
+    heard: bool,
+    /// Its datagrams may come as trains.
+    coalesces: bool,
 }
 
 /// All sockets towards servers of one worker.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    places: Vec<Place>,
+    places: Vec<Option<Place>>,
     vacant: Vec<SocketId>,
-    pools: Vec<Pool>,
-    resting: usize,
-    resting_max: usize,
+    resting: Resting,
 }
 
 impl Sockets {
     /// `resting_max`: how many may wait for their next flow.
     pub(super) fn new(resting_max: usize) -> Self {
-        Self { places: Vec::new(), vacant: Vec::new(), pools: Vec::new(), resting: 0, resting_max }
+        Self { places: Vec::new(), vacant: Vec::new(), resting: Resting::new(resting_max) }
     }
 
-    /// A socket that is connected to `target`, and whether it is a new one that must be registered.
-    pub(super) fn connect(
-        &mut self,
-        target: SocketAddr,
-        origin: Origin,
-        now: Time,
-    ) -> io::Result<(SocketId, bool)> {
-        let (id, is_new) = match self.rested(origin, now) {
-            Some(id) => (id, false),
-            None => (self.place(Upstream::new(target, origin)?)?, true),
-        };
-        match self.upstream(id).map(|upstream| upstream.connect(target)) {
-            Some(Ok(())) => Ok((id, is_new)),
-            failed => {
-                self.close(id);
-                Err(failed.and_then(Result::err).unwrap_or_else(|| io::ErrorKind::NotFound.into()))
-            }
+    /// A socket that is connected to its peer, and whether it is a new one that must be registered. `told_all`: whatever was
+    /// in a queue when this turn began has been thrown away.
+    pub(super) fn connect(&mut self, peer: Peer, told_all: bool, now: Time) -> io::Result<(SocketId, bool)> {
+        match self.rested(&peer, told_all, now) {
+            Some(id) => Ok((id, false)),
+            None => Ok((self.place(peer, now)?, true)),
         }
     }
 
     /// The flow that the socket serves from now on.
     pub(super) fn set_owner(&mut self, id: SocketId, owner: Owner) {
-        if let Some(place) = self.places.get_mut(id.0 as usize) {
+        if let Some(place) = self.get_mut(id) {
             place.owner = Some(owner);
         }
     }
 
     /// The flow that it serves.
     pub(super) fn owner(&self, id: SocketId) -> Option<Owner> {
-        self.places.get(id.0 as usize)?.owner
+        self.get(id)?.owner
     }
 
     /// The socket.
     pub(super) fn upstream(&self, id: SocketId) -> Option<&Upstream> {
-        self.places.get(id.0 as usize)?.upstream.as_ref()
+        self.get(id).map(|place| &place.upstream)
+    }
+
+    /// The next datagram of the server, or a train of them: its length, and that of each datagram.
+    ///
+    /// Errors: those of the socket; `WouldBlock` when there is none.
+    pub(super) fn receive(&self, id: SocketId, room: &mut [u8]) -> io::Result<(usize, Option<NonZeroU16>)> {
+        let place = self.get(id).ok_or(io::ErrorKind::WouldBlock)?;
+        if place.coalesces {
+            return place.upstream.receive_train(room);
+        }
+        place.upstream.receive(room).map(|length| (length, None))
+    }
+
+    /// Its server sends many datagrams at once: from now on they may come as trains.
+    pub(super) fn coalesce(&mut self, id: SocketId) {
+        if let Some(place) = self.get_mut(id).filter(|place| !place.coalesces) {
+            place.coalesces = true;
+            place.upstream.coalesce();
+        }
     }
 
     /// Whether it had something in the turn before this one, too: then there is likely to be more.
     pub(super) fn is_busy(&mut self, id: SocketId, turn: u64) -> bool {
-        self.places
-            .get_mut(id.0 as usize)
-            .is_some_and(|place| std::mem::replace(&mut place.turn, turn) + 1 == turn)
+        self.get_mut(id).is_some_and(|place| std::mem::replace(&mut place.turn, turn) + 1 == turn)
     }
 
     /// Its flow has ended.
-    pub(super) fn retire(&mut self, id: SocketId, now: Time) {
-        let Some(place) = self.places.get_mut(id.0 as usize) else { return };
+    pub(super) fn retire(&mut self, id: SocketId, left: Left, now: Time) {
+        let Some(place) = self.get_mut(id) else { return };
         place.owner = None;
-        let origin = place.upstream.as_ref().filter(|up| up.disconnect().is_ok()).map(Upstream::origin);
-        let is_wanted = |origin: &Origin| !matches!(origin, Origin::Foreign(_));
-        match origin.filter(is_wanted).filter(|_| self.resting < self.resting_max) {
-            Some(origin) => self.rest(id, origin, now),
-            None => self.close(id),
+        match left {
+            Left::Idle { silent_since, is_settled }
+                if now.since(place.opened) < SERVE && !matches!(place.peer.origin, Origin::Foreign(_)) =>
+            {
+                self.rest(Rest { id, since: now, silent_since, is_settled });
+            }
+            _ => self.close(id),
         }
     }
 
-    /// Throws away what came to a socket without a flow.
-    pub(super) fn drain(&mut self, id: SocketId) {
-        if self.upstream(id).is_some_and(|upstream| !upstream.drain(DRAIN_MAX)) {
-            tracing::debug!(socket = id.0, "a disconnected socket still receives");
-        }
+    /// Throws away what came to a socket without a flow, and remembers that something did.
+    pub(super) fn discard(&mut self, id: SocketId) {
+        let Some(place) = self.get_mut(id) else { return };
+        place.heard |= place.upstream.discard(DISCARD_MAX) > 0;
     }
 
-    /// Gives a descriptor back, if a socket rests.
-    pub(super) fn shed(&mut self) {
-        let resting = self.pools.iter_mut().find_map(|pool| pool.resting.pop_front());
-        if let Some((_, id)) = resting {
-            self.resting -= 1;
-            self.close(id);
-        }
+    /// Gives a descriptor and a port back, if a socket rests.
+    pub(super) fn shed(&mut self) -> bool {
+        self.resting.longest().map(|id| self.close(id)).is_some()
     }
 
     /// Closes sockets that nobody wants.
     pub(super) fn tick(&mut self, now: Time) {
         for _ in 0..CLOSED_PER_TICK {
-            let longest = self
-                .pools
-                .iter_mut()
-                .find(|pool| pool.resting.front().is_some_and(|(since, _)| now.since(*since) >= KEEP));
-            let Some((_, id)) = longest.and_then(|pool| pool.resting.pop_front()) else { break };
-            self.resting -= 1;
+            let Some(id) = self.resting.unwanted(now) else { break };
             self.close(id);
         }
-        self.pools.retain(|pool| !pool.resting.is_empty());
+        self.resting.tidy();
+    }
+
+    /// Closing takes it off the epoll set, too.
+    pub(super) fn close(&mut self, id: SocketId) {
+        if self.places.get_mut(id.0 as usize).and_then(Option::take).is_some() {
+            self.vacant.push(id);
+        }
     }
 
     /// Sockets that are open.
@@ -156,56 +165,48 @@ impl Sockets {
         self.places.len() - self.vacant.len()
     }
 
-    fn rest(&mut self, id: SocketId, origin: Origin, now: Time) {
-        let at = self.pools.iter().position(|pool| pool.origin == origin).unwrap_or(self.pools.len());
-        if at == self.pools.len() {
-            if at == POOLS_MAX {
-                return self.close(id);
-            }
-            self.pools.push(Pool { origin, resting: VecDeque::new() });
+    fn rest(&mut self, rest: Rest) {
+        let Some(peer) = self.get(rest.id).map(|place| place.peer) else { return };
+        if let Some(surplus) = self.resting.begin(peer, rest) {
+            self.close(surplus);
         }
-        self.pools[at].resting.push_back((now, id));
-        self.resting += 1;
     }
 
-    /// A socket that has rested, and is as new.
-    fn rested(&mut self, origin: Origin, now: Time) -> Option<SocketId> {
-        let pool = self.pools.iter_mut().find(|pool| pool.origin == origin)?;
-        let (since, id) = *pool.resting.front()?;
-        if now.since(since) < REST {
-            return None;
+    /// A socket that has rested, and was silent all the time up to this turn. Sockets at rest are registered
+    /// (level-triggered), so the kernel has told of what was in their queues; if not of all, it is looked for here.
+    fn rested(&mut self, peer: &Peer, told_all: bool, now: Time) -> Option<SocketId> {
+        for _ in 0..LOOKS_MAX {
+            let rest = self.resting.take(peer, now)?;
+            let place = self.get_mut(rest.id)?;
+            let had_heard = std::mem::take(&mut place.heard);
+            if !had_heard && (told_all || place.upstream.discard(DISCARD_MAX) == 0) {
+                return Some(rest.id);
+            }
+            // The server still sends to this port: it is kept from everybody else for another rest, and then some, but not
+            // for ever (`since` is what it was).
+            self.rest(Rest { silent_since: now, is_settled: false, ..rest });
         }
-        pool.resting.pop_front();
-        self.resting -= 1;
-        if self.upstream(id).is_some_and(|upstream| upstream.drain(DRAIN_MAX)) {
-            return Some(id);
-        }
-        self.close(id);
         None
     }
 
-    fn place(&mut self, upstream: Upstream) -> io::Result<SocketId> {
-        let place = Place { upstream: Some(upstream), ..Place::default() };
-        match self.vacant.pop() {
-            Some(id) => {
-                self.places[id.0 as usize] = place;
-                Ok(id)
-            }
-            None => {
-                let id = u32::try_from(self.places.len()).map_err(io::Error::other)?;
-                self.places.push(place);
-                Ok(SocketId(id))
-            }
+    fn place(&mut self, peer: Peer, now: Time) -> io::Result<SocketId> {
+        let upstream = Upstream::connect(peer.target, peer.origin)?;
+        let place =
+            Some(Place { upstream, peer, opened: now, owner: None, turn: 0, heard: false, coalesces: false });
+        if let Some(id) = self.vacant.pop() {
+            self.places[id.0 as usize] = place;
+            return Ok(id);
         }
+        let id = u32::try_from(self.places.len()).map_err(io::Error::other)?;
+        self.places.push(place);
+        Ok(SocketId(id))
     }
 
-    /// Closing takes it off the epoll set, too.
-    pub(super) fn close(&mut self, id: SocketId) {
-        if let Some(place) = self.places.get_mut(id.0 as usize)
-            && place.upstream.is_some()
-        {
-            *place = Place::default();
-            self.vacant.push(id);
-        }
+    fn get(&self, id: SocketId) -> Option<&Place> {
+        self.places.get(id.0 as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: SocketId) -> Option<&mut Place> {
+        self.places.get_mut(id.0 as usize)?.as_mut()
     }
 }

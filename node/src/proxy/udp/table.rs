@@ -4,7 +4,8 @@
 //! is heard of again and again moves in it once in [`GRAIN`], not once a datagram.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cygnet_ha::time::Time;
@@ -15,12 +16,37 @@ pub(super) const GRAIN: Duration = Duration::from_millis(100);
 const NONE: u32 = u32::MAX;
 
 /// What makes datagrams one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     /// The client's address and port.
     pub(super) client: SocketAddr,
     /// Which of this node's addresses it asks, where the listener has several.
     pub(super) to: Option<SocketAddr>,
+}
+
+/// A few whole words, where the derived one writes field by field: that is half of what a look-up costs. The hash stays one
+/// with a secret key: addresses and ports are the clients' choice.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        write(self.client, state);
+        // Where a listener has several addresses, all its keys have this; elsewhere none.
+        if let Some(to) = self.to {
+            write(to, state);
+        }
+    }
+}
+
+fn write(address: SocketAddr, state: &mut impl Hasher) {
+    let port = u64::from(address.port());
+    match address.ip() {
+        IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits()) << 16 | port),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            state.write_u64(bits as u64);
+            state.write_u64((bits >> 64) as u64);
+            state.write_u64(port);
+        }
+    }
 }
 
 /// A flow's place in its table.
@@ -108,6 +134,11 @@ impl<T> FlowTable<T> {
     /// The flow that was not heard of for the longest time, and since when.
     pub(super) fn oldest(&self) -> Option<(FlowId, Time)> {
         self.entry(self.oldest).map(|entry| (FlowId(self.oldest), entry.seen))
+    }
+
+    /// When it was last heard of, or up to [`GRAIN`] before that.
+    pub(super) fn seen(&self, id: FlowId) -> Option<Time> {
+        self.entry(id.0).map(|entry| entry.seen)
     }
 
     /// Looks at all flows.
@@ -200,6 +231,21 @@ mod tests {
         assert_eq!(table.oldest(), Some((first, at(100))));
         table.remove(first);
         assert_eq!(table.oldest(), None);
+    }
+
+    #[test]
+    fn keys_that_are_equal_have_equal_hashes_and_others_do_not() {
+        use std::hash::{BuildHasher, RandomState};
+        let state = RandomState::new();
+        let texts =
+            ["192.0.2.1:5", "192.0.2.1:6", "192.0.2.2:5", "[::1]:5", "[1::]:5", "[fe80::1%3]:5", "[::1]:6"];
+        let clients: Vec<SocketAddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let keys = clients.iter().flat_map(|client| {
+            [None, Some(clients[0]), Some(clients[3])].map(|to| Key { client: *client, to })
+        });
+        let hashes: Vec<u64> = keys.clone().map(|key| state.hash_one(key)).collect();
+        assert_eq!(hashes, keys.map(|key| state.hash_one(key)).collect::<Vec<_>>());
+        assert_eq!(hashes.iter().collect::<std::collections::BTreeSet<_>>().len(), hashes.len());
     }
 
     #[derive(Clone, Debug)]

@@ -24,35 +24,106 @@ fn a_flow_keeps_its_server_and_answers_come_from_the_address_that_was_asked() {
     assert_eq!(stand.service().servers[0].state.connections(), 1);
 }
 
+/// One flow at a time and few sockets: what presses most for using a port again.
+fn pressed(server: &UdpSocket) -> Stand {
+    Stand::limited("127.0.0.1:0", &[address(server)], Limits { flows: 1, resting: 3 })
+}
+
 #[test]
-fn a_late_answer_goes_to_nobody_when_the_socket_serves_another_client() {
+fn a_port_serves_another_client_when_it_was_silent_for_its_whole_rest() {
     let server = peer();
-    let mut stand = Stand::new(&[address(&server)], 1);
-    let (first, second, third) = (peer(), peer(), peer());
-    let flow_of_first = stand.say(&first, b"1", &server);
-    // An answer that is there already when the flow must make room, and one that comes afterwards.
-    server.send_to(b"late", flow_of_first).expect("sent");
-    second.send_to(b"2", stand.listen).expect("sent");
-    let (_, flow_of_second) = stand.receive(&server);
-    server.send_to(b"later", flow_of_first).expect("sent");
-    stand.settle();
-    stand.pass(sockets::REST);
-    // By now the first socket has rested: the third client gets it.
-    let open = stand.udp.sockets.open();
-    let flow_of_third = stand.say(&third, b"3", &server);
-    assert_eq!((stand.udp.sockets.open(), open), (2, 2), "a socket is used again");
-    server.send_to(b"latest", flow_of_first).expect("sent");
-    server.send_to(b"latest", flow_of_second).expect("sent");
-    server.send_to(b"for 3", flow_of_third).expect("sent");
-    assert_eq!(stand.receive(&third).0, b"for 3");
-    stand.settle();
-    assert!(is_silent(&second) && is_silent(&third));
-    // The first one got its answer if it was taken in before the flow ended, and no other.
-    let mut buffer = [0; 9];
-    if let Ok(length) = first.recv(&mut buffer) {
-        assert_eq!(buffer[..length], *b"late");
+    let mut stand = pressed(&server);
+    let clients: Vec<_> = (0..5).map(|_| peer()).collect();
+    let first = stand.ask(&clients[0], b"0", &server);
+    let second = stand.ask(&clients[1], b"1", &server);
+    assert_ne!(first, second, "no rest yet");
+    for (client, expected) in clients[2..].iter().zip([first, second, first]) {
+        stand.pass(rest::REST_SETTLED);
+        assert_eq!(stand.ask(client, b"n", &server), expected);
     }
-    assert!(is_silent(&first));
+    assert_eq!(stand.udp.sockets.open(), 2);
+    assert!(clients.iter().all(is_silent));
+}
+
+#[test]
+fn a_late_answer_goes_to_nobody_and_keeps_its_port_from_others() {
+    let server = peer();
+    let mut stand = pressed(&server);
+    let clients: Vec<_> = (0..6).map(|_| peer()).collect();
+    let first = stand.ask(&clients[0], b"0", &server);
+    let second = stand.ask(&clients[1], b"1", &server);
+    stand.ask(&clients[2], b"2", &server);
+    // Two rest, which is scarce. To one comes something that the worker takes in ...
+    stand.pass(rest::REST_SETTLED - Duration::from_millis(1));
+    server.send_to(b"late", first).expect("sent");
+    stand.settle();
+    stand.pass(rest::REST_SETTLED);
+    // ... to the other something that is still in its queue when it would serve again.
+    server.send_to(b"late", second).expect("sent");
+    let other = stand.ask(&clients[3], b"3", &server);
+    assert!(![first, second].contains(&other), "{other} is still spoken to");
+    for client in &clients[4..] {
+        stand.pass(rest::REST_SETTLED);
+        let flow = stand.say(client, b"4", &server);
+        assert!(![first, second].contains(&flow), "{flow} must rest anew");
+    }
+    server.send_to(b"later", first).expect("sent");
+    stand.settle();
+    assert!(clients.iter().all(is_silent));
+}
+
+#[test]
+fn a_queue_of_which_the_kernel_has_not_told_is_looked_into_before_its_socket_serves_again() {
+    let server = peer();
+    let mut stand = pressed(&server);
+    let first = stand.ask(&peer(), b"0", &server);
+    let second = stand.ask(&peer(), b"1", &server);
+    stand.pass(rest::REST_SETTLED);
+    server.send_to(b"late", first).expect("sent");
+    let third = peer();
+    third.send_to(b"2", stand.listen).expect("sent");
+    // More had something than fit into the kernel's answer: the listener was in it, the socket at rest was not.
+    stand.poll.told_all.set(false);
+    stand.udp.ready(Token(LISTENER), &stand.poll, stand.now);
+    stand.udp.end_turn(&stand.poll, stand.now);
+    let (word, flow) = stand.receive(&server);
+    assert_eq!(word, b"2");
+    assert!(![first, second].contains(&flow), "{flow} is still spoken to");
+    stand.settle();
+    assert!(is_silent(&third));
+}
+
+#[test]
+fn a_port_to_which_an_answer_is_owed_rests_long_even_if_sockets_are_scarce() {
+    let server = peer();
+    let mut stand = pressed(&server);
+    let clients: Vec<_> = (0..4).map(|_| peer()).collect();
+    let owing: Vec<_> = (0..3).map(|n| stand.say(&clients[n], b"?", &server)).collect();
+    stand.pass(rest::REST - Duration::from_millis(1));
+    let last = stand.say(&clients[3], b"?", &server);
+    assert!(!owing.contains(&last));
+    for port in &owing {
+        server.send_to(b"late", *port).expect("sent");
+    }
+    stand.settle();
+    // The third flow had ended with the last one's beginning; the last one is still there.
+    assert!(clients.iter().all(is_silent));
+    stand.pass(rest::KEEP);
+    assert_eq!(stand.udp.sockets.open(), 1, "a server is not listened to for ever");
+}
+
+#[test]
+fn a_socket_does_not_serve_for_ever() {
+    for (age, rests) in [(sockets::SERVE - Duration::from_millis(1), 1), (sockets::SERVE, 0)] {
+        let server = peer();
+        let mut stand = pressed(&server);
+        stand.config.services[0].idle_timeout = None;
+        stand.apply();
+        stand.ask(&peer(), b"?", &server);
+        stand.pass(age);
+        stand.udp.close(stand.listen, stand.now);
+        assert_eq!(stand.udp.sockets.open(), rests, "after {age:?}");
+    }
 }
 
 #[test]
@@ -72,7 +143,7 @@ fn a_silent_flow_ends_after_its_time_and_not_before() {
     assert_eq!((stand.udp.len(), stand.figure(|shard| shard.idle.get())), (0, 1));
     assert_eq!(stand.service().servers[0].state.connections(), 0);
     stand.say(&client, b"a new flow", &server);
-    stand.pass(Duration::from_secs(60));
+    stand.pass(rest::KEEP);
     assert_eq!(stand.udp.sockets.open(), 1, "the other one was not wanted any more");
 }
 

@@ -3,7 +3,7 @@
 mod crowd;
 mod life;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,10 @@ use crate::plan::{Admin, ListenAt, Plan, Registry, Start};
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Any day.
 const UNIX: u32 = 1_800_000_000;
+/// Events of a round at most.
+const EVENTS: usize = 64;
+/// Sockets that may rest, unless a test says otherwise.
+const RESTING: usize = 16;
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -27,12 +31,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Poll {
     epoll: std::os::fd::OwnedFd,
     failures: RefCell<Vec<String>>,
+    told_all: Cell<bool>,
 }
 
 impl Host for Poll {
     fn watch(&self, socket: BorrowedFd<'_>, token: Token) -> io::Result<()> {
         let data = EventData::new_u64(token.to_bits().into());
         Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
+    }
+
+    fn told_all(&self) -> bool {
+        self.told_all.get()
     }
 
     fn refused(&self, service: &ServicePlan, _why: &NoServer, _now: Time) {
@@ -61,6 +70,10 @@ impl Stand {
     }
 
     fn listening(at: &str, servers: &[SocketAddr], flows_max: usize) -> Self {
+        Self::limited(at, servers, Limits { flows: flows_max, resting: RESTING })
+    }
+
+    fn limited(at: &str, servers: &[SocketAddr], limits: Limits) -> Self {
         let listener = cygnet_netlink::udp::listen(at.parse().unwrap(), true).expect("listening");
         let listen = listener.local_addr().expect("bound");
         let mut config = one_service(listen, servers);
@@ -68,11 +81,11 @@ impl Stand {
         let poll = Poll {
             epoll: epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance"),
             failures: RefCell::default(),
+            told_all: Cell::new(false),
         };
         let registry = Registry::new(1);
         let now = Time::ZERO + Duration::from_secs(1);
         let clients = Arc::new(ClientTable::new(256));
-        let limits = Limits { flows: flows_max, resting: 16 };
         let udp = Udp::new(0, Arc::clone(&clients), UNIX, limits);
         let mut stand = Self { udp, clients, poll, registry, config, listen, now };
         let service = stand.service();
@@ -101,14 +114,15 @@ impl Stand {
 
     /// One round of the worker's loop; false if nothing was ready.
     fn turn(&mut self) -> bool {
-        let mut events = Vec::with_capacity(64);
+        let mut events = Vec::with_capacity(EVENTS);
         let wait = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         epoll::wait(&self.poll.epoll, spare_capacity(&mut events), Some(&wait)).expect("a round");
+        self.poll.told_all.set(events.len() < EVENTS);
         for event in &events {
             let token = Token::from_bits(u32::try_from({ event.data }.u64()).expect("of ours"));
             self.udp.ready(token, &self.poll, self.now);
         }
-        self.udp.end_turn();
+        self.udp.end_turn(&self.poll, self.now);
         !events.is_empty()
     }
 
@@ -144,6 +158,14 @@ impl Stand {
         client.send_to(word, self.listen).expect("sent");
         let (bytes, flow) = self.receive(server);
         assert_eq!(bytes, word);
+        flow
+    }
+
+    /// A word from a client, and its answer: each datagram of the flow is answered.
+    fn ask(&mut self, client: &UdpSocket, word: &[u8], server: &UdpSocket) -> SocketAddr {
+        let flow = self.say(client, word, server);
+        server.send_to(word, flow).expect("sent");
+        assert_eq!(self.receive(client).0, word);
         flow
     }
 
