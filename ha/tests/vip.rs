@@ -43,7 +43,7 @@ fn the_better_node_holds_the_address_and_it_moves_on_stop_and_on_link_down() {
         lab.wait_for_holder("a");
         let view = lab.view("a");
         assert_eq!((view.holder, view.holder_priority), (Some(lab.address("a")), Some(150)));
-        wait("b follows a", || lab.view("b").holder == Some(lab.address("a")));
+        lab.wait_for_follower("b", lab.address("a"));
 
         // A planned stop: resigned, so b need not wait for its whole interval.
         lab.ask();
@@ -304,7 +304,7 @@ fn with_keepalived_in_one_group_there_is_one_holder_each_way() {
         // keepalived is better: it takes the address, and we follow it.
         lab.keepalived("k", 150);
         lab.wait_for_holder("k");
-        wait("a follows keepalived", || lab.view("a").holder == Some(lab.address("k")));
+        lab.wait_for_follower("a", lab.address("k"));
         wait("a says so", || lab.says("a", "higher priority 150"));
         // It resigns; it comes back worse, and follows us.
         lab.end_keepalived();
@@ -330,7 +330,7 @@ fn an_ipv6_address_is_elected_announced_and_moves() {
         lab.start("a", "hold 150 100 preempt six");
         lab.start("b", "hold 100 100 preempt six");
         lab.wait_for_holder("a");
-        wait("b follows a", || lab.view("b").holder.is_some_and(|holder| holder == lab.link_local("a")));
+        lab.wait_for_follower("b", lab.link_local("a"));
         lab.believe_six("02:00:00:00:00:99");
         lab.end("a");
         lab.wait_for_holder("b");
@@ -354,7 +354,7 @@ fn with_keepalived_in_one_group_of_version_two_there_is_one_holder_at_a_time() {
         lab.wait_for_holder("a");
         lab.keepalived_two("k", 150, "secret");
         lab.wait_for_holder("k");
-        wait("a follows keepalived", || lab.view("a").holder == Some(lab.address("k")));
+        lab.wait_for_follower("a", lab.address("k"));
         lab.end_keepalived();
         lab.wait_for_holder("a");
         wait("a says so", || lab.says("a", "has resigned"));
@@ -372,7 +372,7 @@ fn with_carp_the_better_node_holds_the_address_and_a_stop_is_a_bow_out() {
         lab.start("a", "hold 250 1000 preempt carp secret");
         lab.start("b", "hold 200 1000 preempt carp secret");
         lab.wait_for_holder("a");
-        wait("b follows a", || lab.view("b").holder == Some(lab.address("a")));
+        lab.wait_for_follower("b", lab.address("a"));
         lab.ask();
         lab.end("a");
         lab.wait_for_holder("b");
@@ -399,7 +399,7 @@ fn with_ucarp_on_one_vhid_there_is_one_holder_after_each_step() {
         // ucarp is better, and preempts.
         lab.ucarp("u", 10, "secret");
         lab.wait_for_holder("u");
-        wait("a follows ucarp", || lab.view("a").holder == Some(lab.address("u")));
+        lab.wait_for_follower("a", lab.address("u"));
         // ucarp says nothing when it ends: we wait out its time.
         lab.end_keepalived();
         lab.wait_for_holder("a");

@@ -365,7 +365,9 @@ impl Holder {
             return Some(format!("no socket for advertisements on {interface}: {error}"));
         }
         if self.ground.source.is_none() {
-            return Some(format!("{interface} has no IPv4 address of this node"));
+            // Over IPv6 adverts come from the link-local one (RFC 9568 section 5.1.2.1), which the kernel tries out for a second.
+            let kind = if self.settings.address.is_ipv4() { "IPv4" } else { "link-local IPv6" };
+            return Some(format!("{interface} has no {kind} address of this node that may be used"));
         }
         if let Some(why) = &self.unready {
             return Some(format!("not ready: {why}"));

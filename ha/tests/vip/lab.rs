@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::{Role, VipView};
 
 use crate::node::SETTINGS;
 
@@ -201,7 +201,7 @@ impl Lab {
             protocol: cygnet_ha::vip::Protocol::Vrrp3,
             mode: cygnet_ha::vip::Mode::Hold,
             id: 0,
-            role: cygnet_ha::vip::Role::Down,
+            role: Role::Down,
             reason: "nothing shown".into(),
             role_age_ms: 0,
             priority: 0,
@@ -223,6 +223,15 @@ impl Lab {
     /// Whether some event of the node holds these words.
     pub(crate) fn says(&self, name: &str, words: &str) -> bool {
         self.events(name).iter().any(|event| event.contains(words))
+    }
+
+    /// Until this node takes part in the election and knows who has won it. Whom it has heard is not enough: it hears before it
+    /// takes part (over IPv6 its own address may not be used for a second or two), and would not take part in a hand-over.
+    pub(crate) fn wait_for_follower(&self, name: &str, holder: IpAddr) {
+        wait(&format!("{name} follows {holder}"), || {
+            let view = self.view(name);
+            view.role == Role::Standby && view.holder == Some(holder)
+        });
     }
 
     /// Whether the kernel has the virtual address in a namespace.
@@ -395,6 +404,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.nodes.keys() {
+                eprintln!("{name}: {:#?}\n{:#?}", self.view(name), self.events(name));
+            }
+        }
         if let Some(mut child) = self.keepalived.take() {
             let _ = child.kill();
             let _ = child.wait();
