@@ -2,7 +2,7 @@
 #   make demo         the pair, two servers and a client on this machine, live
 #   make test         all tests, with totals
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install fuzz-build clean
+.PHONY: help deps bench-deps build release demo test test-fast-tls check bench bench-quick bars integrity man vagrant-check install fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -34,6 +34,10 @@ demo: release ## two balancers share an address, serve, die and take over: live
 test: deps ## all tests (PROFILE=release for the other profile, TEST_ARGS=name for some)
 	@PROFILE=$(PROFILE) scripts/test.sh
 
+test-fast-tls: ## all TLS tests over AWS-LC (needs cmake and clang; builds for some ten minutes the first time)
+	@scripts/deps.sh fast-tls
+	@PROFILE=$(PROFILE) scripts/test-fast-tls.sh
+
 check: deps ## formatting, lints, dependencies, documentation
 	@scripts/check.sh
 
@@ -48,7 +52,7 @@ bars: bench-deps release ## every published limit, measured: 20 failovers of eac
 
 integrity: release ## 10,000 connections byte by byte, also while servers die, and 200 reloads under load (a few minutes)
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet CYGNET_CONNECTIONS=10000 CYGNET_RELOADS=200 \
-		cargo nextest run --release --locked -p cygnet-cluster-tests --test integrity --test reload --test attack
+		cargo nextest run --release --locked -p cygnet-cluster-tests --test integrity --test reload --test attack --test half_open
 
 vagrant-check: release ## the Vagrantfile, and its provisioning in a chroot (root, downloads Debian)
 	@scripts/vagrant-check.sh

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cygnet_lab::enter;
 use cygnet_lab::figures::figure;
-use cygnet_lab::integrity::{At, Outcome, Servers, Settings, run};
+use cygnet_lab::integrity::{At, Dress, Outcome, Servers, Settings, run};
 use cygnet_lab::solo::{Solo, service};
 
 /// Set it to repeat a run, or to run longer: `CYGNET_CONNECTIONS=10000`.
@@ -33,7 +33,14 @@ fn settings() -> Settings {
         bytes_max: 1 << 20,
         resets: true,
         deaths: false,
+        dress: Dress::default(),
     }
+}
+
+/// TLS on either side, and HTTP.
+fn dressed(client: bool, server: bool, http: bool) -> Result<Settings> {
+    let dress = Dress::new(Path::new(enter::FILES), client, server, http)?;
+    Ok(Settings { dress, ..settings() })
 }
 
 fn tcp(port: u16) -> At {
@@ -46,8 +53,12 @@ fn unix(name: &str) -> At {
 
 /// One run with a node of its own.
 fn through(what: &str, settings: &Settings, front: &At, servers: &[At]) -> Result<Outcome> {
-    let keys = format!("listen = [{:?}]\nblacklist = \"1s\"\nconnect_timeout = \"3s\"", front.text());
-    let _solo = Solo::start(&service(&keys, &servers.iter().map(At::text).collect::<Vec<_>>()))?;
+    let (of_service, of_servers) = settings.dress.keys();
+    let listen = front.text();
+    let keys = format!("listen = [{listen:?}]\nblacklist = \"1s\"\nconnect_timeout = \"3s\"\n{of_service}");
+    let mut cluster = service(&keys, &servers.iter().map(At::text).collect::<Vec<_>>());
+    cluster = cluster.replace("[[service.server]]\n", &format!("[[service.server]]\n{of_servers}"));
+    let _solo = Solo::start(&cluster)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let servers = Arc::new(Servers::start(settings, servers)?);
@@ -81,7 +92,7 @@ async fn deaths(servers: Arc<Servers>, over: Arc<AtomicBool>) -> Result<()> {
 fn every_byte_arrives_over_tcp_and_what_is_broken_off_does_not_look_finished() -> Result<()> {
     enter::lab(|| {
         let settings = settings();
-        let outcome = through("tcp", &settings, &tcp(8000), &[tcp(9001), tcp(9002), tcp(9003)])?;
+        let outcome = through("tcp", &settings, &tcp(8000), &servers())?;
         ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
         Ok(())
     })
@@ -101,7 +112,72 @@ fn every_byte_arrives_over_unix_sockets_on_both_sides() -> Result<()> {
 fn no_byte_is_wrong_and_no_end_comes_too_early_while_servers_die() -> Result<()> {
     enter::lab(|| {
         let settings = Settings { deaths: true, ..settings() };
-        let outcome = through("tcp, servers die", &settings, &tcp(8000), &[tcp(9001), tcp(9002), tcp(9003)])?;
+        let outcome = through("tcp, servers die", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 10, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+/// All servers.
+fn servers() -> [At; 3] {
+    [tcp(9001), tcp(9002), tcp(9003)]
+}
+
+#[test]
+fn every_byte_arrives_through_tls_of_clients() -> Result<()> {
+    enter::lab(|| {
+        let settings = dressed(true, false, false)?;
+        let outcome = through("tls", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn every_byte_arrives_through_tls_to_servers() -> Result<()> {
+    enter::lab(|| {
+        let settings = dressed(false, true, false)?;
+        let outcome = through("tls to servers", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn no_byte_is_wrong_through_tls_on_both_sides_while_servers_die() -> Result<()> {
+    enter::lab(|| {
+        let settings = Settings { deaths: true, ..dressed(true, true, false)? };
+        let outcome = through("tls both ways, servers die", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 10, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn every_body_arrives_through_http() -> Result<()> {
+    enter::lab(|| {
+        let settings = dressed(false, false, true)?;
+        let outcome = through("http", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn every_body_arrives_through_http_over_tls_on_both_sides() -> Result<()> {
+    enter::lab(|| {
+        let settings = dressed(true, true, true)?;
+        let outcome = through("http over tls both ways", &settings, &tcp(8000), &servers())?;
+        ensure!(outcome.whole > settings.connections / 2, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+#[test]
+fn no_body_is_wrong_or_looks_finished_through_http_over_tls_while_servers_die() -> Result<()> {
+    enter::lab(|| {
+        let settings = Settings { deaths: true, ..dressed(true, false, true)? };
+        let outcome = through("http over tls, servers die", &settings, &tcp(8000), &servers())?;
         ensure!(outcome.whole > settings.connections / 10, "{}", outcome.text());
         Ok(())
     })

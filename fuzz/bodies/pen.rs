@@ -64,6 +64,9 @@ impl Files for Machine {
         self.0.borrow_mut().insert(path.to_owned(), text.to_vec());
         Ok(())
     }
+    fn countries(&self, named: Option<&Path>) -> Option<PathBuf> {
+        named.map(Path::to_owned)
+    }
 }
 
 impl Machine {

@@ -23,8 +23,9 @@ fn unix() -> io::Result<Socket> {
 /// How a listening socket is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listening {
-    /// Clients that may wait in its queue; the kernel cuts it to `net.core.somaxconn`.
-    pub backlog: i32,
+    /// Clients that may wait in its queue; the kernel cuts it to `net.core.somaxconn`. `None`: the socket is only bound,
+    /// and listens later.
+    pub backlog: Option<i32>,
     /// `[::]` takes IPv4 clients as well, with mapped addresses (`::ffff:a.b.c.d`).
     pub both_families: bool,
     /// Connections are probed when they are silent (`SO_KEEPALIVE`), and accepted ones inherit it.
@@ -71,7 +72,9 @@ pub fn listen(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
         }
     }
     socket.bind(&address.into())?;
-    socket.listen(how.backlog)?;
+    if let Some(backlog) = how.backlog {
+        socket.listen(backlog)?;
+    }
     Ok(socket.into())
 }
 
@@ -81,14 +84,16 @@ pub fn set_defer(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
 }
 
 /// Listens on a Unix stream socket. A socket file that is there already is removed first, for nobody removes it when a
-/// process ends; any other file stays, and is an error (`EADDRINUSE`). Nonblocking.
-pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+/// process ends; any other file stays, and is an error (`EADDRINUSE`). Nonblocking. `backlog`: as in [`Listening`].
+pub fn listen_unix(path: &Path, backlog: Option<i32>) -> io::Result<OwnedFd> {
     let socket = unix()?;
     if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }
     socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(backlog)?;
+    if let Some(backlog) = backlog {
+        socket.listen(backlog)?;
+    }
     Ok(socket.into())
 }
 

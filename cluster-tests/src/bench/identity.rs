@@ -17,7 +17,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use super::workload::Key;
 
 /// The name in the certificate, and the one that clients ask for.
-pub(super) const NAME: &str = "bench.example";
+pub(crate) const NAME: &str = "bench.example";
 /// Bits of an RSA key: what most sites have.
 const RSA_BITS: u32 = 2048;
 /// Days; a run takes minutes.
@@ -25,17 +25,17 @@ const VALID_DAYS: u32 = 7;
 
 /// A certificate, its key, and where they lie.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) certificate: X509,
-    pub(super) certificate_file: PathBuf,
-    pub(super) key_file: PathBuf,
+pub(crate) struct Identity {
+    pub(crate) certificate: X509,
+    pub(crate) certificate_file: PathBuf,
+    pub(crate) key_file: PathBuf,
     /// Both in one file, as HAProxy reads them.
-    pub(super) joint_file: PathBuf,
+    pub(crate) joint_file: PathBuf,
 }
 
 impl Identity {
     /// Makes a key and a certificate that it signs itself.
-    pub(super) fn make(kind: Key, folder: &Path) -> Result<Self> {
+    pub(crate) fn make(kind: Key, folder: &Path) -> Result<Self> {
         let key = private_key(kind).context("cannot make a key")?;
         let certificate = self_signed(&key).context("cannot make a certificate")?;
         let (certificate_pem, key_pem) = (certificate.to_pem()?, key.private_key_to_pem_pkcs8()?);

@@ -29,7 +29,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use identity::{Identity, NAME};
 pub use peers::Contender;
+pub(crate) use workload::Key;
 pub use workload::Workload;
 
 /// The arguments of `cygnet-bench` and of `cygnet-lab bench`.

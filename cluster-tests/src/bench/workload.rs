@@ -56,7 +56,7 @@ pub(super) enum Front {
 
 /// The kind of the certificate's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// ECDSA on P-256.
     Ecdsa,
     /// RSA with 2048 bits.

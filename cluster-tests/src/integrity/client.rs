@@ -8,17 +8,21 @@ use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
 use super::script::{DOWN, Random, UP};
-use super::{At, End, Ending, Script, Seen};
+use super::{At, Dress, End, Ending, Script, Seen};
 
 /// The most bytes of one read or write.
 const PIECE_MAX: u64 = 48 * 1024;
+/// Of the directions with fewer bytes than this...
+const TRICKLE_MAX: u64 = 2048;
+/// ...one in so many is sent one or two bytes at a time.
+const TRICKLES_ONE_IN: u64 = 4;
 /// One piece in so many comes after a stall...
 const STALLS_ONE_IN: u64 = 40;
 /// ...of at most so many milliseconds.
 const STALL_MAX_MS: u64 = 120;
 
-/// A stream of either kind.
-pub(super) enum Stream {
+/// A socket of either kind.
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -26,12 +30,27 @@ pub(super) enum Stream {
 pub(super) trait Both: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Both for T {}
 
-impl Stream {
+/// Whatever is spoken over it.
+pub(super) type Stream = Box<dyn Both>;
+
+impl Socket {
     async fn connect(at: &At) -> io::Result<Self> {
         Ok(match at {
-            At::Tcp(address) => Self::Tcp(TcpStream::connect(address).await?),
+            At::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                // Small pieces are to arrive as such.
+                stream.set_nodelay(true)?;
+                Self::Tcp(stream)
+            }
             At::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
         })
+    }
+
+    pub(super) fn stream(self) -> Stream {
+        match self {
+            Self::Tcp(stream) => Box::new(stream),
+            Self::Unix(stream) => Box::new(stream),
+        }
     }
 
     /// A second handle, to say how it is to end after it has been given away.
@@ -53,24 +72,16 @@ impl Control {
     }
 }
 
-pub(super) async fn play(front: &At, script: &Script) -> Result<Seen, String> {
-    let stream = Stream::connect(front).await.map_err(|error| error.to_string())?;
-    let control = stream.control().map_err(|error| error.to_string())?;
-    control.abrupt(script.ending == Ending::ClientResets).map_err(|error| error.to_string())?;
-    let (read, write) = halves(stream);
+pub(super) async fn play(front: &At, dress: &Dress, script: &Script) -> io::Result<Seen> {
+    let socket = Socket::connect(front).await?;
+    let control = socket.control()?;
+    control.abrupt(script.ending == Ending::ClientResets)?;
+    let (read, write) = split(dress.of_client(socket.stream(), script).await?);
     let way = Way { script, direction: UP, bytes: script.up, breaks: script.ending == Ending::ClientResets };
     Ok(both(way, DOWN, script.down, read, write, script.client_waits(), true).await.0)
 }
 
-pub(super) type Halves = (ReadHalf<Box<dyn Both>>, WriteHalf<Box<dyn Both>>);
-
-pub(super) fn halves(stream: Stream) -> Halves {
-    let stream: Box<dyn Both> = match stream {
-        Stream::Tcp(stream) => Box::new(stream),
-        Stream::Unix(stream) => Box::new(stream),
-    };
-    split(stream)
-}
+pub(super) type Halves = (ReadHalf<Stream>, WriteHalf<Stream>);
 
 /// One direction that is to be sent.
 pub(super) struct Way<'a> {
@@ -86,8 +97,8 @@ pub(super) async fn both(
     way: Way<'_>,
     other: u64,
     expected: u64,
-    mut read: ReadHalf<Box<dyn Both>>,
-    mut write: WriteHalf<Box<dyn Both>>,
+    mut read: ReadHalf<Stream>,
+    mut write: WriteHalf<Stream>,
     waits: bool,
     greets: bool,
 ) -> (Seen, Halves) {
@@ -119,7 +130,7 @@ pub(super) async fn both(
 
 async fn send(
     way: Way<'_>,
-    write: &mut WriteHalf<Box<dyn Both>>,
+    write: &mut WriteHalf<Stream>,
     waits: Option<watch::Receiver<bool>>,
     greets: bool,
 ) -> io::Result<()> {
@@ -132,8 +143,10 @@ async fn send(
     }
     let bytes = if way.breaks { way.script.breaks_after } else { way.bytes };
     let (mut at, mut dice, mut piece) = (0, way.script.dice(way.direction), Vec::new());
+    let is_trickle = bytes < TRICKLE_MAX && dice.below(TRICKLES_ONE_IN) == 0;
+    let most = if is_trickle { 2 } else { PIECE_MAX };
     while at < bytes {
-        let length = (1 + dice.below(PIECE_MAX)).min(bytes - at);
+        let length = (1 + dice.below(most)).min(bytes - at);
         piece.resize(usize::try_from(length).unwrap_or_default(), 0);
         way.script.fill(way.direction, at, &mut piece);
         stall(&mut dice).await;
@@ -147,7 +160,7 @@ async fn receive(
     script: &Script,
     direction: u64,
     expected: u64,
-    read: &mut ReadHalf<Box<dyn Both>>,
+    read: &mut ReadHalf<Stream>,
     seen: &mut Seen,
     heard_end: watch::Sender<bool>,
 ) {

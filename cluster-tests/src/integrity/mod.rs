@@ -7,6 +7,8 @@
 //! comes too early. A connection that was broken off on one side must not look finished on the other.
 
 mod client;
+mod dress;
+mod http;
 mod script;
 mod server;
 
@@ -20,6 +22,7 @@ use anyhow::{Result, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use dress::Dress;
 pub use script::{Ending, Script};
 pub use server::Servers;
 
@@ -63,6 +66,8 @@ pub struct Settings {
     pub resets: bool,
     /// Whether servers may die: then a connection may be broken off at any time, but must look so.
     pub deaths: bool,
+    /// What is spoken over the connections.
+    pub dress: Dress,
 }
 
 /// How one side saw the end of what it read.
@@ -135,9 +140,9 @@ pub async fn run(settings: &Settings, front: &At, servers: &Servers) -> Result<O
     let mut played = Vec::new();
     for number in 0..settings.connections {
         let place = Arc::clone(&places).acquire_owned().await?;
-        let (front, script) = (front.clone(), Script::new(settings, number));
+        let (front, dress, script) = (front.clone(), settings.dress.clone(), Script::new(settings, number));
         tasks.spawn(async move {
-            let seen = tokio::time::timeout(CONNECTION_LIMIT, client::play(&front, &script)).await;
+            let seen = tokio::time::timeout(CONNECTION_LIMIT, client::play(&front, &dress, &script)).await;
             drop(place);
             (script, seen.ok())
         });
@@ -160,7 +165,7 @@ pub async fn run(settings: &Settings, front: &At, servers: &Servers) -> Result<O
 fn judge(
     settings: &Settings,
     script: &Script,
-    client: Option<Result<Seen, String>>,
+    client: Option<std::io::Result<Seen>>,
     server: Option<Seen>,
     outcome: &mut Outcome,
 ) {

@@ -35,6 +35,8 @@ pub struct Script {
     seed: u64,
 }
 
+/// Bytes of the number that a client says first.
+pub(super) const NUMBER_LEN: u64 = 8;
 /// To the server.
 pub(super) const UP: u64 = 1;
 /// To the client.
@@ -116,12 +118,20 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Dress;
     use super::*;
 
     #[test]
     fn bytes_are_the_same_in_whatever_pieces_they_are_asked_for() {
-        let settings =
-            Settings { connections: 1, at_once: 1, seed: 7, bytes_max: 1 << 16, resets: true, deaths: false };
+        let settings = Settings {
+            connections: 1,
+            at_once: 1,
+            seed: 7,
+            bytes_max: 1 << 16,
+            resets: true,
+            deaths: false,
+            dress: Dress::default(),
+        };
         let script = Script::new(&settings, 3);
         let mut whole = [0; 100];
         script.fill(UP, 0, &mut whole);

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, split};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::client::{Control, Halves, Stream, Way, both, halves};
-use super::script::{DOWN, UP};
+use super::client::{Control, Halves, Socket, Way, both};
+use super::script::{DOWN, NUMBER_LEN, UP};
 use super::{At, Ending, Script, Seen, Settings};
 
 /// Clients that wait to be accepted.
@@ -106,10 +106,10 @@ impl Listener {
         })
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
-            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
+            Self::Unix(listener) => Socket::Unix(listener.accept().await?.0),
         })
     }
 }
@@ -120,8 +120,8 @@ fn serve(shared: &Arc<Shared>, at: &At) -> Result<JoinHandle<()>> {
         // Ends with this task, and all its connections with it.
         let mut connections = JoinSet::new();
         loop {
-            if let Ok((stream, control)) = listener.accept().await.and_then(abrupt) {
-                connections.spawn(play(Arc::clone(&shared), stream, control));
+            if let Ok((socket, control)) = listener.accept().await.and_then(abrupt) {
+                connections.spawn(play(Arc::clone(&shared), socket, control));
             }
             while connections.try_join_next().is_some() {}
         }
@@ -138,17 +138,18 @@ impl Drop for Active {
 }
 
 /// From its first moment on, a server that dies must not look as if it had finished.
-fn abrupt(stream: Stream) -> io::Result<(Stream, Control)> {
-    let control = stream.control()?;
+fn abrupt(socket: Socket) -> io::Result<(Socket, Control)> {
+    let control = socket.control()?;
     control.abrupt(true)?;
-    Ok((stream, control))
+    Ok((socket, control))
 }
 
-async fn play(shared: Arc<Shared>, stream: Stream, control: Control) {
+async fn play(shared: Arc<Shared>, socket: Socket, control: Control) {
     shared.active.fetch_add(1, Ordering::Relaxed);
     let active = Active(Arc::clone(&shared));
-    let (mut read, write): Halves = halves(stream);
-    let mut number = [0; 8];
+    let Ok(stream) = shared.settings.dress.of_server(socket.stream()).await else { return };
+    let (mut read, write): Halves = split(stream);
+    let mut number = [0; NUMBER_LEN as usize];
     if read.read_exact(&mut number).await.is_err() {
         return;
     }

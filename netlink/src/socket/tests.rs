@@ -15,7 +15,7 @@ fn at(text: &str) -> SocketAddr {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    super::listen(address, Listening { backlog: 128, ..Listening::default() }).map(Into::into)
+    super::listen(address, Listening { backlog: Some(128), ..Listening::default() }).map(Into::into)
 }
 
 fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
@@ -159,7 +159,7 @@ fn bound_connections_to_several_targets_share_the_ports() {
 #[test]
 fn one_socket_may_take_clients_of_both_families() {
     in_namespace(|| {
-        let how = Listening { backlog: 128, both_families: true, ..Listening::default() };
+        let how = Listening { backlog: Some(128), both_families: true, ..Listening::default() };
         let listener = TcpListener::from(super::listen(at("[::]:8080"), how).expect("a listener"));
         let _client = connect(at("127.0.0.1:8080"), None).expect("started");
         assert_eq!(accept(&listener).1.ip().to_string(), "::ffff:127.0.0.1");
@@ -181,7 +181,7 @@ fn a_foreign_source_needs_no_address_of_this_node() {
 #[test]
 fn accepted_connections_inherit_keepalive_and_those_who_say_nothing_wait_when_deferred() {
     in_namespace(|| {
-        let how = Listening { backlog: 128, keepalive: true, defer: 5, ..Listening::default() };
+        let how = Listening { backlog: Some(128), keepalive: true, defer: 5, ..Listening::default() };
         let listener = TcpListener::from(super::listen(at("127.0.0.1:0"), how).expect("a listener"));
         let mut client = until_done(|| connect(listener.local_addr().expect("bound"), None).map_err(not_yet));
         until_done(|| client.peer_addr().map_err(|_| io::ErrorKind::WouldBlock.into()));
@@ -196,8 +196,8 @@ fn accepted_connections_inherit_keepalive_and_those_who_say_nothing_wait_when_de
 fn a_socket_file_that_is_left_over_is_replaced_and_another_file_is_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
-    drop(listen_unix(&path, 8).expect("a listener"));
-    let listener = UnixListener::from(listen_unix(&path, 8).expect("over the left one"));
+    drop(listen_unix(&path, Some(8)).expect("a listener"));
+    let listener = UnixListener::from(listen_unix(&path, Some(8)).expect("over the left one"));
     let mut client = UnixStream::from(connect_unix(&path).expect("connected"));
     let (mut server, _) = listener.accept().expect("it waits");
     client.write_all(b"ping").expect("room");
@@ -205,6 +205,6 @@ fn a_socket_file_that_is_left_over_is_replaced_and_another_file_is_not() {
     server.read_exact(&mut buffer).expect("it is there");
     let file = folder.path().join("file");
     std::fs::write(&file, "mine").expect("written");
-    assert_eq!(listen_unix(&file, 8).expect_err("not ours").kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(listen_unix(&file, Some(8)).expect_err("not ours").kind(), io::ErrorKind::AddrInUse);
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "mine");
 }

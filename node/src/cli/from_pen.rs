@@ -15,8 +15,8 @@ use crate::control::types::{ApiError, ErrorCode};
 use crate::pen::options::{Parsed, Stop, parse};
 use crate::pen::service::Translation;
 use crate::pen::{
-    ClientFigures, ConnectionFigures, Effect, FILE_BYTES_MAX, Facts, Files, Names, Pen, ServerFigures,
-    ServerId, Surroundings,
+    COUNTRIES, ClientFigures, ConnectionFigures, Effect, FILE_BYTES_MAX, Facts, Files, Names, Pen,
+    ServerFigures, ServerId, Surroundings,
 };
 
 /// Prints the cluster file that does what Pen does with these files, or with these arguments.
@@ -239,6 +239,11 @@ impl Files for Here {
 
     fn write(&self, _: &Path, _: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// A file of this house names its own database.
+    fn countries(&self, named: Option<&Path>) -> Option<PathBuf> {
+        Some(named.unwrap_or_else(|| Path::new(COUNTRIES[0])).to_owned())
     }
 }
 

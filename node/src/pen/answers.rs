@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::model::{LogTarget, ServerId};
 
@@ -45,6 +45,10 @@ pub trait Facts {
     fn newest_connection(&self) -> usize;
     /// Idle connections to servers that are ready.
     fn idlers(&self) -> u32;
+    /// Whether a country database is in use.
+    fn has_countries(&self) -> bool {
+        false
+    }
 }
 
 /// Names to addresses.
@@ -61,6 +65,8 @@ pub trait Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Writes a file anew.
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()>;
+    /// The country database: this one, else the first of [`COUNTRIES`](super::COUNTRIES) that is there.
+    fn countries(&self, named: Option<&Path>) -> Option<PathBuf>;
 }
 
 /// A server's figures.

@@ -1,6 +1,7 @@
 //! The running balancer: Pen's state and the workers, kept in step.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use super::messages::Messages;
 use super::observe::Watch;
 use super::signals::{Signals, Wish};
 use super::system::System;
-use super::{Effect, LogTarget, Names, Outcome, Pen, ServerId, Surroundings, pages, penctl_words};
+use super::{
+    COUNTRIES, Effect, Files, LogTarget, Names, Outcome, Pen, ServerId, Surroundings, pages, penctl_words,
+};
 use crate::balance::acl::AccessList;
+use crate::balance::geo::Countries;
 use crate::balance::{ClientTable, Permits};
-use crate::config::model::{Acl, Endpoint, Server, Service};
+use crate::config::model::{Acl, AclMatch, Endpoint, Server, Service};
 use crate::plan::{Admin, Plan, Registry, ServicePlan, Start};
 use crate::proxy::tls::TICKET_ROTATION;
-use crate::proxy::{Settings, Workers};
+use crate::proxy::{ListenError, Settings, Workers};
 
 /// How often the data path is asked for news.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
@@ -51,7 +55,7 @@ pub(super) struct Balancer {
 }
 
 impl Balancer {
-    /// Opens the listener, and starts to serve. An error is fatal.
+    /// Takes the listening address, for which it may take root; nobody is served before [`Self::open`]. An error is fatal.
     pub(super) fn start(pen: Pen, messages: Messages) -> Result<Self, String> {
         let events = EventLog::default();
         let clients = Arc::new(ClientTable::new(usize::try_from(pen.clients_max).unwrap_or(1)));
@@ -62,6 +66,9 @@ impl Balancer {
             workers: pen.workers,
             connections_max: usize::try_from(pen.conn_max).ok(),
             pending_max: usize::try_from(pen.pending_max).ok(),
+            accepts_max: usize::try_from(pen.multi_accept).ok(),
+            backlog: Some(pen.listen_queue),
+            closed: true,
             events: events.clone(),
         };
         let workers = Workers::start(settings, &clients).map_err(|error| format!("workers: {error}"))?;
@@ -80,9 +87,15 @@ impl Balancer {
             direct: None,
             ending: false,
         };
+        balancer.find_countries()?;
         balancer.go_direct()?;
         balancer.apply()?;
         Ok(balancer)
+    }
+
+    /// Lets clients in: what could end the process is done. An error is fatal.
+    pub(super) fn open(&self) -> Result<(), String> {
+        self.workers.open().map_err(|errors| unbound(&errors))
     }
 
     pub(super) fn pen(&self) -> &Pen {
@@ -239,6 +252,27 @@ impl Balancer {
         }
     }
 
+    /// Reads the country database, if one is named or needed; one that is in use stays until it has changed, and as long as
+    /// it cannot be read anew (in the jail it is not there).
+    fn find_countries(&self) -> Result<(), String> {
+        let named = self.pen.countries.as_deref();
+        let needed = self.pen.acls.iter().flatten().any(|entry| matches!(entry.who, AclMatch::Country(_)));
+        if named.is_none() && !needed {
+            return Ok(());
+        }
+        let before = self.registry.countries();
+        let opened = match System.countries(named).or_else(|| named.map(Path::to_owned)) {
+            Some(file) => Countries::open(&file, before.as_ref()).map_err(|error| error.to_string()),
+            None => Err(format!("there is no country database in {}", COUNTRIES.join(" or "))),
+        };
+        match opened {
+            Ok(countries) => self.registry.use_countries(Some(countries)),
+            Err(why) if before.is_none() => return Err(why),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     /// Starts direct server return, if that is asked for. Later is too late for it, as in Pen: it takes rights that are
     /// given up.
     fn go_direct(&mut self) -> Result<(), String> {
@@ -265,6 +299,9 @@ impl Balancer {
         self.watch.accounts.grow(usize::try_from(clients_max).unwrap_or(0));
         self.watch.accounts.set_tracking(i64::from(tracking));
         self.watch.set_dumping(debug >= 3 && foreground, ascii);
+        self.find_countries()?;
+        let limit = |max: i32| usize::try_from(max).ok();
+        self.workers.limit(limit(self.pen.conn_max), limit(self.pen.pending_max));
         let plan = self.plan();
         if let Some(fault) = plan.faults.iter().find(|fault| !fault.kept) {
             return Err(format!("Unable to create default context: {}", fault.text));
@@ -276,11 +313,7 @@ impl Balancer {
                 direct.update(&self.pen, service, self.registry.countries().as_ref());
             }
         }
-        self.workers.apply(&Arc::new(plan)).map_err(|errors| {
-            let errors: Vec<String> =
-                errors.iter().map(|error| format!("{}: {}", error.address, error.error)).collect();
-            format!("can't bind local address ({})", errors.join(", "))
-        })
+        self.workers.apply(&Arc::new(plan)).map_err(|errors| unbound(&errors))
     }
 
     /// Certificates and OCSP responses that have changed since they were read.
@@ -314,7 +347,14 @@ impl Balancer {
 
     fn figures(&self) -> Figures<'_> {
         let conn_max = usize::try_from(self.pen.conn_max).unwrap_or(0);
-        Figures { workers: &self.workers, watch: &self.watch, conn_max, threads: self.pen.workers }
+        let has_countries = self.registry.countries().is_some();
+        Figures {
+            workers: &self.workers,
+            watch: &self.watch,
+            conn_max,
+            threads: self.pen.workers,
+            has_countries,
+        }
     }
 
     /// Tells the administrator what has happened on the data path.
@@ -325,6 +365,12 @@ impl Balancer {
             self.messages.tell(format_args!("{}{because}", event.what));
         }
     }
+}
+
+fn unbound(errors: &[ListenError]) -> String {
+    let errors: Vec<String> =
+        errors.iter().map(|error| format!("{}: {}", error.address, error.error)).collect();
+    format!("can't bind local address ({})", errors.join(", "))
 }
 
 fn print(text: &str) {

@@ -64,6 +64,8 @@ pub(super) struct Figures<'a> {
     pub(super) conn_max: usize,
     /// Data path threads.
     pub(super) threads: usize,
+    /// A country database is in use.
+    pub(super) has_countries: bool,
 }
 
 /// The one service of the plan in force.
@@ -106,6 +108,10 @@ impl Facts for Figures<'_> {
 
     fn local_time(&self) -> String {
         Before.local_time()
+    }
+
+    fn has_countries(&self) -> bool {
+        self.has_countries
     }
 
     fn pid(&self) -> u32 {

@@ -6,7 +6,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{ClientFigures, ConnectionFigures, Facts, Files, Names, ServerFigures, ServerId, Surroundings};
+use super::{
+    COUNTRIES, ClientFigures, ConnectionFigures, Facts, Files, Names, ServerFigures, ServerId, Surroundings,
+};
 
 /// 2026-11-22 21:53:21 UTC.
 pub(super) const NOW: i64 = 1_795_384_401;
@@ -19,6 +21,7 @@ pub(super) struct World {
     pub(super) connections: Vec<ConnectionFigures>,
     pub(super) newest: usize,
     pub(super) files: RefCell<BTreeMap<PathBuf, String>>,
+    pub(super) lacks_countries: bool,
 }
 
 impl World {
@@ -93,5 +96,8 @@ impl Files for World {
         let text = String::from_utf8(text.to_vec()).map_err(io::Error::other)?;
         self.files.borrow_mut().insert(path.to_owned(), text);
         Ok(())
+    }
+    fn countries(&self, named: Option<&Path>) -> Option<PathBuf> {
+        (!self.lacks_countries).then(|| named.unwrap_or_else(|| Path::new(COUNTRIES[0])).to_owned())
     }
 }

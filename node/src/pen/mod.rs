@@ -40,8 +40,9 @@ pub use answers::{
 pub use command::{INCLUDES_DEPTH_MAX, LINES_MAX};
 pub use model::{
     ACL_ENTRIES_MAX, ACLS, BLACKLIST_DEFAULT, CLIENTS_DEFAULT, CLIENTS_MAX, CONNECTIONS_DEFAULT,
-    CONNECTIONS_MAX, Events, FILE_BYTES_MAX, Host, LISTEN_QUEUE_DEFAULT, LogTarget, MULTI_ACCEPT_DEFAULT,
-    PENDING_DEFAULT, Pen, SLOTS_MAX, ServerId, Slot, TIMEOUT_DEFAULT, TlsSettings, listen_address,
+    CONNECTIONS_MAX, COUNTRIES, Events, FILE_BYTES_MAX, Host, LISTEN_QUEUE_DEFAULT, LogTarget,
+    MULTI_ACCEPT_DEFAULT, PENDING_DEFAULT, Pen, SLOTS_MAX, ServerId, Slot, TIMEOUT_DEFAULT, TlsSettings,
+    listen_address,
 };
 pub use words::{LINE_BYTES_MAX, first_line};
 

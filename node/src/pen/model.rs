@@ -22,6 +22,11 @@ pub const CONNECTIONS_MAX: i32 = 1024 * 1024;
 /// The largest file of commands, bytes.
 pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Where a country database is looked for when `--countries` names none: where Debian's packages and MaxMind's own
+/// updater put it.
+pub const COUNTRIES: [&str; 2] =
+    ["/usr/share/GeoIP/GeoLite2-Country.mmdb", "/var/lib/GeoIP/GeoLite2-Country.mmdb"];
+
 /// `blacklist`, s.
 pub const BLACKLIST_DEFAULT: i32 = 30;
 /// `timeout`, s. Pen's manual says 5; its code, and so ours, 3.
@@ -339,6 +344,8 @@ pub struct Pen {
     pub abuse_words: Option<String>,
     /// `--workers N` (ours): data path threads. With more than one, the order of choices is each worker's own.
     pub workers: usize,
+    /// `--countries FILE` (ours): the country database, in MaxMind's format.
+    pub countries: Option<PathBuf>,
 }
 
 impl Default for Pen {
@@ -392,6 +399,7 @@ impl Default for Pen {
             emergency_words: None,
             abuse_words: None,
             workers: 1,
+            countries: None,
         }
     }
 }

@@ -47,6 +47,10 @@ impl Observer for Watch {
         self.accounts.opened(worker, peer.ip(), clock::unix());
     }
 
+    fn wants_chunks(&self) -> bool {
+        self.logs.is_open() || self.dumping.load(Ordering::Relaxed)
+    }
+
     fn chunk(&self, peer: SocketAddr, server: usize, bytes: &[u8]) {
         if self.dumping.load(Ordering::Relaxed) {
             self.logs.dump(bytes, self.ascii.load(Ordering::Relaxed));

@@ -119,6 +119,8 @@ impl Reader<'_> {
                 self.start.addresses.extend(rest.by_ref().cloned());
             } else if let Some(count) = word.strip_prefix("--workers") {
                 self.workers(count, &mut rest)?;
+            } else if let Some(file) = word.strip_prefix("--countries") {
+                self.countries(file, &mut rest)?;
             } else if word.len() > 1 && word.starts_with('-') {
                 self.cluster(&word[1..], &mut rest)?;
             } else {
@@ -129,12 +131,12 @@ impl Reader<'_> {
     }
 
     /// Ours: Pen has one thread.
-    fn workers<'w>(&mut self, count: &str, rest: &mut impl Iterator<Item = &'w String>) -> Result<(), End> {
-        let count = match count.strip_prefix('=') {
-            Some(count) => Some(count),
-            None if count.is_empty() => rest.next().map(String::as_str),
-            None => None,
-        };
+    fn workers<'w>(
+        &mut self,
+        count: &'w str,
+        rest: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(), End> {
+        let count = value_of(count, rest);
         let count =
             count.and_then(|count| count.parse().ok()).filter(|count| (1..=WORKERS_MAX).contains(count));
         let Some(count) = count else {
@@ -142,6 +144,20 @@ impl Reader<'_> {
             return Err(End::Complaint(why, 1));
         };
         self.start.pen.workers = count;
+        Ok(())
+    }
+
+    /// Ours: Pen has its database where its library looks for it.
+    fn countries<'w>(
+        &mut self,
+        file: &'w str,
+        rest: &mut impl Iterator<Item = &'w String>,
+    ) -> Result<(), End> {
+        let Some(file) = value_of(file, rest).filter(|file| !file.is_empty()) else {
+            let why = format!("{}: --countries takes the file of a country database\n", self.program);
+            return Err(End::Complaint(why, 1));
+        };
+        self.start.pen.countries = Some(PathBuf::from(file));
         Ok(())
     }
 
@@ -260,6 +276,15 @@ impl Reader<'_> {
         let outcome = self.start.pen.option_command(line, self.around);
         self.start.out.push_str(&outcome.answer);
         self.start.effects.extend(outcome.effects);
+    }
+}
+
+/// The argument of an option of ours: behind `=`, or the next word. `behind`: what follows the option's name.
+fn value_of<'w>(behind: &'w str, rest: &mut impl Iterator<Item = &'w String>) -> Option<&'w str> {
+    match behind.strip_prefix('=') {
+        Some(value) => Some(value),
+        None if behind.is_empty() => rest.next().map(String::as_str),
+        None => None,
     }
 }
 

@@ -96,6 +96,7 @@ async fn live(start: Start, messages: &Messages, ready: impl FnOnce()) -> Result
     daemon::leave(balancer.pen())?;
     balancer.open_log()?;
     let pid_file = balancer.pen().pid_file.as_deref().map(PidFile::write).transpose()?;
+    balancer.open()?;
     tell_start(balancer.pen(), messages);
     // Not to be had in a jail without /proc; it only saves memory.
     let _ = memory::give_code_back();

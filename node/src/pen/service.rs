@@ -194,7 +194,11 @@ impl Pen {
 
     fn unsaid(&self) -> Vec<String> {
         let tls = &self.tls;
-        let cases: [(bool, &str); 12] = [
+        let cases: [(bool, &str); 13] = [
+            (
+                self.countries.is_some() || self.acls.iter().flatten().any(names_country),
+                "the country database: `countries` in the node file names it",
+            ),
             (self.dsr_if.is_some(), "direct server return (`dsr_if`) is set up on its own"),
             (self.tarpit_acl.is_some(), "the tarpit (`tarpit_acl`) belongs to direct server return"),
             (self.log.is_some(), "the request log (`log`, -l): `cygnet` logs events, not requests"),
@@ -221,6 +225,10 @@ impl Pen {
         }
         said
     }
+}
+
+fn names_country(entry: &AclEntry) -> bool {
+    matches!(entry.who, AclMatch::Country(_))
 }
 
 fn is_unset(server: &Server) -> bool {

@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{FILE_BYTES_MAX, Files, Names};
+use super::{COUNTRIES, FILE_BYTES_MAX, Files, Names};
 
 /// Names of services and their numbers (services(5)).
 const SERVICES: &str = "/etc/services";
@@ -57,6 +57,11 @@ impl Files for System {
 
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         fs::write(path, text)
+    }
+
+    fn countries(&self, named: Option<&Path>) -> Option<PathBuf> {
+        let usual = COUNTRIES.iter().map(Path::new).filter(|_| named.is_none());
+        named.into_iter().chain(usual).find(|file| file.is_file()).map(Path::to_owned)
     }
 }
 

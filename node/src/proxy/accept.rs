@@ -32,9 +32,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const PLACE_REST: Duration = Duration::from_millis(5);
 /// Not more than one event of a kind per listener in this time.
 const EVENT_INTERVAL: Duration = Duration::from_secs(10);
-/// Clients taken from a listener in one turn, at most. A listener begins with one, and doubles as long as more wait: so
-/// a quiet one costs no call that comes back empty, and a crowd costs few turns.
-const ACCEPTS_PER_TURN: usize = 64;
+/// Clients taken from a listener in one turn, at most, unless the settings say otherwise. A listener begins with one, and
+/// doubles as long as more wait: so a quiet one costs no call that comes back empty, and a crowd costs few turns.
+pub(super) const ACCEPTS_PER_TURN: usize = 64;
 /// Clients taken from a listener that is being closed, at most: its queue, and those who came meanwhile.
 const LAST_CLIENTS_MAX: usize = 65_536;
 
@@ -102,6 +102,11 @@ impl Listener {
     ) -> Self {
         let (crowded, failing) = (Limiter::default(), Limiter::default());
         Self { address, socket, shared, service, generation, burst: 1, last: None, crowded, failing }
+    }
+
+    /// Clients may come: the socket, which was bound so far, listens.
+    pub(super) fn open(&self, backlog: i32) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.socket, backlog)?)
     }
 
     /// What is served at this address by the current plan.
@@ -227,7 +232,7 @@ impl Engine {
             }
         }
         if let Some(listener) = self.listeners.get(key) {
-            listener.burst = (burst * 2).min(ACCEPTS_PER_TURN);
+            listener.burst = (burst * 2).min(self.local.worker.bounds.accepts());
             let over = listener.last.as_mut().is_some_and(|last| {
                 *last = last.saturating_sub(burst);
                 *last == 0
@@ -241,7 +246,7 @@ impl Engine {
     fn next(&mut self, key: Key) -> Next {
         let Some(listener) = self.listeners.get(key) else { return Next::Empty };
         let (worker, now) = (&self.local.worker, self.local.now);
-        if self.local.dialling >= self.pending_max {
+        if self.local.dialling >= worker.bounds.pending() {
             return Next::Rest(PLACE_REST);
         }
         let Some(place) = worker.places.take() else {
@@ -301,7 +306,8 @@ impl Engine {
     /// Takes clients in again, when the time has come; or before, when that was what was waited for.
     pub(super) fn wake_up(&mut self) {
         let Some((until, time)) = self.resting else { return };
-        let has_room = self.local.dialling < self.pending_max && self.local.worker.places.has_room();
+        let worker = &self.local.worker;
+        let has_room = self.local.dialling < worker.bounds.pending() && worker.places.has_room();
         if self.local.now < until && (time != PLACE_REST || !has_room) {
             return;
         }

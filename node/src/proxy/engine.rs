@@ -20,8 +20,6 @@ use super::worker::{Command, Worker};
 /// How an engine is to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connects in progress; no clients are taken in above.
-    pub(super) pending: usize,
     /// Pipes for bulk.
     pub(super) pipes: usize,
     /// Flows of datagrams.
@@ -38,7 +36,6 @@ pub(super) struct Engine {
     pub(super) closing: Vec<Key>,
     /// No clients are taken in until then, and for how long it was to be.
     pub(super) resting: Option<(Time, Duration)>,
-    pub(super) pending_max: usize,
     pub(super) plans: Arc<Plans>,
     pub(super) udp: Udp,
     /// Flows that are counted among the connections.
@@ -72,7 +69,6 @@ impl Engine {
             idlers: Idlers::default(),
             closing: Vec::new(),
             resting: None,
-            pending_max: limits.pending.max(1),
             flows: 0,
             flows_generation: 0,
             plans,

@@ -159,8 +159,10 @@ impl Connection {
             if from.is_clogged() || !from.may_have_more(server) {
                 return Ok(Moved::Blocked);
             }
-            // A server that ends without a proper close may have been cut off: half an answer is no answer.
-            let got = from.read(server, shop, true)?;
+            // A server that ends without a proper close may have been cut off: half an answer is no answer. Where the
+            // answer says itself how long it is, that is known better.
+            let strict = !filter.as_ref().is_some_and(|filter| filter.is_at_rest());
+            let got = from.read(server, shop, strict)?;
             if got == (Plain { count: 0, ended: false }) {
                 continue;
             }

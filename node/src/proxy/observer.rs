@@ -9,6 +9,10 @@ pub trait Observer: Send + Sync + Debug {
     /// A client was accepted.
     fn opened(&self, worker: usize, peer: SocketAddr);
 
+    /// Whether [`Observer::chunk`] is to be called. Asked each time before bytes are moved; what nobody wants to see may
+    /// pass without coming to user space.
+    fn wants_chunks(&self) -> bool;
+
     /// Bytes were read from the client (after decryption, and after headers were added), and are about to be sent on to
     /// the server at this position.
     fn chunk(&self, peer: SocketAddr, server: usize, bytes: &[u8]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[repr(align(128))]
 pub(super) struct Places {
     taken: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// A place that is taken for as long as this lives.
@@ -18,7 +18,12 @@ pub(super) struct Place(Arc<Places>);
 impl Places {
     /// `max`: at least one, or nobody would ever be served.
     pub(super) fn new(max: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), max: max.max(1) }
+        Self { taken: AtomicUsize::new(0), max: AtomicUsize::new(max.max(1)) }
+    }
+
+    /// From now on so many; those who are inside stay.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max.max(1), Ordering::Relaxed);
     }
 
     /// A place, if one is free. Workers that reach for the last one at the same moment may all be told
@@ -28,12 +33,12 @@ impl Places {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         // From here on the place gives back what was counted, whether it is handed out or not.
         let place = Place(Arc::clone(self));
-        (before < self.max).then_some(place)
+        (before < self.max.load(Ordering::Relaxed)).then_some(place)
     }
 
     /// Whether one was free a moment ago.
     pub(super) fn has_room(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) < self.max
+        self.taken.load(Ordering::Relaxed) < self.max.load(Ordering::Relaxed)
     }
 }
 
@@ -59,6 +64,20 @@ mod tests {
         drop((second, third));
         assert_eq!(places.taken.load(Ordering::Relaxed), 0);
         assert!(Arc::new(Places::new(0)).take().is_some(), "one at least");
+    }
+
+    #[test]
+    fn the_number_of_places_may_change_while_some_are_taken() {
+        let places = Arc::new(Places::new(1));
+        let first = places.take().expect("free");
+        assert!(places.take().is_none());
+        places.set_max(2);
+        let second = places.take().expect("one more");
+        places.set_max(1);
+        drop(first);
+        assert!(places.take().is_none(), "still one inside");
+        drop(second);
+        assert!(places.take().is_some());
     }
 
     #[test]

@@ -66,11 +66,9 @@ impl Connection {
         let server = self.server.as_mut()?;
         let client = &mut self.client;
         let had_pipes = self.lent.is_some();
-        let onlooker = self.service.observer.as_deref().map(|observer| Onlooker {
-            observer,
-            peer: self.peer,
-            server: self.position as usize,
-        });
+        let onlooker = self.service.observer.as_deref().filter(|observer| observer.wants_chunks());
+        let onlooker =
+            onlooker.map(|observer| Onlooker { observer, peer: self.peer, server: self.position as usize });
         let mut up = Way {
             which: UP,
             onlooker,

@@ -54,6 +54,35 @@ impl Clock {
     }
 }
 
+/// How many clients a worker may take in; may change at any time.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// Connects in progress, above which no clients are taken in.
+    pending: AtomicUsize,
+    /// Clients taken from a listener in one turn.
+    accepts: AtomicUsize,
+}
+
+impl Bounds {
+    pub(super) fn new(pending: usize, accepts: usize) -> Self {
+        let bounds = Self { pending: AtomicUsize::new(1), accepts: AtomicUsize::new(accepts.max(1)) };
+        bounds.set_pending(pending);
+        bounds
+    }
+
+    pub(super) fn set_pending(&self, pending: usize) {
+        self.pending.store(pending.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn accepts(&self) -> usize {
+        self.accepts.load(Ordering::Relaxed)
+    }
+}
+
 /// What a worker's thread, its connections, and those who look at it from outside share.
 pub(super) struct Worker {
     pub(super) index: usize,
@@ -64,6 +93,7 @@ pub(super) struct Worker {
     pub(super) events: EventLog,
     /// Places for clients, over all workers.
     pub(super) places: Arc<Places>,
+    pub(super) bounds: Bounds,
     pub(super) figures: Figures,
     /// When to have stopped, in nanoseconds of the clock.
     deadline: AtomicU64,
@@ -90,9 +120,10 @@ impl Worker {
         clients: Arc<ClientTable>,
         events: EventLog,
         places: Arc<Places>,
+        bounds: Bounds,
     ) -> Self {
         let (figures, deadline) = (Figures::default(), AtomicU64::new(NEVER));
-        Self { index, count, clock, clients, events, places, figures, deadline }
+        Self { index, count, clock, clients, events, places, bounds, figures, deadline }
     }
 
     /// Stops taking clients in, and ends the worker when its connections have ended, at the latest at `deadline`. It must

@@ -14,7 +14,7 @@ use cygnet_ha::time::Time;
 use cygnet_netlink::limits;
 use cygnet_netlink::socket::{self, Listening};
 
-use super::accept::{Listener, Plans, defer_seconds};
+use super::accept::{ACCEPTS_PER_TURN, Listener, Plans, defer_seconds};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
 use super::places::Places;
@@ -23,13 +23,13 @@ use super::silence::TICK;
 use super::splice::PIPES_MAX;
 use super::stats::{self, Stats};
 use super::udp;
-use super::worker::{COMMANDS_QUEUED, Clock, Command, Worker};
+use super::worker::{Bounds, COMMANDS_QUEUED, Clock, Command, Worker};
 use crate::balance::ClientTable;
 use crate::config::model::{Endpoint, Transport};
 use crate::plan::{ListenAt, Plan, ServicePlan};
 
-/// Clients that may wait in the queue of a listening socket, per worker. The kernel cuts it to
-/// `net.core.somaxconn`, which is 4096 by default.
+/// Clients that may wait in the queue of a listening socket, per worker, unless the settings say otherwise. The kernel
+/// cuts it to `net.core.somaxconn`, which is 4096 by default.
 const BACKLOG: i32 = 4096;
 /// Descriptors that are not for connections: listeners, pipes for bulk, the log, the API, the store.
 const DESCRIPTORS_RESERVED: usize = 256;
@@ -43,9 +43,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 const WORKERS_MAX: usize = 1024;
 
 /// How the workers are to be.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Settings {
-    /// Threads, 1..=1024.
+    /// Threads, 1..=1024; 0 is taken for 1.
     pub workers: usize,
     /// Clients at once over all workers; further ones wait in the kernel's queue. `None`: half of what the process may
     /// open (see `ulimit -n`), for a client takes two descriptors.
@@ -53,6 +53,12 @@ pub struct Settings {
     /// Connects in progress over all workers; further clients wait in the kernel's queue. `None`: no limit but that on
     /// clients.
     pub pending_max: Option<usize>,
+    /// Clients that a worker takes from a listener in one turn. `None`: 64.
+    pub accepts_max: Option<usize>,
+    /// Clients that may wait in the queue of a listening socket. `None`: 4096.
+    pub backlog: Option<i32>,
+    /// Sockets are bound and do not listen before [`Workers::open`]: for those who may fail in between.
+    pub closed: bool,
     /// Where events go.
     pub events: EventLog,
 }
@@ -80,12 +86,19 @@ pub struct StopReport {
 pub struct Workers {
     clock: Clock,
     plans: Arc<Plans>,
+    places: Arc<Places>,
+    backlog: i32,
     threads: Vec<Thread>,
     /// Taken by the first stop.
     joins: Mutex<Vec<JoinHandle<()>>>,
     /// One change at a time.
     listeners: Mutex<BTreeSet<ListenAt>>,
+    /// What the workers are to be told when they may begin; `None`: they have.
+    held: Mutex<Option<Vec<Opened>>>,
 }
+
+/// A listener that was opened, with what each worker is to be told.
+type Opened = (ListenAt, Vec<Command>);
 
 struct Thread {
     worker: Arc<Worker>,
@@ -119,20 +132,69 @@ impl Workers {
         let places = Arc::new(Places::new(places.min(CONNECTIONS_MAX)));
         let plans = Arc::new(Plans::new(Arc::new(Plan::default())));
         let count = settings.workers.clamp(1, WORKERS_MAX);
+        let (pending, accepts) =
+            (pending_of_one(settings.pending_max, count), settings.accepts_max.unwrap_or(ACCEPTS_PER_TURN));
         let limits = Limits {
-            pending: settings.pending_max.map_or(usize::MAX, |pending| pending.div_ceil(count)),
             pipes: PIPES_MAX.div_ceil(count),
             flows: udp::Limits::of_one(count, settings.connections_max, descriptors()),
         };
         let threads = (0..count)
             .map(|index| {
                 let (clients, events) = (Arc::clone(clients), settings.events.clone());
-                let worker = Worker::new((index, count), clock, clients, events, Arc::clone(&places));
+                let (places, bounds) = (Arc::clone(&places), Bounds::new(pending, accepts));
+                let worker = Worker::new((index, count), clock, clients, events, places, bounds);
                 spawn(Arc::new(worker), &plans, &limits)
             })
             .collect::<io::Result<Vec<_>>>()?;
         let (threads, joins) = threads.into_iter().unzip();
-        Ok(Self { clock, plans, threads, joins: Mutex::new(joins), listeners: Mutex::default() })
+        Ok(Self {
+            clock,
+            plans,
+            places,
+            backlog: settings.backlog.unwrap_or(BACKLOG),
+            threads,
+            joins: Mutex::new(joins),
+            listeners: Mutex::default(),
+            held: Mutex::new(settings.closed.then(Vec::new)),
+        })
+    }
+
+    /// Lets clients in, where [`Settings::closed`] kept them out so far.
+    pub fn open(&self) -> Result<(), Vec<ListenError>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut errors = Vec::new();
+        let wanted = self.listening();
+        for (address, commands) in held.into_iter().flatten() {
+            if !wanted.contains(&address) {
+                continue;
+            }
+            let opened = commands.iter().try_for_each(|command| match command {
+                Command::Listen(listener) => listener.open(self.backlog),
+                _ => Ok(()),
+            });
+            match opened {
+                Ok(()) => self.tell_each(commands),
+                Err(error) => {
+                    let service = self.plans.current().service_at(&address).map(|at| Arc::clone(&at.name));
+                    errors.push(ListenError { service: service.unwrap_or_default(), address, error });
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Changes [`Settings::connections_max`] and [`Settings::pending_max`]; those who are inside stay. Flows of datagrams
+    /// keep the limit of the start.
+    pub fn limit(&self, connections_max: Option<usize>, pending_max: Option<usize>) {
+        let connections = connections_max.unwrap_or_else(connections_by_descriptors);
+        self.places.set_max(connections.min(CONNECTIONS_MAX));
+        let pending = pending_of_one(pending_max, self.threads.len());
+        self.threads.iter().for_each(|thread| thread.worker.bounds.set_pending(pending));
+    }
+
+    /// Each worker gets its own of these.
+    fn tell_each(&self, commands: Vec<Command>) {
+        self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
     }
 
     /// Makes `plan` the current one: for all clients accepted from now on. Listeners that both plans have stay open;
@@ -163,8 +225,11 @@ impl Workers {
             keep
         });
         for (address, commands) in opened {
-            self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
             listeners.insert(address.clone());
+            match self.held.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                Some(held) => held.push((address.clone(), commands)),
+                None => self.tell_each(commands),
+            }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -245,11 +310,13 @@ impl Workers {
 
     /// One socket per worker: of its own, or the same for all, for the kernel does not spread clients of Unix sockets over
     /// several.
-    fn open(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
+    fn sockets(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
+        let is_closed = self.held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let backlog = (!is_closed).then_some(self.backlog);
         match &at.endpoint {
             Endpoint::Inet(address) => {
                 let how = Listening {
-                    backlog: BACKLOG,
+                    backlog,
                     // As Pen's users know it.
                     both_families: service.is_pen(),
                     keepalive: service.keepalive,
@@ -258,7 +325,7 @@ impl Workers {
                 self.threads.iter().map(|_| socket::listen(*address, how)).collect()
             }
             Endpoint::Unix(path) => {
-                let socket = socket::listen_unix(path, BACKLOG)?;
+                let socket = socket::listen_unix(path, backlog)?;
                 self.threads.iter().map(|_| socket.try_clone()).collect()
             }
         }
@@ -285,7 +352,7 @@ impl Workers {
             let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
             Command::Listen(Box::new(listener))
         };
-        Ok(self.open(at, service)?.into_iter().map(listen).collect())
+        Ok(self.sockets(at, service)?.into_iter().map(listen).collect())
     }
 }
 
@@ -305,6 +372,11 @@ fn spawn(worker: Arc<Worker>, plans: &Arc<Plans>, limits: &Limits) -> io::Result
     let run = move || Engine::new(reactor, own, plans, receiver, &limits).run();
     let join = std::thread::Builder::new().name(name).spawn(run)?;
     Ok((Thread { worker, commands, waker }, join))
+}
+
+/// What falls to one of so many workers of the limit on connects in progress.
+fn pending_of_one(all: Option<usize>, workers: usize) -> usize {
+    all.map_or(usize::MAX, |all| all.div_ceil(workers.max(1)))
 }
 
 /// How many connections fit into a limit on open files: each takes two, and some are for other things. At least one.

@@ -95,12 +95,8 @@ fn open_traffic(
     clients: Arc<ClientTable>,
 ) -> anyhow::Result<(Traffic, VipHandle)> {
     descriptors::raise(events);
-    let settings = proxy::Settings {
-        workers: config.workers,
-        connections_max: None,
-        pending_max: None,
-        events: events.clone(),
-    };
+    let settings =
+        proxy::Settings { workers: config.workers, events: events.clone(), ..proxy::Settings::default() };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
     let vips = open_elections(config, events)?;
     Ok((Traffic { registry: Registry::new(config.workers), clients, workers }, vips))

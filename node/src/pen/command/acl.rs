@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Answer, Refusal, Run, done, refuse, whole};
 use crate::config::model::{AclEntry, AclMatch};
-use crate::pen::model::{ACL_ENTRIES_MAX, ACLS};
+use crate::pen::model::{ACL_ENTRIES_MAX, ACLS, COUNTRIES};
 use crate::pen::words::{atoi, ipv4};
 
 /// Bits of an IPv6 address.
@@ -42,7 +42,7 @@ impl Run<'_> {
     fn who(&self, what: &[&str]) -> Result<AclMatch, Refusal> {
         match what {
             [] => refuse("acl: an address is missing"),
-            ["country", code, ..] => country(code),
+            ["country", code, ..] => self.country(code),
             ["country"] => refuse("acl: expected country"),
             [address, ..] if address.contains(':') => ipv6(address),
             [address, mask @ ..] => {
@@ -59,6 +59,20 @@ impl Run<'_> {
                 Ok(AclMatch::V4 { address: found, mask })
             }
         }
+    }
+}
+
+impl Run<'_> {
+    fn country(&self, code: &str) -> Result<AclMatch, Refusal> {
+        let who = country(code)?;
+        let named = self.pen.countries.as_deref();
+        if self.around.facts.has_countries() || self.around.files.countries(named).is_some() {
+            return Ok(who);
+        }
+        let places = named.map_or_else(|| COUNTRIES.join(" or "), |file| file.display().to_string());
+        refuse(format!(
+            "acl: no country database in {places}; install one there, or name it with --countries"
+        ))
     }
 }
 

@@ -49,6 +49,8 @@ fn fatal_errors_have_pens_words_and_status() {
         ("-O kqueue 8000", "You don't have kqueue\n", 1),
         ("-i X", "Windows only\n", 0),
         ("--workers 0 8000", "pen: --workers takes a number from 1 to 256\n", 1),
+        ("8000 --countries", "pen: --countries takes the file of a country database\n", 1),
+        ("--countries= 8000", "pen: --countries takes the file of a country database\n", 1),
     ];
     for (line, err, code) in cases {
         assert_eq!(stop(line), Stop { out: String::new(), err: err.to_owned(), code }, "{line}");

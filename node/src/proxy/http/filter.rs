@@ -186,6 +186,12 @@ impl Filter {
         self.up != Up::Refused
     }
 
+    /// Whether every request has its whole answer: a server that hangs up now takes nothing away.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.down == Down::Head && self.answered == self.sent && self.response.section.held().is_empty()
+    }
+
     fn request_part(&mut self, input: &[u8], at: &mut usize, out: &mut Output) -> Result<(), Fault> {
         match &mut self.up {
             Up::Head => self.request_head(input, at, out)?,

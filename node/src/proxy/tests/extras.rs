@@ -98,6 +98,10 @@ impl Observer for Seen {
         self.0.lock().unwrap().push(format!("opened {}", peer.ip()));
     }
 
+    fn wants_chunks(&self) -> bool {
+        true
+    }
+
     fn chunk(&self, _: SocketAddr, server: usize, bytes: &[u8]) {
         self.0.lock().unwrap().push(format!("{server}: {}", String::from_utf8_lossy(bytes)));
     }

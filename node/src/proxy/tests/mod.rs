@@ -63,7 +63,8 @@ impl Stand {
     fn limited(servers: &[SocketAddr], connections_max: Option<usize>) -> Self {
         let (listen, events) = (own_address(), EventLog::default());
         let clients = Arc::new(ClientTable::new(4096));
-        let settings = Settings { workers: 2, connections_max, pending_max: None, events: events.clone() };
+        let settings =
+            Settings { workers: 2, connections_max, events: events.clone(), ..Settings::default() };
         Self {
             workers: Workers::start(settings, &clients).unwrap(),
             registry: Registry::new(2),
