@@ -103,7 +103,7 @@ fn about_to_connect(ssl: &mut SslRef, script: &Script) -> io::Result<()> {
     ssl.set_connect_state();
     ssl.set_hostname(NAME)?;
     ssl.param_mut().set_host(NAME)?;
-    if script.number % OLDER_ONE_IN == 0 {
+    if script.number.is_multiple_of(OLDER_ONE_IN) {
         ssl.set_max_proto_version(Some(SslVersion::TLS1_2))?;
     }
     Ok(())

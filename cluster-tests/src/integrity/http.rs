@@ -96,13 +96,13 @@ pub(super) struct Spoken {
 impl Spoken {
     pub(super) fn of_client(inner: Stream, script: &Script) -> Self {
         let number = script.number;
-        let frame = if number % 2 == 0 { Frame::Length(script.up + NUMBER_LEN) } else { Frame::Chunked };
+        let frame = if number.is_multiple_of(2) { Frame::Length(script.up + NUMBER_LEN) } else { Frame::Chunked };
         let answer = match number % 3 {
             0 => format!("length {}", script.down),
             1 => "chunked".to_owned(),
             _ => "close".to_owned(),
         };
-        let half_closes = number / 6 % 2 == 0;
+        let half_closes = (number / 6).is_multiple_of(2);
         let after = if half_closes { "ends" } else { "stays" };
         let head = format!(
             "POST /{number} HTTP/1.1\r\nHost: integrity.test\r\nX-Forwarded-For: 6.6.6.6\r\nX-Answer: {answer}\r\n\
@@ -110,7 +110,7 @@ impl Spoken {
             frame.lines()
         );
         let sending = Sending::Head(Some(head));
-        Self { half_closes, drips: number % DRIPS_ONE_IN == 0, ..Self::new(inner, false, sending, frame) }
+        Self { half_closes, drips: number.is_multiple_of(DRIPS_ONE_IN), ..Self::new(inner, false, sending, frame) }
     }
 
     pub(super) fn of_server(inner: Stream) -> Self {
@@ -156,7 +156,7 @@ impl Spoken {
             _ => Frame::Close,
         };
         self.half_closes = field(head, "x-client") == Some("ends");
-        self.drips = answer.len() as u64 % DRIPS_ONE_IN == 0;
+        self.drips = (answer.len() as u64).is_multiple_of(DRIPS_ONE_IN);
         self.sending = Sending::Head(Some(format!(
             "HTTP/1.1 200 OK\r\nServer: integrity\r\n{}\r\n",
             self.frame.lines()

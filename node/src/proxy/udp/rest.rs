@@ -92,9 +92,9 @@ impl Resting {
         }
         let pool = &mut self.pools[at];
         if rest.is_settled {
-            pool.settled.push_back(rest)
+            pool.settled.push_back(rest);
         } else {
-            pool.others.push_back(rest)
+            pool.others.push_back(rest);
         }
         self.count += 1;
         (self.count > self.most).then(|| self.longest()).flatten()
