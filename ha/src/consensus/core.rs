@@ -18,8 +18,8 @@ use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 pub use self::types::{AppliedEntry, CoreError, CoreSettings, NotProposed, Output, RaftRole};
 use super::check::{Receiver, Rejected, check};
 use super::limits::{
-    APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS,
-    SNAPSHOT_BYTES, TAIL_BYTES, UNCOMMITTED_BYTES,
+    APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HAND_OVER_TICKS,
+    HEARTBEAT_TICKS, SNAPSHOT_BYTES, TAIL_BYTES, UNCOMMITTED_BYTES,
 };
 use super::logger::logger;
 use super::store::mirror::Mirror;
@@ -87,7 +87,7 @@ impl<S: LogStore> Core<S> {
             self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + drawn as usize);
         }
         self.node.tick();
-        if self.ticks.is_multiple_of(ELECTION_TICKS as u64) {
+        if self.ticks.is_multiple_of(HAND_OVER_TICKS) {
             self.hand_over();
         }
         if self.ticks.is_multiple_of(COMMIT_SAVE_TICKS) {

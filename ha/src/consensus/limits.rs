@@ -12,6 +12,10 @@ pub const HEARTBEAT_TICKS: usize = 2;
 /// be lost before. Traffic and virtual addresses do not wait for this.
 pub const ELECTION_TICKS: usize = 10;
 
+/// A witness that leads looks so often for a node to hand over to. Not in step with [`ELECTION_TICKS`]: a leader forgets at
+/// each of those who was active, and one that looked in the same ticks saw nobody, for ever.
+pub const HAND_OVER_TICKS: u64 = ELECTION_TICKS as u64 + 1;
+
 /// A snapshot is made after so many entries...
 pub const SNAPSHOT_ENTRIES: u64 = 8192;
 
