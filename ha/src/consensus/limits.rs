@@ -29,6 +29,30 @@ pub const TAIL_ENTRIES: u64 = 1024;
 /// ...within so many bytes.
 pub const TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
+/// When the log is cut, and what stays of it. Each node may have its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A snapshot is made after so many entries ([`SNAPSHOT_ENTRIES`]) ...
+    pub snapshot_entries: u64,
+    /// ... or so many bytes of log ([`SNAPSHOT_BYTES`]), or as many as the last snapshot was long.
+    pub snapshot_bytes: u64,
+    /// Entries that stay behind a snapshot ([`TAIL_ENTRIES`]) ...
+    pub tail_entries: u64,
+    /// ... within so many bytes ([`TAIL_BYTES`]).
+    pub tail_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            snapshot_bytes: SNAPSHOT_BYTES,
+            tail_entries: TAIL_ENTRIES,
+            tail_bytes: TAIL_BYTES,
+        }
+    }
+}
+
 /// Entries in one raft message, bytes. One entry may be longer (a configuration of 1 MiB).
 pub const APPEND_BYTES: u64 = 256 * 1024;
 
