@@ -443,6 +443,6 @@ fn store_error(error: StoreError) -> StartError {
     match error {
         StoreError::Damaged { .. } => StartError::Damaged(error),
         StoreError::Foreign { .. } => StartError::Foreign(error),
-        StoreError::Io { .. } | StoreError::InUse { .. } => StartError::Store(error),
+        _ => StartError::Store(error),
     }
 }

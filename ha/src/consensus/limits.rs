@@ -131,6 +131,13 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// then counts neither for itself nor for the others. Ten times what a slow disk needs for a write.
 pub const STUCK: Duration = Duration::from_secs(3);
 
+/// A turn of the raft thread that takes so long is told of: half of the shortest time after which a leader that is silent is
+/// taken for dead.
+pub const SLOW_TURN: Duration = Duration::from_millis(250);
+
+/// ... at most so often.
+pub const SLOW_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// A node that stops waits so long for its raft thread.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,6 +1,7 @@
 //! Whole nodes over loopback, with real disks and real time.
 
 mod direct;
+mod disk;
 mod silent;
 mod strangers;
 
