@@ -17,7 +17,7 @@ pub mod frame;
 mod handle;
 pub mod limits;
 mod logger;
-mod outbox;
+pub(crate) mod outbox;
 mod shared;
 pub mod soft;
 mod status;
