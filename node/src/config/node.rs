@@ -27,11 +27,11 @@ pub const WORKERS_MAX: usize = 256;
 pub const MEMBERS_MAX: usize = 7;
 
 /// Fewest entries after which the log is cut: below, a busy log would be nothing but snapshots.
-pub const LOG_ENTRIES_MIN: u64 = 64;
+const LOG_ENTRIES_MIN: u64 = 64;
 /// Most: an entry takes some 200 bytes of memory beside its content.
-pub const LOG_ENTRIES_MAX: u64 = 1_000_000;
+const LOG_ENTRIES_MAX: u64 = 1_000_000;
 /// Most log, and most of it behind a snapshot, MiB: the log is held in memory as well.
-pub const LOG_MIB_MAX: u64 = 256;
+const LOG_MIB_MAX: u64 = 256;
 const MIB: u64 = 1024 * 1024;
 
 /// Reads a node file. `file` is its name in messages.
