@@ -96,7 +96,8 @@ pub(super) struct Spoken {
 impl Spoken {
     pub(super) fn of_client(inner: Stream, script: &Script) -> Self {
         let number = script.number;
-        let frame = if number.is_multiple_of(2) { Frame::Length(script.up + NUMBER_LEN) } else { Frame::Chunked };
+        let frame =
+            if number.is_multiple_of(2) { Frame::Length(script.up + NUMBER_LEN) } else { Frame::Chunked };
         let answer = match number % 3 {
             0 => format!("length {}", script.down),
             1 => "chunked".to_owned(),
@@ -110,7 +111,11 @@ impl Spoken {
             frame.lines()
         );
         let sending = Sending::Head(Some(head));
-        Self { half_closes, drips: number.is_multiple_of(DRIPS_ONE_IN), ..Self::new(inner, false, sending, frame) }
+        Self {
+            half_closes,
+            drips: number.is_multiple_of(DRIPS_ONE_IN),
+            ..Self::new(inner, false, sending, frame)
+        }
     }
 
     pub(super) fn of_server(inner: Stream) -> Self {

@@ -17,7 +17,7 @@ pub mod frame;
 mod handle;
 pub mod limits;
 mod logger;
-mod outbox;
+pub(crate) mod outbox;
 mod shared;
 pub mod soft;
 mod status;
@@ -26,6 +26,7 @@ mod transport;
 
 pub use self::core::RaftRole;
 pub use handle::{Applied, Committed, Handle, ProposeError, StartError};
+pub use limits::LogLimits;
 pub use shared::{Member, Preflight, Settings};
 pub use soft::SoftFigures;
 pub use status::{MemberStatus, Status};

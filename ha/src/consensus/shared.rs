@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
-use super::limits::{INBOX_BYTES, PEER_STALE, PREFLIGHTS, STUCK, TICK};
+use super::limits::{INBOX_BYTES, LogLimits, PEER_STALE, PREFLIGHTS, STUCK, TICK};
 use super::outbox::Outbox;
 use super::soft::Offered;
 use super::status::CoreView;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub members: Vec<Member>,
     /// Where the log is kept.
     pub state_dir: PathBuf,
+    /// When it is cut.
+    pub limits: LogLimits,
     /// Where events go.
     pub events: EventLog,
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cygnet_ha::consensus::LogLimits;
 use cygnet_ha::vip::{Mode, Protocol};
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
@@ -34,6 +35,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The country database (MaxMind's format) for access lists that name countries.
     pub countries: Option<PathBuf>,
+    /// When the log is cut, and what stays of it.
+    pub storage: LogLimits,
     /// All voters, this node among them. Identifiers and names are unique.
     pub members: Vec<Member>,
 }

@@ -65,6 +65,7 @@ fn open_log(
         id: own.id,
         members: config.members.iter().map(member).collect(),
         state_dir: config.state_dir.clone(),
+        limits: config.storage,
         events: events.clone(),
     };
     let checker = Arc::clone(config);

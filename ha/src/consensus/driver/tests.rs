@@ -1,6 +1,7 @@
 //! Whole nodes over loopback, with real disks and real time.
 
 mod direct;
+mod disk;
 mod silent;
 mod strangers;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::consensus::store::redb::FILE_NAME;
-use crate::consensus::{Applied, Handle, Member, ProposeError, Settings, StartError, Status};
+use crate::consensus::{Applied, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status};
 use crate::events::EventLog;
 use crate::state::command::CONFIG_TEXT_MAX;
 use crate::state::{Admin, ClientFact, PutConfig, Refusal, State};
@@ -166,6 +167,7 @@ fn settings(cluster: &str, id: u64, members: &[Member], state_dir: &Path) -> Set
         id,
         members: members.to_vec(),
         state_dir: state_dir.to_owned(),
+        limits: LogLimits::default(),
         events: EventLog::default(),
     }
 }
