@@ -91,11 +91,8 @@ impl Resting {
             self.pools.push(Pool { peer, settled: VecDeque::new(), others: VecDeque::new() });
         }
         let pool = &mut self.pools[at];
-        if rest.is_settled {
-            pool.settled.push_back(rest)
-        } else {
-            pool.others.push_back(rest)
-        }
+        let queue = if rest.is_settled { &mut pool.settled } else { &mut pool.others };
+        queue.push_back(rest);
         self.count += 1;
         (self.count > self.most).then(|| self.longest()).flatten()
     }
