@@ -58,8 +58,8 @@ const fn most(workload: Workload) -> Option<f64> {
         Workload::TlsResume13 => Some(22.0),
         // Batches: a call is shared by the datagrams that wait.
         Workload::UdpEcho => Some(3.0),
-        // And a look whether anything is left in the queue of the socket, which another flow has had before.
-        Workload::UdpFlow => Some(4.0),
+        // The same: a new flow takes the socket of one that has ended.
+        Workload::UdpFlow => Some(3.0),
         _ => None,
     }
 }
