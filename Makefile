@@ -56,7 +56,7 @@ bench-quick: bench-deps release ## system calls per request, connection and data
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)
 	@scripts/bars.sh
 
-integrity: release ## 10,000 connections byte by byte, also while servers die, and 200 reloads under load (a few minutes)
+integrity: release ## 10,000 connections and flows byte by byte, also while servers die, and 200 reloads under load (a few minutes)
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet CYGNET_CONNECTIONS=10000 CYGNET_RELOADS=200 \
 		cargo nextest run --release --locked -p cygnet-cluster-tests --test integrity --test reload --test attack --test half_open
 

@@ -27,6 +27,14 @@ impl Solo {
     /// # Errors
     /// If it does not come so far.
     pub fn start(cluster: &str) -> Result<Self> {
+        Self::start_with_files(cluster, FILES_MAX)
+    }
+
+    /// The same with so many open files at most, from which the node takes its limits.
+    ///
+    /// # Errors
+    /// If it does not come so far.
+    pub fn start_with_files(cluster: &str, files_max: u32) -> Result<Self> {
         let folder = Path::new(enter::FILES);
         let (file, state, api) =
             (folder.join("solo.toml"), folder.join("solo-state"), folder.join("solo.sock"));
@@ -37,7 +45,7 @@ impl Solo {
         std::fs::write(&file, text)?;
         let mut command = Command::new("sh");
         // A limit that may not be raised stays; the node says how many connections fit.
-        command.args(["-c", &format!("ulimit -n {FILES_MAX} 2>/dev/null; exec \"$@\""), "sh"]);
+        command.args(["-c", &format!("ulimit -n {files_max} 2>/dev/null; exec \"$@\""), "sh"]);
         command.arg(program()?).args(["run", "--config"]).arg(&file);
         let solo = Self { process: Process::start("solo", command)?, api };
         let mut last = String::new();

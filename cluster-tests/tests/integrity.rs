@@ -1,5 +1,5 @@
 //! Every byte of thousands of connections arrives, once and in order, whatever their ends do: half-closes, resets,
-//! stalls, and servers that die.
+//! stalls, and servers that die. And every datagram of thousands of flows, at the one for whom it is.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cygnet_lab::enter;
 use cygnet_lab::figures::figure;
-use cygnet_lab::integrity::{At, Dress, Outcome, Servers, Settings, run};
+use cygnet_lab::integrity::{At, Dress, Outcome, Servers, Settings, datagrams, run};
 use cygnet_lab::solo::{Solo, service};
 
 /// Set it to repeat a run, or to run longer: `CYGNET_CONNECTIONS=10000`.
@@ -18,6 +18,11 @@ const SEED: &str = "CYGNET_SEED";
 const CONNECTIONS: &str = "CYGNET_CONNECTIONS";
 /// Connections of a short run.
 const CONNECTIONS_SHORT: u64 = 1_000;
+/// Files that the node may open where datagrams are concerned: it allows itself 250 flows a worker then, and as many sockets at
+/// rest. So flows end early, and sockets serve again; but none must be closed before the latest answer has come to it.
+const FILES_SCARCE: u32 = 2000;
+/// Flows at once.
+const FLOWS_TOGETHER: usize = 110;
 /// Between two deaths, and how long a server is dead.
 const DEATHS_EVERY: Duration = Duration::from_millis(150);
 
@@ -181,4 +186,49 @@ fn no_body_is_wrong_or_looks_finished_through_http_over_tls_while_servers_die() 
         ensure!(outcome.whole > settings.connections / 10, "{}", outcome.text());
         Ok(())
     })
+}
+
+/// Flows of datagrams, with a node of its own that can hold few of them.
+fn flows(what: &str, deaths: bool) -> Result<()> {
+    let Settings { connections: flows, seed, .. } = settings();
+    let settings = datagrams::Settings { flows, at_once: FLOWS_TOGETHER, seed };
+    let front = std::net::SocketAddr::from(([127, 0, 0, 1], 8000));
+    let at = [9001, 9002, 9003].map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+    let servers = Arc::new(datagrams::Servers::start(settings, &at)?);
+    let keys = format!("transport = \"udp\"\nlisten = [\"{front}\"]");
+    let cluster = service(&keys, &at.map(|at| at.to_string()));
+    let _solo = Solo::start_with_files(&cluster, FILES_SCARCE)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let theirs = Arc::clone(&servers);
+        let killer = deaths.then(|| {
+            tokio::spawn(async move {
+                for which in 0.. {
+                    tokio::time::sleep(DEATHS_EVERY).await;
+                    theirs.kill(which, true);
+                    tokio::time::sleep(DEATHS_EVERY).await;
+                    theirs.kill(which, false);
+                }
+            })
+        });
+        let outcome = datagrams::run(settings, front, &servers).await;
+        if let Some(killer) = killer {
+            killer.abort();
+        }
+        outcome
+    })?;
+    figure(&format!("integrity, {what}"), &format!("{} (seed {seed})", outcome.text()));
+    outcome.check(&settings)?;
+    ensure!(outcome.ports_shared > 0, "no port has served two: {}", outcome.text());
+    Ok(())
+}
+
+#[test]
+fn every_datagram_arrives_whole_at_the_one_for_whom_it_is_while_flows_must_make_room() -> Result<()> {
+    enter::lab(|| flows("udp", false))
+}
+
+#[test]
+fn no_datagram_is_wrong_or_comes_to_another_client_while_servers_die() -> Result<()> {
+    enter::lab(|| flows("udp, servers die", true))
 }

@@ -31,6 +31,8 @@ const HANDSHAKES: u64 = 1_000;
 const DATAGRAMS: u64 = 10_000;
 /// Operations before the counted ones.
 const WARM_UP: u64 = KEPT_CONNECTIONS as u64;
+/// New flows before the counted ones: some more than there may be flows and sockets at rest, so that each takes another's place.
+const WARM_UP_FLOWS: u64 = 25_000;
 
 /// The loads whose calls are counted.
 pub(super) const LOADS: [Workload; 7] = [
@@ -56,8 +58,8 @@ const fn most(workload: Workload) -> Option<f64> {
         Workload::TlsResume13 => Some(22.0),
         // Batches: a call is shared by the datagrams that wait.
         Workload::UdpEcho => Some(3.0),
-        // A socket, connected to the server, and its end.
-        Workload::UdpFlow => Some(8.0),
+        // The same: a new flow takes the socket of one that has ended.
+        Workload::UdpFlow => Some(3.0),
         _ => None,
     }
 }
@@ -137,7 +139,7 @@ pub(super) fn count(contender: Contender, workload: Workload) -> Result<Table> {
         Workload::UdpFlow => (Box::new(datagrams::Datagrams::fresh()?), DATAGRAMS),
         _ => bail!("the calls of {} are not counted", workload.name()),
     };
-    load.run(Until::Operations(WARM_UP))?;
+    load.run(Until::Operations(if workload == Workload::UdpFlow { WARM_UP_FLOWS } else { WARM_UP }))?;
     traced(&stage.proxy, stage.folder(), || load.run(Until::Operations(operations)))
 }
 

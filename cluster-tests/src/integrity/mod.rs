@@ -7,6 +7,7 @@
 //! comes too early. A connection that was broken off on one side must not look finished on the other.
 
 mod client;
+pub mod datagrams;
 mod dress;
 mod http;
 mod script;

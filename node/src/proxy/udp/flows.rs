@@ -31,7 +31,7 @@ impl Udp {
         }
         match upstream.send(train) {
             Ok(()) => {
-                flow.asked = flow.asked.wrapping_add(train.count() as u32);
+                flow.asked = flow.asked.saturating_add(train.count() as u32);
                 flow.from_client += train.bytes.len() as u64;
                 flow.lease.server().shard(self.worker).to_server.add(train.bytes.len() as u64);
             }
@@ -173,7 +173,8 @@ impl Udp {
             }
             self.flows -= 1;
             let silent_since = now.min(seen + GRAIN);
-            let is_settled = flow.asked == flow.answered;
+            // Of several questions one may have been answered twice, and another not at all.
+            let is_settled = (flow.asked, flow.answered) == (1, 1);
             self.sockets.retire(flow.socket, left.unwrap_or(Left::Idle { silent_since, is_settled }), now);
         }
     }

@@ -97,7 +97,7 @@ struct Flow {
     /// Bytes so far.
     to_client: u64,
     from_client: u64,
-    /// Datagrams so far, from the client and from the server; only whether they are as many counts.
+    /// Datagrams so far, from the client and from the server; only whether it was one each counts.
     asked: u32,
     answered: u32,
 }
@@ -331,7 +331,7 @@ impl Udp {
         if let Some((key, flow)) = listening.flows.hear(flow, now) {
             let answers = segment.map_or(1, |segment| length.div_ceil(segment.get().into()));
             boxes.outbox.push(length, segment, key.client, key.to);
-            flow.answered = flow.answered.wrapping_add(answers as u32);
+            flow.answered = flow.answered.saturating_add(answers as u32);
             flow.to_client += length as u64;
             flow.lease.server().shard(self.worker).to_client.add(length as u64);
         }

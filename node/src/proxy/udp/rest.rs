@@ -20,8 +20,8 @@ use cygnet_netlink::udp::Origin;
 /// How long a port is left alone after the last datagram: as long as a resolver waits for its answer (resolv.conf(5)), and
 /// hundreds of times what an answer takes.
 pub(super) const REST: Duration = Duration::from_secs(5);
-/// The same when each datagram of the flow was answered, and sockets are scarce: a second answer to the same question could
-/// only be one that the network doubled.
+/// The same after one question and one answer, when sockets are scarce: a second answer could only be one that was doubled,
+/// and those come close together.
 pub(super) const REST_SETTLED: Duration = Duration::from_millis(50);
 /// A socket that nobody has wanted for so long is closed; a server that still sends to it hears so by ICMP.
 pub(super) const KEEP: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ pub(super) struct Rest {
     pub(super) since: Time,
     /// Nothing has come or gone later than this.
     pub(super) silent_since: Time,
-    /// Each datagram of the flow had its answer.
+    /// The flow was one question and one answer.
     pub(super) is_settled: bool,
 }
 
@@ -91,11 +91,8 @@ impl Resting {
             self.pools.push(Pool { peer, settled: VecDeque::new(), others: VecDeque::new() });
         }
         let pool = &mut self.pools[at];
-        if rest.is_settled {
-            pool.settled.push_back(rest);
-        } else {
-            pool.others.push_back(rest);
-        }
+        let queue = if rest.is_settled { &mut pool.settled } else { &mut pool.others };
+        queue.push_back(rest);
         self.count += 1;
         (self.count > self.most).then(|| self.longest()).flatten()
     }

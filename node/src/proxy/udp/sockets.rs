@@ -33,7 +33,7 @@ pub(super) enum Left {
     Idle {
         /// Nothing has come or gone later than this.
         silent_since: Time,
-        /// Each datagram had its answer.
+        /// It was one question and one answer.
         is_settled: bool,
     },
     /// It is closed.

@@ -113,6 +113,25 @@ fn a_port_to_which_an_answer_is_owed_rests_long_even_if_sockets_are_scarce() {
 }
 
 #[test]
+fn a_doubled_answer_does_not_stand_for_one_that_is_owed() {
+    let server = peer();
+    let mut stand = pressed(&server);
+    let client = peer();
+    let first = stand.ask(&client, b"0", &server);
+    server.send_to(b"0", first).expect("sent twice");
+    assert_eq!(stand.receive(&client).0, b"0");
+    stand.say(&client, b"1", &server);
+    // Two questions and two answers; the second one is still to come.
+    let others: Vec<_> = (0..2).map(|_| peer()).collect();
+    stand.ask(&others[0], b"2", &server);
+    stand.pass(rest::REST_SETTLED);
+    assert_ne!(stand.ask(&others[1], b"3", &server), first);
+    server.send_to(b"1", first).expect("sent late");
+    stand.settle();
+    assert!(others.iter().all(is_silent) && is_silent(&client));
+}
+
+#[test]
 fn a_socket_does_not_serve_for_ever() {
     for (age, rests) in [(sockets::SERVE - Duration::from_millis(1), 1), (sockets::SERVE, 0)] {
         let server = peer();
