@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cygnet_ha::time::Time;
 use cygnet_ha::vip::Protocol;
+use cygnet_ha::vip::peers::word::Word;
 use cygnet_ha::vip::watch::{SENDERS_KEPT, STRANGERS_KEPT, WatchSettings, Watcher};
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 use cygnet_netlink::wire::{Mac, carp, ip};
@@ -105,4 +106,12 @@ pub fn watch(bytes: &[u8]) {
     assert_eq!(watcher.discarded().values().sum::<u64>() + valid, packets);
     let heard: u64 = (0..count).map(|index| watcher.router(index).valid).sum();
     assert_eq!(heard, valid);
+}
+
+/// Any bytes as a word between the elections of two nodes, or as a last word: what is understood means the same again.
+pub fn word(bytes: &[u8]) {
+    let _ = cygnet_netlink::guard::seal_of(bytes);
+    if let Some(word) = Word::decode(bytes) {
+        assert_eq!(Word::decode(&word.encode()), Some(word));
+    }
 }

@@ -4,7 +4,9 @@
 //! Settings go in, [`VipView`]s come out; both are plain data.
 
 pub mod driver;
+pub mod fitness;
 pub mod holder;
+pub mod peers;
 pub mod speaker;
 pub mod watch;
 
