@@ -20,6 +20,8 @@
 //! we are not Active is removed only if it carries our mark, that is, an earlier process of ours left it; without the mark
 //! it is reported and left alone. The address with a shorter prefix is never touched.
 
+mod beat;
+mod handover;
 mod retry;
 mod types;
 
@@ -30,9 +32,11 @@ use std::time::Duration;
 use cygnet_netlink::wire::Message;
 use cygnet_netlink::wire::vrrp::{Auth, Version, padded};
 
+pub use handover::LINGER_MAX;
 pub use retry::{RETRY_FIRST, RETRY_MAX};
 pub use types::{Action, Ground, Link, Presence};
 
+use handover::Linger;
 use retry::Retry;
 
 use super::speaker::{self, Reason, Speaker, carp, vrrp};
@@ -74,6 +78,10 @@ pub struct Holder {
     adding: Option<Pending>,
     add_retry: Option<Retry>,
     remove_retry: Option<Retry>,
+    /// Another has it already; it is removed here when this is over.
+    linger: Option<Linger>,
+    /// The last word, for when the address is gone.
+    last_word: Option<Message>,
     readd_not_before: Time,
     /// When to announce, and how many of [`ANNOUNCE_AGAIN`] are done.
     announce: Option<(Time, usize)>,
@@ -99,6 +107,8 @@ impl Holder {
             adding: None,
             add_retry: None,
             remove_retry: None,
+            linger: None,
+            last_word: None,
             readd_not_before: Time::ZERO,
             announce: None,
             role: Role::Down,
@@ -155,7 +165,15 @@ impl Holder {
         let missing = self.lacks_address().then_some(self.readd_not_before);
         let retries = [self.add_retry, self.remove_retry].into_iter().flatten().filter_map(|retry| retry.due);
         let announce = self.announce.map(|(due, _)| due);
-        self.speaker.poll_timeout().into_iter().chain(retries).chain(announce).chain(missing).min()
+        let linger = self.linger.as_ref().map(|linger| linger.until);
+        self.speaker
+            .poll_timeout()
+            .into_iter()
+            .chain(retries)
+            .chain(announce)
+            .chain(missing)
+            .chain(linger)
+            .min()
     }
 
     /// The interface, the source or the sockets have changed, or may have.
@@ -256,6 +274,7 @@ impl Holder {
             actions.extend(self.add_again(now, &frozen_meanwhile(time)));
         }
         actions.extend(self.follow(now, said));
+        actions.extend(self.end_linger(now));
         // A node whose add failed is Down; it joins again, and adds when it is elected.
         Retry::begin(&mut self.add_retry, now);
         if Retry::begin(&mut self.remove_retry, now) {
@@ -284,7 +303,7 @@ impl Holder {
             Ok(_) => {
                 (self.ours, self.remove_retry) = (false, None);
                 (self.presence.exact, self.presence.marked) = (false, false);
-                Vec::new()
+                self.last_word.take().map(Action::SendAdvert).into_iter().collect()
             }
             Err(error) => {
                 let first = self.remove_retry.is_none();
@@ -460,7 +479,11 @@ impl Holder {
                 },
                 speaker::Action::Send(advert) => match &mut self.adding {
                     Some(pending) if self.role == Role::Active => pending.advert = Some(advert),
-                    _ => actions.push(Action::SendAdvert(advert)),
+                    _ => match &mut self.linger {
+                        // The last word comes after the address is gone.
+                        Some(linger) if self.role == Role::Standby => linger.last_word = Some(advert),
+                        _ => actions.push(Action::SendAdvert(advert)),
+                    },
                 },
             }
         }
@@ -469,7 +492,7 @@ impl Holder {
 
     fn take_over(&mut self, now: Time, reason: Reason, actions: &mut Vec<Action>) {
         self.enter(now, Role::Active, reason.to_string());
-        self.remove_retry = None;
+        (self.remove_retry, self.linger, self.last_word) = (None, None, None);
         self.readd_not_before = now;
         if let (Some(prefix), false) = (self.presence.shorter, self.presence.exact) {
             // The owner's own address, or an address that the operator has put there: it serves as it is.
@@ -488,7 +511,9 @@ impl Holder {
         let held = self.role == Role::Active;
         self.enter(now, role, reason.to_string());
         self.announce = None;
-        if self.ours {
+        self.last_word = None;
+        self.linger = (held && self.ours && reason.has_successor()).then(|| self.begin_linger(now, reason));
+        if self.ours && self.linger.is_none() {
             actions.push(Action::RemoveAddress);
         }
         let severity = match role {

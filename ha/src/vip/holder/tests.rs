@@ -126,9 +126,13 @@ fn a_foreign_claim_is_answered_and_the_announcement_repeated() {
 fn a_better_router_takes_the_address_away_before_the_last_word() {
     let (mut holder, start) = active();
     let actions = holder.advert(start, PEER, &advert(150));
-    assert_eq!(brief(&actions), ["remove", "info", "advert 100"]);
-    assert!(holder.removed(start, Ok(true)).is_empty());
-    assert_eq!((holder.role(), holder.is_ours()), (Role::Standby, false));
+    // It has the address and has announced it: what is under way here may end, and the last word comes after that.
+    assert_eq!(brief(&actions), ["info"]);
+    assert_eq!((holder.role(), holder.is_ours(), holder.lingers()), (Role::Standby, true, true));
+    assert_eq!(holder.poll_timeout(), Some(start + LINGER_MAX));
+    assert_eq!(brief(&holder.timeout(start + LINGER_MAX)), ["remove"]);
+    assert_eq!(brief(&holder.removed(start, Ok(true))), ["advert 100"]);
+    assert_eq!((holder.role(), holder.is_ours(), holder.lingers()), (Role::Standby, false, false));
     assert_eq!(holder.reason(), "192.0.2.6 advertised the higher priority 150");
 }
 
@@ -334,6 +338,97 @@ fn a_holder_whose_address_went_while_it_was_frozen_leaves_it_to_whoever_claims_i
     assert_eq!(holder.role(), Role::Standby);
 }
 
+#[test]
+fn while_the_driver_waits_only_the_regular_adverts_go_out_and_none_for_an_address_that_is_not_there_yet() {
+    let (mut holder, start) = active();
+    assert_eq!(holder.beat_due(), Some(start + Duration::from_secs(1)));
+    assert_eq!(holder.beat(start + Duration::from_millis(999)), None);
+    for second in 1..=3 {
+        let now = start + Duration::from_secs(second) + Duration::from_millis(7);
+        assert_eq!(holder.beat(now).as_ref().map(priority_of), Some(100));
+        assert_eq!(
+            holder.beat_due(),
+            Some(start + Duration::from_secs(second + 1)),
+            "from the time that it was due"
+        );
+    }
+    // So late that the process must have been frozen: not without a look around.
+    assert_eq!(holder.beat(start + Duration::from_secs(9)), None);
+    let mut taking = standby();
+    let due = taking.poll_timeout().expect("a timer");
+    assert_eq!(brief(&taking.timeout(due)), ["add"]);
+    assert_eq!((taking.beat_due(), taking.beat(due + Duration::from_secs(1))), (None, None));
+    assert_eq!(standby().beat_due(), None);
+}
+
+#[test]
+fn an_address_is_handed_to_the_heir_and_to_nobody_else_and_is_not_taken_back() {
+    let (mut holder, start) = active();
+    holder.set_heir(Some(PEER)).expect("active");
+    let other = IpAddr::from([192, 0, 2, 7]);
+    assert_eq!(brief(&holder.advert(start, other, &advert(50))), ["announce", "advert 100"], "a worse one");
+    let actions = holder.advert(start + Duration::from_millis(20), PEER, &advert(50));
+    assert_eq!(brief(&actions), ["info"], "no claim of ours: the heir would give way to it");
+    assert_eq!((holder.role(), holder.reason()), (Role::Standby, "handed over to 192.0.2.6"));
+    // It keeps the address for a while, and hears the heir, which is worse: it does not preempt.
+    let until = start + Duration::from_millis(20) + LINGER_MAX;
+    assert_eq!(brief(&holder.timeout(until)), ["remove"]);
+    holder.removed(until, Ok(true));
+    for second in 1..10 {
+        let now = start + Duration::from_secs(second);
+        assert!(holder.timeout(now).is_empty() && holder.advert(now, PEER, &advert(50)).is_empty());
+    }
+    assert_eq!(holder.role(), Role::Standby);
+    // The heir falls silent: as always.
+    let due = holder.poll_timeout().expect("a timer");
+    assert_eq!(brief(&holder.timeout(due)), ["add"]);
+}
+
+#[test]
+fn who_does_not_get_an_answer_keeps_the_address_as_before() {
+    let (mut holder, start) = active();
+    holder.set_heir(Some(PEER)).expect("active");
+    holder.set_heir(None).expect("active");
+    assert_eq!(brief(&holder.advert(start, PEER, &advert(50))), ["announce", "advert 100"]);
+    let mut waits = standby();
+    assert_eq!(waits.set_heir(Some(PEER)), Err("this node does not hold it".to_owned()));
+}
+
+#[test]
+fn a_standby_that_is_asked_takes_the_address_at_once_also_from_a_better_one() {
+    let mut holder = standby();
+    holder.advert(ms(10), PEER, &advert(200));
+    assert_eq!(brief(&holder.take(ms(20), PEER).expect("it stands by")), ["add"]);
+    assert_eq!(brief(&holder.added(ms(20), Ok(true))), ["info", "announce", "advert 100"]);
+    assert_eq!(holder.take(ms(30), PEER), Err("this node holds it already".to_owned()));
+    let mut down = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
+    assert_eq!(down.take(ms(30), PEER), Err("starting".to_owned()));
+}
+
+#[test]
+fn a_death_is_followed_at_once_by_whoever_follows_the_dead_and_is_the_best_of_the_living() {
+    let died = |holder: &mut Holder, source, at_once| {
+        brief(&holder.bereft(ms(20), source, at_once, Reason::Died(source)))
+    };
+    let mut holder = standby();
+    holder.advert(ms(10), PEER, &advert(200));
+    let other = IpAddr::from([192, 0, 2, 7]);
+    assert!(died(&mut holder, other, true).is_empty(), "it follows another");
+    assert_eq!(died(&mut holder, PEER, true), ["add"]);
+    assert!(holder.reason().contains("has died"), "{}", holder.reason());
+    // A better one is there: as after a resignation.
+    let mut second = standby();
+    second.advert(ms(10), PEER, &advert(200));
+    assert!(died(&mut second, PEER, false).is_empty());
+    let skew = Duration::from_secs(1) * 156 / 256;
+    assert_eq!(second.poll_timeout(), Some(ms(20) + skew));
+    // One that was frozen does not know how old the news is.
+    let mut frozen = standby();
+    frozen.advert(ms(10), PEER, &advert(200));
+    let late = brief(&frozen.bereft(ms(60_000), PEER, true, Reason::Died(PEER)));
+    assert_eq!((late, frozen.role()), (vec!["warning".to_owned()], Role::Standby));
+}
+
 mod properties {
     use super::*;
     use proptest::prelude::*;
@@ -345,6 +440,9 @@ mod properties {
         Ready(bool),
         Advert(u8),
         Timeout,
+        Heir(bool),
+        Take,
+        Bereft(bool),
         Stop,
     }
 
@@ -360,6 +458,9 @@ mod properties {
             1 => prop::bool::weighted(0.8).prop_map(Input::Ready),
             3 => any::<u8>().prop_map(Input::Advert),
             8 => Just(Input::Timeout),
+            1 => any::<bool>().prop_map(Input::Heir),
+            1 => Just(Input::Take),
+            1 => any::<bool>().prop_map(Input::Bereft),
             1 => Just(Input::Stop),
         ]
     }
@@ -375,7 +476,7 @@ mod properties {
             let (mut now, mut kernel) = (Time::ZERO, ABSENT);
             for (wait_ms, input, works) in steps {
                 now = now + Duration::from_millis(wait_ms);
-                let was = holder.role();
+                let (was, lingered) = (holder.role(), holder.lingers());
                 let mut queue = match input {
                     Input::Ground(ground) => {
                         if ground.link == Link::Missing { kernel = ABSENT; }
@@ -385,6 +486,12 @@ mod properties {
                     Input::Ready(ready) => holder.ready(now, ready, "test"),
                     Input::Advert(priority) => holder.advert(now, PEER, &advert(priority)),
                     Input::Stop => holder.stop(now, "bye"),
+                    Input::Heir(set) => {
+                        let _ = holder.set_heir(set.then_some(PEER));
+                        Vec::new()
+                    }
+                    Input::Take => holder.take(now, PEER).unwrap_or_default(),
+                    Input::Bereft(at_once) => holder.bereft(now, PEER, at_once, Reason::Died(PEER)),
                     Input::Timeout => {
                         now = holder.poll_timeout().map_or(now, |due| due.max(now));
                         holder.timeout(now)
@@ -407,7 +514,8 @@ mod properties {
                         }
                         Action::SendAdvert(advert) => {
                             let active = holder.role() == Role::Active && kernel.exact;
-                            prop_assert!(active || priority_of(&advert) == 0 || was == Role::Active);
+                            let last_word = was == Role::Active || (lingered && !kernel.exact);
+                            prop_assert!(active || priority_of(&advert) == 0 || last_word);
                         }
                         Action::Announce => prop_assert_eq!(holder.role(), Role::Active),
                         Action::Event { .. } => {}
@@ -417,7 +525,7 @@ mod properties {
                 if holder.role() == Role::Active {
                     prop_assert!(kernel.exact || holder.lacks_address() || holder.speaker.listens().is_some());
                 } else if holder.is_ours() {
-                    prop_assert!(holder.remove_retry.is_some(), "an address of ours is forgotten");
+                    prop_assert!(holder.remove_retry.is_some() || holder.lingers(), "an address of ours is forgotten");
                 }
             }
         }
