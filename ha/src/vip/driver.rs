@@ -15,6 +15,7 @@ mod act;
 mod facts;
 mod guardian;
 mod heard;
+mod peers;
 mod port;
 mod run;
 mod scout;
@@ -32,8 +33,13 @@ use arc_swap::ArcSwap;
 use cygnet_netlink::guard::Guard;
 use cygnet_netlink::scheduling::{self, Urgency};
 use cygnet_netlink::wire::carp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub use peers::{Cluster, HandOver, HandOverReply, Kept, Moved, Say};
+
+use peers::{Asked, WORDS_WAITING};
+
+use super::fitness::Fitness;
 use super::speaker::vrrp::INTERVAL_CS_MAX;
 use super::{Mode, Protocol, VipSettings, VipView};
 use crate::events::{EventLog, Severity};
@@ -53,6 +59,8 @@ pub struct DriverSettings {
     pub events: EventLog,
     /// Addresses of this node that the operator has named as its own (`source`): preferred as the source of adverts.
     pub own_fixed: Vec<IpAddr>,
+    /// How a word is said to the other nodes; `None`: there are none.
+    pub say: Option<Say>,
 }
 
 /// Whether this node can serve, and why not.
@@ -76,6 +84,10 @@ struct Inputs {
     settings: watch::Sender<Arc<Vec<VipSettings>>>,
     ready: watch::Sender<Readiness>,
     stop: watch::Sender<bool>,
+    cluster: watch::Sender<peers::Known>,
+    words: mpsc::Sender<peers::Heard>,
+    asked: mpsc::Sender<Asked>,
+    fitness: watch::Sender<Fitness>,
 }
 
 /// The other ends.
@@ -83,6 +95,10 @@ struct Outputs {
     settings: watch::Receiver<Arc<Vec<VipSettings>>>,
     ready: watch::Receiver<Readiness>,
     stop: watch::Receiver<bool>,
+    cluster: watch::Receiver<peers::Known>,
+    words: mpsc::Receiver<peers::Heard>,
+    asked: mpsc::Receiver<Asked>,
+    fitness: watch::Receiver<Fitness>,
     views: watch::Sender<Arc<Vec<VipView>>>,
     known: Arc<ArcSwap<BTreeSet<IpAddr>>>,
 }
@@ -97,6 +113,10 @@ impl VipHandle {
         let (vips, vips_seen) = watch::channel(Arc::new(Vec::new()));
         let (ready, ready_seen) = watch::channel(Readiness { ready: false, reason: "starting".to_owned() });
         let (stop, stop_seen) = watch::channel(false);
+        let (cluster, cluster_seen) = watch::channel(None);
+        let (fitness, fitness_seen) = watch::channel(Fitness::default());
+        let (words, words_heard) = mpsc::channel(WORDS_WAITING);
+        let (asked, asked_heard) = mpsc::channel(WORDS_WAITING);
         let (publish, views) = watch::channel(Arc::new(Vec::new()));
         let (alive, ended) = watch::channel(());
         let known = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
@@ -104,6 +124,10 @@ impl VipHandle {
             settings: vips_seen,
             ready: ready_seen,
             stop: stop_seen,
+            cluster: cluster_seen,
+            words: words_heard,
+            asked: asked_heard,
+            fitness: fitness_seen,
             views: publish,
             known: Arc::clone(&known),
         };
@@ -121,7 +145,8 @@ impl VipHandle {
             drop(alive);
         })?;
         start.recv().map_err(|_| io::Error::other("the thread ended while starting"))??;
-        Ok(Self { inputs: Arc::new(Inputs { settings: vips, ready, stop }), views, known, ended })
+        let inputs = Inputs { settings: vips, ready, stop, cluster, words, asked, fitness };
+        Ok(Self { inputs: Arc::new(inputs), views, known, ended })
     }
 
     /// Replaces the set of virtual addresses. Elections whose settings are the same go on undisturbed; where only the
@@ -138,6 +163,38 @@ impl VipHandle {
     /// Says whether this node can serve. Until it can it does not contend, and `reason` is shown.
     pub fn set_ready(&self, ready: bool, reason: &str) {
         self.inputs.ready.send_replace(Readiness { ready, reason: reason.to_owned() });
+    }
+
+    /// Names the other nodes, and the address on which their last words are heard.
+    pub fn set_cluster(&self, cluster: Cluster) {
+        self.inputs.cluster.send_replace(Some(Arc::new(cluster)));
+    }
+
+    /// What this node cannot do, to be compared with what the others can: who is worse yields.
+    pub fn set_fitness(&self, fitness: Fitness) {
+        self.inputs.fitness.send_if_modified(|old| {
+            let changed = *old != fitness;
+            *old = fitness;
+            changed
+        });
+    }
+
+    /// A word of another node's elections. Never waits; when the thread does not read it is lost, and said again.
+    pub fn hear(&self, from: u64, word: Vec<u8>) {
+        let _ = self.inputs.words.try_send((from, word));
+    }
+
+    /// Hands addresses over to another node of the cluster: that one takes each, announces it, and only then this one lets go.
+    /// What cannot be handed over stays here, with the reason. Returns within some seconds.
+    pub async fn hand_over(&self, what: HandOver) -> HandOverReply {
+        let (reply, answer) = oneshot::channel();
+        let refused = |vip: &String| Kept { vip: vip.clone(), why: "the elections have ended".to_owned() };
+        let ended =
+            HandOverReply { refused: what.vips.iter().map(refused).collect(), ..HandOverReply::default() };
+        if self.inputs.asked.send(Asked { what, reply }).await.is_err() {
+            return ended;
+        }
+        answer.await.unwrap_or(ended)
     }
 
     /// What is known of each virtual address, refreshed on change and at least every 200 ms.

@@ -146,6 +146,7 @@ impl Conductor {
             let what = format!("no connection to {server} can be made: no source address");
             self.record(Severity::Alert, &format!("service {service}"), what, reason);
         }
+        self.running.sources = Arc::new(sources.clone());
         self.sources = Some(sources);
         true
     }

@@ -16,10 +16,16 @@ use crate::vip::holder::Action;
 /// The kernel answers within microseconds, unless its routing lock is taken; after this time the change has failed.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// While the kernel is waited for, adverts that cannot be sent are looked at again after this time: a tenth of the shortest
+/// interval.
+const BEAT_REST: Duration = Duration::from_millis(1);
+
 impl Driver {
     /// Does what a holder says, in order, and tells it how that went.
     pub(super) async fn act(&mut self, which: usize, actions: Vec<Action>) {
         let mut queue = VecDeque::from(actions);
+        // Roles change before the actions come here, so the last one that was shown to the peers counts.
+        let was = self.vips.get_mut(which).map(|vip| std::mem::replace(&mut vip.acted_as, vip.holder.role()));
         while let Some(action) = queue.pop_front() {
             self.changed = true;
             match action {
@@ -40,6 +46,9 @@ impl Driver {
         if !self.vips.iter().any(is_held) {
             self.guardian.release(settings.address);
         }
+        if let Some(was) = was {
+            self.tell_release(which, was);
+        }
     }
 
     async fn add(&mut self, which: usize) -> Vec<Action> {
@@ -48,7 +57,8 @@ impl Driver {
         };
         // Before, so that there is no moment in which it would stay behind.
         self.guardian.hold(index, address);
-        let answer = tokio::time::timeout(KERNEL_PATIENCE, self.kernel.add_address(index, address)).await;
+        let kernel = self.kernel.clone();
+        let answer = self.meanwhile(kernel.add_address(index, address)).await;
         let answer = self.kernel_answer(answer);
         self.added(which, answer)
     }
@@ -63,8 +73,8 @@ impl Driver {
             // It went with the interface.
             None => Ok(false),
             Some((index, address)) => {
-                let answer = self.kernel.remove_address(index, address);
-                let answer = tokio::time::timeout(KERNEL_PATIENCE, answer).await;
+                let kernel = self.kernel.clone();
+                let answer = self.meanwhile(kernel.remove_address(index, address)).await;
                 self.kernel_answer(answer)
             }
         };
@@ -72,17 +82,45 @@ impl Driver {
         self.vips.get_mut(which).map(|vip| vip.holder.removed(now, answer)).unwrap_or_default()
     }
 
+    /// Waits for the kernel, for a while, and lets the others advertise meanwhile: whoever holds the routing lock (a table of
+    /// thousands of routes that is being loaded) must not silence them. `None`: no answer.
+    async fn meanwhile<T>(&mut self, change: impl Future<Output = T>) -> Option<T> {
+        let mut change = std::pin::pin!(change);
+        let end = self.now() + KERNEL_PATIENCE;
+        loop {
+            let beat = self.vips.iter().filter_map(|vip| vip.holder.beat_due()).min();
+            let wake = beat.map_or(end, |beat| beat.min(end));
+            tokio::select! {
+                biased;
+                answer = &mut change => return Some(answer),
+                () = tokio::time::sleep_until(self.instant(wake)) => {}
+            }
+            let now = self.now();
+            if now >= end {
+                return None;
+            }
+            let mut sent = false;
+            for which in 0..self.vips.len() {
+                if let Some(advert) = self.vips.get_mut(which).and_then(|vip| vip.holder.beat(now)) {
+                    self.send(which, &advert);
+                    sent = true;
+                }
+            }
+            if !sent {
+                // One that is too late is left to its timer, and must not make this spin.
+                tokio::time::sleep(BEAT_REST).await;
+            }
+        }
+    }
+
     /// Closes an exchange with the kernel.
-    fn kernel_answer(
-        &mut self,
-        answer: Result<io::Result<bool>, tokio::time::error::Elapsed>,
-    ) -> Result<bool, String> {
+    fn kernel_answer(&mut self, answer: Option<io::Result<bool>>) -> Result<bool, String> {
         self.order.epoch.fetch_add(1, Ordering::AcqRel);
         let error = match answer {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) if error.raw_os_error().is_some() => return Err(error.to_string()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the kernel did not answer".to_owned(),
+            Some(Ok(done)) => return Ok(done),
+            Some(Err(error)) if error.raw_os_error().is_some() => return Err(error.to_string()),
+            Some(Err(error)) => error.to_string(),
+            None => "the kernel did not answer".to_owned(),
         };
         // Not the kernel's refusal but the connection: a new one for the next try.
         if let Ok(kernel) = Kernel::connect() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use super::facts::Sources;
 use super::guardian::Guardian;
 use super::heard::Heard;
+use super::peers::{HAND_OVER_PATIENCE, HandOver, Link};
 use super::port::{Frame, Port};
 use super::scout::{Order, Scouted, scout};
 use super::survey::open;
@@ -21,7 +23,7 @@ use super::views::{Sent, view};
 use super::{DriverSettings, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
-use crate::vip::holder::Holder;
+use crate::vip::holder::{Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
 use crate::vip::watch::WatchEvent;
 use crate::vip::{Mode, Role};
@@ -57,6 +59,12 @@ pub(super) struct Vip {
     pub(super) leaving: bool,
     pub(super) rival_reported: Option<Time>,
     pub(super) announce_failed: bool,
+    /// The priority that is configured.
+    pub(super) base_priority: u8,
+    /// The role when its last actions were done.
+    pub(super) acted_as: Role,
+    /// The last source that it had.
+    pub(super) spoke_from: Option<IpAddr>,
 }
 
 /// All of the thread's state.
@@ -77,6 +85,8 @@ pub(super) struct Driver {
     pub(super) vips: Vec<Vip>,
     pub(super) guardian: Guardian,
     pub(super) heard: Heard,
+    pub(super) link: Link,
+    pub(super) stopping: bool,
     pub(super) published: Time,
     pub(super) changed: bool,
     /// Sockets failed: the elections on the interfaces must be told.
@@ -112,6 +122,8 @@ impl Driver {
             vips: Vec::new(),
             guardian,
             heard: Heard::default(),
+            link: Link::new(settings.say),
+            stopping: false,
             published: Time::ZERO,
             changed: true,
             reground: false,
@@ -123,33 +135,59 @@ impl Driver {
         // What was set before the thread ran counts as a change.
         self.outputs.settings.mark_changed();
         self.outputs.ready.mark_changed();
-        loop {
-            let deadline =
-                tokio::time::Instant::from_std(self.origin + Duration::from_nanos(self.deadline().0));
-            tokio::select! {
-                biased;
-                _ = self.outputs.stop.changed() => break,
-                changed = self.outputs.settings.changed() => match changed {
-                    Ok(()) => self.configure().await,
-                    Err(_) => break,
-                },
-                changed = self.outputs.ready.changed() => match changed {
-                    Ok(()) => self.readiness().await,
-                    Err(_) => break,
-                },
-                Some(scouted) = self.scouted.recv() => self.look(scouted).await,
-                Some(frame) = self.frames.recv() => self.hear(frame).await,
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-            self.timers().await;
-            self.look_after_the_guard();
-            self.publish();
-        }
+        self.outputs.cluster.mark_changed();
+        while self.turn().await.is_continue() {}
+        self.stopping = true;
+        self.hand_over_all().await;
         self.end().await;
+    }
+
+    /// Waits for whatever comes next, and deals with it. Breaks at the stop, and when every handle is dropped.
+    async fn turn(&mut self) -> ControlFlow<()> {
+        let deadline = self.instant(self.deadline());
+        tokio::select! {
+            biased;
+            _ = self.outputs.stop.changed(), if !self.stopping => return ControlFlow::Break(()),
+            changed = self.outputs.settings.changed(), if !self.stopping => match changed {
+                Ok(()) => self.configure().await,
+                Err(_) => return ControlFlow::Break(()),
+            },
+            changed = self.outputs.ready.changed(), if !self.stopping => match changed {
+                Ok(()) => self.readiness().await,
+                Err(_) => return ControlFlow::Break(()),
+            },
+            changed = self.outputs.cluster.changed(), if !self.stopping => match changed {
+                Ok(()) => self.meet(),
+                Err(_) => return ControlFlow::Break(()),
+            },
+            Some(scouted) = self.scouted.recv() => self.look(scouted).await,
+            Some(seal) = self.link.deaths.recv() => self.death(seal).await,
+            Some((from, word)) = self.outputs.words.recv() => self.word(from, &word).await,
+            Some(asked) = self.outputs.asked.recv() => self.asked(asked),
+            Some(frame) = self.frames.recv() => self.hear(frame).await,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        self.timers().await;
+        self.look_after_the_peers().await;
+        self.look_after_the_guard();
+        self.publish();
+        ControlFlow::Continue(())
+    }
+
+    /// Before the end: a peer that can takes over while this node still holds the address.
+    async fn hand_over_all(&mut self) {
+        let until = self.now() + HAND_OVER_PATIENCE + LINGER_MAX;
+        self.hand_over(&HandOver::default(), None);
+        while self.moves() && self.now() < until && self.turn().await.is_continue() {}
     }
 
     pub(super) fn now(&self) -> Time {
         Time::ZERO + self.origin.elapsed()
+    }
+
+    /// A time of the cores on the runtime's clock.
+    pub(super) fn instant(&self, time: Time) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.origin + Duration::from_nanos(time.0))
     }
 
     /// When something is to be done next.
@@ -158,7 +196,12 @@ impl Driver {
         let ports = self.ports.values().filter_map(Port::poll_timeout);
         let views =
             if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
-        vips.chain(ports).chain(self.guardian.poll_timeout()).min().unwrap_or(views).min(views)
+        vips.chain(ports)
+            .chain(self.guardian.poll_timeout())
+            .chain(self.link.poll_timeout())
+            .min()
+            .unwrap_or(views)
+            .min(views)
     }
 
     /// To be called before anything is dealt with: if the guard may have taken our addresses away, the holders must know why

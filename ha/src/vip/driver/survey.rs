@@ -18,7 +18,7 @@ use crate::time::Time;
 use crate::vip::holder::Holder;
 use crate::vip::speaker::vrrp::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
-use crate::vip::{Mode, Protocol, VipSettings};
+use crate::vip::{Mode, Protocol, Role, VipSettings};
 
 /// Why an election ends while the program goes on.
 const NOT_CONFIGURED: &str = "it is not configured any more";
@@ -34,7 +34,9 @@ impl Driver {
             let Some(vip) = self.vips.get_mut(which).filter(|vip| !vip.leaving) else { continue };
             match wanted.iter().find(|settings| is_same_election(settings, vip.holder.settings())) {
                 Some(settings) => {
-                    let actions = vip.holder.set_priority(now, settings.priority);
+                    vip.base_priority = settings.priority;
+                    let priority = self.link.priority(settings.priority);
+                    let actions = vip.holder.set_priority(now, priority);
                     self.act(which, actions).await;
                 }
                 None => {
@@ -53,6 +55,7 @@ impl Driver {
             // One that could not remove this very address must not remove it from its successor, which sees the mark
             // and deals with it.
             self.vips.retain(|vip| !(vip.leaving && vip.holder.settings().address == settings.address));
+            let base_priority = settings.priority;
             self.vips.push(Vip {
                 subject: format!("vip {}", settings.name),
                 holder: Holder::new(now, settings, salt()),
@@ -61,6 +64,9 @@ impl Driver {
                 leaving: false,
                 rival_reported: None,
                 announce_failed: false,
+                base_priority,
+                acted_as: Role::Down,
+                spoke_from: None,
             });
         }
         self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
@@ -187,6 +193,7 @@ impl Driver {
             let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
             let address = vip.holder.settings().address;
             vip.sent.source = port.seen.own.like(address);
+            vip.spoke_from = vip.sent.source.or(vip.spoke_from);
             let actions = vip.holder.ground(now, port.ground(address));
             self.act(which, actions).await;
         }
