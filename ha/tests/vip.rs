@@ -16,7 +16,7 @@ use cygnet_ha::vip::Role;
 use cygnet_netlink::advert::{AdvertSocket, GROUP};
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use lab::{Lab, VIP, in_lab, wait};
+use lab::{Lab, VIP, VIP_TWO, in_lab, wait};
 
 /// Not a test: the life of a node, when a test starts one.
 #[test]
@@ -230,6 +230,32 @@ fn a_node_that_only_watches_names_the_holder_and_never_touches_the_address() {
         lab.end("w");
         assert!(lab.has("w"), "a watcher removed the address");
         assert_eq!(lab.view("w").adverts_sent, 0);
+    });
+}
+
+#[test]
+fn several_addresses_of_one_router_move_together_and_a_killed_node_leaves_none() {
+    in_lab("several_addresses_of_one_router_move_together_and_a_killed_node_leaves_none", || {
+        let mut lab = Lab::new(&["a", "b"]);
+        let held = |lab: &Lab, name: &str| [VIP, VIP_TWO].map(|address| lab.has_address(name, address));
+        lab.start("a", "hold 150 100 preempt two");
+        lab.start("b", "hold 100 100 preempt two");
+        lab.wait_for_holder("a");
+        lab.wait_for_follower("b", lab.address("a"));
+        assert_eq!((held(&lab, "a"), held(&lab, "b")), ([true; 2], [false; 2]));
+        assert_eq!(lab.view("a").addresses, [VIP, VIP_TWO]);
+        // The second alone is deleted by hand.
+        lab.ip("-n a addr del 192.0.2.101/32 dev eth0");
+        wait("it is added again", || held(&lab, "a") == [true; 2]);
+        assert!(lab.says("a", "192.0.2.101 was gone"), "{:?}", lab.events("a"));
+        lab.signal("a", "KILL");
+        lab.wait_for_holder("b");
+        wait("both are there", || held(&lab, "b") == [true; 2]);
+        wait("both are gone", || held(&lab, "a") == [false; 2]);
+        // Another list is another election, for speakers that check it (keepalived) discard the old one.
+        lab.tell("b", "configure hold 100 100 preempt");
+        wait("the second is gone", || held(&lab, "b") == [true, false]);
+        assert!(!lab.says("b", "earlier process"), "its own doing surprised it: {:?}", lab.events("b"));
     });
 }
 

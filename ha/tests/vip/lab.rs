@@ -14,6 +14,9 @@ use crate::node::SETTINGS;
 /// The virtual address of all tests.
 pub(crate) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 
+/// A second one, for the tests that say so.
+pub(crate) const VIP_TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 101));
+
 /// The IPv6 one, for the tests that say so.
 pub(crate) const VIP_SIX: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
 
@@ -197,6 +200,7 @@ impl Lab {
         said.views.first().cloned().unwrap_or_else(|| VipView {
             name: String::new(),
             address: VIP,
+            addresses: vec![VIP],
             interface: String::new(),
             protocol: cygnet_ha::vip::Protocol::Vrrp3,
             mode: cygnet_ha::vip::Mode::Hold,
@@ -238,6 +242,11 @@ impl Lab {
     pub(crate) fn has(&self, name: &str) -> bool {
         let shown = run("ip", &format!("-n {name} -o addr show"));
         [VIP, VIP_SIX].iter().any(|address| shown.contains(&format!(" {address}/")))
+    }
+
+    /// Whether the kernel has this address in a namespace.
+    pub(crate) fn has_address(&self, name: &str, address: IpAddr) -> bool {
+        run("ip", &format!("-n {name} -o addr show")).contains(&format!(" {address}/"))
     }
 
     /// Who has the virtual address, by the kernels' words.
