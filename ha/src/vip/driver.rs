@@ -48,6 +48,10 @@ use crate::events::{EventLog, Severity};
 /// interface; the driver looks through a list of this length for each advert.
 pub const VIPS_MAX: usize = 256;
 
+/// Addresses of one virtual router: keepalived sends no more in its advertisements either, and they fit the smallest frame that
+/// every link carries (IPv6: 20 x 16 bytes).
+pub const ADDRESSES_MAX: usize = 20;
+
 /// Names of Linux interfaces are no longer (IFNAMSIZ less the final zero), bytes.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -154,7 +158,7 @@ impl VipHandle {
     pub fn configure(&self, vips: Vec<VipSettings>) {
         // At once: whoever chooses a source address next must not have to wait for the thread.
         self.known.rcu(|known| {
-            let configured = vips.iter().map(|vip| vip.address);
+            let configured = vips.iter().flat_map(|vip| &vip.addresses).copied();
             known.iter().copied().chain(configured).collect::<BTreeSet<_>>()
         });
         self.inputs.settings.send_replace(Arc::new(vips));
@@ -270,16 +274,34 @@ pub fn supported(vip: &VipSettings) -> Result<(), String> {
     if vip.interface.is_empty() || vip.interface.len() > INTERFACE_NAME_MAX {
         return Err(format!("`{}` cannot be the name of an interface", vip.interface));
     }
-    if vip.address.is_unspecified() || vip.address.is_multicast() || vip.address.is_loopback() {
-        return Err(format!("{} cannot be a virtual address", vip.address));
-    }
-    if vip.protocol == Protocol::Vrrp2 && vip.address.is_ipv6() {
-        return Err("VRRP version 2 knows no IPv6; use vrrp3".to_owned());
-    }
+    supported_addresses(vip)?;
     match vip.mode {
         Mode::Watch => Ok(()),
         Mode::Hold => supported_to_hold(vip),
     }
+}
+
+fn supported_addresses(vip: &VipSettings) -> Result<(), String> {
+    let Some(first) = vip.addresses.first() else { return Err("there is no virtual address".to_owned()) };
+    if vip.addresses.len() > ADDRESSES_MAX {
+        return Err(format!("{} addresses; one advertisement carries {ADDRESSES_MAX}", vip.addresses.len()));
+    }
+    let impossible =
+        |address: &&IpAddr| address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    if let Some(address) = vip.addresses.iter().find(impossible) {
+        return Err(format!("{address} cannot be a virtual address"));
+    }
+    if let Some(other) = vip.addresses.iter().find(|other| other.is_ipv4() != first.is_ipv4()) {
+        return Err(format!("{first} and {other} are of two families; give each family its own"));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = vip.addresses.iter().find(|address| !seen.insert(**address)) {
+        return Err(format!("{twice} is there twice"));
+    }
+    if vip.protocol == Protocol::Vrrp2 && first.is_ipv6() {
+        return Err("VRRP version 2 knows no IPv6; use vrrp3".to_owned());
+    }
+    Ok(())
 }
 
 /// CARP signs with SHA-1, which a policy of the system may forbid.
@@ -297,7 +319,7 @@ fn can_sign(vip: &VipSettings) -> Result<(), String> {
         hmac: [0; 20],
     };
     probe
-        .sign(password, &[vip.address])
+        .sign(password, &vip.addresses)
         .map_err(|error| format!("OpenSSL does not sign CARP with SHA-1: {error}"))
 }
 

@@ -15,6 +15,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
+pub const DEFAULT_PRIORITY: u8 = 100;
+/// Between two adverts, unless another interval is given (RFC 9568 section 6.1).
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses that a line of text names one by one.
+const SHOWN_MAX: usize = 3;
+
 /// The protocol that decides who holds the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,13 +44,14 @@ pub enum Mode {
     Watch,
 }
 
-/// One virtual address as this node is to treat it.
+/// One virtual router (VRRP) or virtual host (CARP) as this node is to treat it: addresses that move together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipSettings {
     /// The name in the configuration.
     pub name: String,
-    /// The virtual address. Held as /32 or /128, so that the kernel never picks it as a source.
-    pub address: IpAddr,
+    /// The virtual addresses, in the order in which they are advertised; at least one, and of one family. Held as /32 or /128,
+    /// so that the kernel never picks one as a source.
+    pub addresses: Vec<IpAddr>,
     /// The interface on which it lives here.
     pub interface: String,
     /// VRID or vhid, 1..=255.
@@ -60,6 +68,45 @@ pub struct VipSettings {
     pub preempt: bool,
     /// CARP: what signs the adverts; needed to hold. VRRPv2: sent and expected in plain text. VRRPv3 has none.
     pub password: Option<String>,
+}
+
+impl VipSettings {
+    /// With the defaults of the configuration: held, priority 100, an advert every second, preempting, no password.
+    pub fn new(
+        name: impl Into<String>,
+        interface: impl Into<String>,
+        protocol: Protocol,
+        id: u8,
+        addresses: Vec<IpAddr>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            interface: interface.into(),
+            id,
+            protocol,
+            mode: Mode::Hold,
+            priority: DEFAULT_PRIORITY,
+            interval: DEFAULT_INTERVAL,
+            preempt: true,
+            password: None,
+        }
+    }
+
+    /// Whether it speaks over IPv4: the first address says so.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.addresses.first().is_none_or(IpAddr::is_ipv4)
+    }
+}
+
+/// Several addresses in a line of text: the first few, and how many more.
+#[must_use]
+pub fn shown(addresses: &[IpAddr]) -> String {
+    let (first, more) = addresses.split_at(addresses.len().min(SHOWN_MAX));
+    let first: Vec<String> = first.iter().map(IpAddr::to_string).collect();
+    let first = first.join(", ");
+    if more.is_empty() { first } else { format!("{first} and {} more", more.len()) }
 }
 
 /// The role of this node for one virtual address.
@@ -80,8 +127,11 @@ pub enum Role {
 pub struct VipView {
     /// The name in the configuration.
     pub name: String,
-    /// The virtual address.
+    /// The virtual address; of several, the first.
     pub address: IpAddr,
+    /// All of them, in the order of the configuration.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// The interface.
     pub interface: String,
     /// Protocol, mode and identifier.
@@ -106,7 +156,7 @@ pub struct VipView {
     pub holder_heard_ms: Option<u64>,
     /// More than one speaker claims the address at this moment: their sources.
     pub rivals: Vec<IpAddr>,
-    /// Whether the address is on the interface now, by the kernel's word.
+    /// Whether the addresses are on the interface now, all of them, by the kernel's word.
     pub address_present: bool,
     /// Valid advertisements heard since start.
     pub adverts_heard: u64,

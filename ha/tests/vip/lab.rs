@@ -7,12 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::{Role, VipView};
 
 use crate::node::SETTINGS;
 
 /// The virtual address of all tests.
 pub(crate) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
+
+/// A second one, for the tests that say so.
+pub(crate) const VIP_TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 101));
 
 /// The IPv6 one, for the tests that say so.
 pub(crate) const VIP_SIX: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
@@ -197,11 +200,12 @@ impl Lab {
         said.views.first().cloned().unwrap_or_else(|| VipView {
             name: String::new(),
             address: VIP,
+            addresses: vec![VIP],
             interface: String::new(),
             protocol: cygnet_ha::vip::Protocol::Vrrp3,
             mode: cygnet_ha::vip::Mode::Hold,
             id: 0,
-            role: cygnet_ha::vip::Role::Down,
+            role: Role::Down,
             reason: "nothing shown".into(),
             role_age_ms: 0,
             priority: 0,
@@ -225,10 +229,24 @@ impl Lab {
         self.events(name).iter().any(|event| event.contains(words))
     }
 
+    /// Until this node takes part in the election and knows who has won it. Whom it has heard is not enough: it hears before it
+    /// takes part (over IPv6 its own address may not be used for a second or two), and would not take part in a hand-over.
+    pub(crate) fn wait_for_follower(&self, name: &str, holder: IpAddr) {
+        wait(&format!("{name} follows {holder}"), || {
+            let view = self.view(name);
+            view.role == Role::Standby && view.holder == Some(holder)
+        });
+    }
+
     /// Whether the kernel has the virtual address in a namespace.
     pub(crate) fn has(&self, name: &str) -> bool {
         let shown = run("ip", &format!("-n {name} -o addr show"));
         [VIP, VIP_SIX].iter().any(|address| shown.contains(&format!(" {address}/")))
+    }
+
+    /// Whether the kernel has this address in a namespace.
+    pub(crate) fn has_address(&self, name: &str, address: IpAddr) -> bool {
+        run("ip", &format!("-n {name} -o addr show")).contains(&format!(" {address}/"))
     }
 
     /// Who has the virtual address, by the kernels' words.
@@ -395,6 +413,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.nodes.keys() {
+                eprintln!("{name}: {:#?}\n{:#?}", self.view(name), self.events(name));
+            }
+        }
         if let Some(mut child) = self.keepalived.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use cygnet_ha::events::Severity;
 use cygnet_ha::time::Time;
+use cygnet_ha::vip::shown;
 use cygnet_ha::vip::watch::{Anomaly, Counters, Reason, RouterView, WatchEvent, WatchSettings, Watcher};
 use cygnet_netlink::pcap;
 use cygnet_netlink::wire::{Mac, PROTOCOL_VRRP};
@@ -114,7 +115,7 @@ fn settings(vip: &Vip) -> WatchSettings {
     WatchSettings {
         protocol: vip.protocol,
         id: vip.id,
-        addresses: vec![vip.address],
+        addresses: vip.addresses.clone(),
         interval: vip.interval,
         password: vip.password.clone(),
     }
@@ -447,7 +448,9 @@ struct FindingLine<'l> {
 #[derive(Serialize)]
 struct VipLine<'l> {
     vip: &'l str,
-    address: IpAddr,
+    /// Of several, the first.
+    address: Option<IpAddr>,
+    addresses: &'l [IpAddr],
     protocol: &'static str,
     id: u8,
     holder: Option<IpAddr>,
@@ -556,7 +559,7 @@ impl Printer<'_, '_> {
             let rivals: Vec<String> = view.rivals.iter().map(ToString::to_string).collect();
             table.row(vec![
                 Cell::from(&vip.name),
-                Cell::from(vip.address),
+                Cell::from(shown(&vip.addresses)),
                 Cell::from(protocol_word(vip.protocol)),
                 Cell::from(vip.id),
                 Cell::from(or_dash(view.holder.map(|holder| holder.source))),
@@ -609,7 +612,8 @@ impl Printer<'_, '_> {
         for (vip, view) in views {
             let body = VipLine {
                 vip: &vip.name,
-                address: vip.address,
+                address: vip.addresses.first().copied(),
+                addresses: &vip.addresses,
                 protocol: protocol_word(vip.protocol),
                 id: vip.id,
                 holder: view.holder.map(|holder| holder.source),

@@ -1,7 +1,7 @@
 //! `cygnet vip`.
 
 use clap::{Args, Subcommand};
-use cygnet_ha::vip::{Mode, Role, VipView};
+use cygnet_ha::vip::{Mode, Role, VipView, shown};
 
 use super::exit::{Exit, Outcome};
 use super::output::{Cell, Colour, Table, or_dash};
@@ -81,7 +81,7 @@ fn row(vip: &VipView) -> Vec<Cell> {
         vip.discarded.iter().map(|(reason, count)| format!("{reason}={count}")).collect();
     vec![
         Cell::from(&vip.name),
-        Cell::from(vip.address),
+        Cell::from(shown(&vip.addresses)),
         Cell::from(&vip.interface),
         Cell::from(protocol_word(vip.protocol)),
         Cell::from(vip.id),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::protocol_word;
 use super::model::{
     Acl, Algorithm, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect, TlsListen,
     TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
+use super::vip::protocol_word;
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -200,7 +200,7 @@ const NONE: &str = "none";
 
 fn vip_fields(vip: &Vip) -> Fields {
     vec![
-        ("address", vip.address.to_string()),
+        ("address", addresses(vip)),
         ("protocol", protocol_word(vip.protocol).to_owned()),
         ("id", vip.id.to_string()),
         ("mode", if vip.mode == Mode::Hold { "hold" } else { "watch" }.to_owned()),
@@ -208,6 +208,11 @@ fn vip_fields(vip: &Vip) -> Fields {
         ("preempt", vip.preempt.to_string()),
         ("password", vip.password.as_ref().map_or_else(|| NONE.to_owned(), |word| format!("={word}"))),
     ]
+}
+
+fn addresses(vip: &Vip) -> String {
+    let addresses: Vec<String> = vip.addresses.iter().map(ToString::to_string).collect();
+    addresses.join(" ")
 }
 
 fn acl_fields(acl: &Acl) -> Fields {

@@ -80,13 +80,13 @@ pub struct ClusterConfig {
     pub acls: Vec<Acl>,
 }
 
-/// A virtual address.
+/// A virtual router (VRRP) or virtual host (CARP): a virtual address, or several that move together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
     /// Its name.
     pub name: String,
-    /// The address.
-    pub address: IpAddr,
+    /// The addresses, in the order in which they are advertised; at least one, of one family.
+    pub addresses: Vec<IpAddr>,
     /// Who decides.
     pub protocol: Protocol,
     /// VRID or vhid.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_ha::vip::VipSettings;
+use cygnet_ha::vip::{VipSettings, shown};
 
 use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
@@ -30,8 +30,7 @@ fn problem(
 /// not know where they came from; `file` is [`NODE_FILE`] or [`CLUSTER_FILE`]. [`super::locate()`] finds the lines again.
 #[must_use]
 pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
-    let virtual_addresses: BTreeMap<IpAddr, &Vip> =
-        cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
+    let virtual_addresses = by_address(cluster);
     let mut problems = Vec::new();
     problems.extend(virtual_sources(node, &virtual_addresses));
     problems.extend(virtual_members(node, &virtual_addresses));
@@ -64,21 +63,24 @@ pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<Cl
 /// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.
 #[must_use]
 pub fn virtual_source(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let virtual_addresses = cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
-    virtual_sources(node, &virtual_addresses).into_iter().next()
+    virtual_sources(node, &by_address(cluster)).into_iter().next()
+}
+
+fn by_address(cluster: &ClusterConfig) -> BTreeMap<IpAddr, &Vip> {
+    cluster.vips.iter().flat_map(|vip| vip.addresses.iter().map(move |address| (*address, vip))).collect()
 }
 
 fn virtual_sources(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
     let Source::Fixed(sources) = &node.source else { return Vec::new() };
-    let virtual_sources = sources.iter().filter_map(|source| virtual_addresses.get(source));
-    let what = |vip: &Vip| {
-        let (address, name) = (vip.address, &vip.name);
+    let virtual_sources =
+        sources.iter().filter_map(|source| Some((source, &virtual_addresses.get(source)?.name)));
+    let what = |(address, name): (&IpAddr, &String)| {
         format!(
             "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
         )
     };
     let remedy = "write this node's own address, or \"auto\"";
-    virtual_sources.map(|vip| problem(NODE_FILE, "source", what(vip), remedy)).collect()
+    virtual_sources.map(|source| problem(NODE_FILE, "source", what(source), remedy)).collect()
 }
 
 fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
@@ -126,8 +128,8 @@ fn virtual_service_sources(
     virtual_addresses: &BTreeMap<IpAddr, &Vip>,
 ) -> Vec<Problem> {
     let sourced = cluster.services.iter().filter_map(|service| {
-        let vip = virtual_addresses.get(&service.source?)?;
-        let (address, name) = (vip.address, &vip.name);
+        let address = service.source?;
+        let name = &virtual_addresses.get(&address)?.name;
         let what = format!(
             "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
         );
@@ -173,7 +175,7 @@ fn missing_interface(vip: &Vip) -> Problem {
     problem(
         NODE_FILE,
         "interface",
-        format!("virtual address {} ({}) has no interface here", vip.name, vip.address),
+        format!("virtual address {} ({}) has no interface here", vip.name, shown(&vip.addresses)),
         remedy,
     )
 }
@@ -229,11 +231,6 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             continue;
         };
         settings.push(VipSettings {
-            name: vip.name.clone(),
-            address: vip.address,
-            interface,
-            id: vip.id,
-            protocol: vip.protocol,
             mode: vip.mode,
             priority: node
                 .per_vip
@@ -243,6 +240,7 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             interval: vip.interval,
             preempt: vip.preempt,
             password: vip.password.clone(),
+            ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }

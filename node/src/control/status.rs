@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use cygnet_ha::vip::{Mode, Role, VipView};
+use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
 
 /// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
@@ -297,7 +297,7 @@ fn version_behind(facts: &Facts, member: &MemberFacts) -> Option<u64> {
 }
 
 fn vip_reasons(facts: &Facts, vip: &VipView, found: &mut Vec<Reason>) {
-    let name = format!("vip {} ({})", vip.name, vip.address);
+    let name = format!("vip {} ({})", vip.name, shown(&vip.addresses));
     if !vip.rivals.is_empty() {
         let rivals: Vec<String> = vip.rivals.iter().map(ToString::to_string).collect();
         down(found, format!("{name} has several holders: {}", rivals.join(", ")), "cygnet events");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cygnet_netlink::kernel::Kernel;
 use cygnet_netlink::wire::Message;
 
-use super::run::{Driver, Vip};
+use super::run::Driver;
 use crate::events::Severity;
 use crate::vip::holder::Action;
 
@@ -29,8 +29,8 @@ impl Driver {
         while let Some(action) = queue.pop_front() {
             self.changed = true;
             match action {
-                Action::AddAddress => queue.extend(self.add(which).await),
-                Action::RemoveAddress => queue.extend(self.remove(which).await),
+                Action::AddAddress(address) => queue.extend(self.add(which, address).await),
+                Action::RemoveAddress(address) => queue.extend(self.remove(which, address).await),
                 Action::Announce => self.announce(which),
                 Action::SendAdvert(advert) => self.send(which, &advert),
                 Action::Event { severity, what, why } => {
@@ -40,46 +40,47 @@ impl Driver {
                 }
             }
         }
-        let Some(settings) = self.vips.get(which).map(|vip| vip.holder.settings()) else { return };
-        // The same address may be held on another interface, or by the successor of this holder.
-        let is_held = |vip: &Vip| vip.holder.settings().address == settings.address && vip.holder.is_ours();
-        if !self.vips.iter().any(is_held) {
-            self.guardian.release(settings.address);
+        let Some(vip) = self.vips.get(which) else { return };
+        for address in &vip.holder.settings().addresses {
+            // The same address may be held on another interface, or by the successor of this holder.
+            if !self.vips.iter().any(|vip| vip.holder.holds(*address)) {
+                self.guardian.release(*address);
+            }
         }
         if let Some(was) = was {
             self.tell_release(which, was);
         }
     }
 
-    async fn add(&mut self, which: usize) -> Vec<Action> {
-        let Some((index, address)) = self.place(which) else {
-            return self.added(which, Err("the interface is gone".to_owned()));
+    async fn add(&mut self, which: usize, address: IpAddr) -> Vec<Action> {
+        let Some(index) = self.place(which) else {
+            return self.added(which, address, Err("the interface is gone".to_owned()));
         };
         // Before, so that there is no moment in which it would stay behind.
         self.guardian.hold(index, address);
         let kernel = self.kernel.clone();
         let answer = self.meanwhile(kernel.add_address(index, address)).await;
         let answer = self.kernel_answer(answer);
-        self.added(which, answer)
+        self.added(which, address, answer)
     }
 
-    fn added(&mut self, which: usize, answer: Result<bool, String>) -> Vec<Action> {
+    fn added(&mut self, which: usize, address: IpAddr, answer: Result<bool, String>) -> Vec<Action> {
         let now = self.now();
-        self.vips.get_mut(which).map(|vip| vip.holder.added(now, answer)).unwrap_or_default()
+        self.vips.get_mut(which).map(|vip| vip.holder.added(now, address, answer)).unwrap_or_default()
     }
 
-    async fn remove(&mut self, which: usize) -> Vec<Action> {
+    async fn remove(&mut self, which: usize, address: IpAddr) -> Vec<Action> {
         let answer = match self.place(which) {
             // It went with the interface.
             None => Ok(false),
-            Some((index, address)) => {
+            Some(index) => {
                 let kernel = self.kernel.clone();
                 let answer = self.meanwhile(kernel.remove_address(index, address)).await;
                 self.kernel_answer(answer)
             }
         };
         let now = self.now();
-        self.vips.get_mut(which).map(|vip| vip.holder.removed(now, answer)).unwrap_or_default()
+        self.vips.get_mut(which).map(|vip| vip.holder.removed(now, address, answer)).unwrap_or_default()
     }
 
     /// Waits for the kernel, for a while, and lets the others advertise meanwhile: whoever holds the routing lock (a table of
@@ -129,17 +130,18 @@ impl Driver {
         Err(error)
     }
 
-    /// Where an address lives.
-    fn place(&self, which: usize) -> Option<(u32, IpAddr)> {
-        let settings = self.vips.get(which)?.holder.settings();
-        Some((self.ports.get(&settings.interface)?.seen.index?, settings.address))
+    /// The index of the interface.
+    fn place(&self, which: usize) -> Option<u32> {
+        self.ports.get(&self.vips.get(which)?.holder.settings().interface)?.seen.index
     }
 
     fn announce(&mut self, which: usize) {
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();
         let Some(port) = self.ports.get(&settings.interface) else { return };
-        let failed = port.announce(settings.address).err();
+        // Each is tried; the first failure is told.
+        let failures = settings.addresses.iter().filter_map(|address| port.announce(*address).err());
+        let failed = failures.fold(None, |first, error| first.or(Some(error)));
         if let (Some(error), false) = (&failed, vip.announce_failed) {
             let what = "the address could not be announced to its neighbours";
             self.events.record(Severity::Warning, &vip.subject, what, error.to_string());
@@ -152,7 +154,7 @@ impl Driver {
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();
         let Some(port) = self.ports.get_mut(&settings.interface) else { return };
-        match port.send(now, settings.address, advert) {
+        match port.send(now, settings.is_ipv4(), advert) {
             Ok(true) => (vip.sent.count, vip.sent.last) = (vip.sent.count + 1, Some(now)),
             Ok(false) => {}
             Err(failed) => {

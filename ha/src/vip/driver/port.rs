@@ -53,10 +53,10 @@ pub(super) struct Speaks {
 }
 
 impl Speaks {
-    /// This address is to be held.
-    pub(super) fn add(&mut self, address: IpAddr) {
-        self.v4 |= address.is_ipv4();
-        self.v6 |= address.is_ipv6();
+    /// Addresses of this family are to be held.
+    pub(super) fn add(&mut self, is_ipv4: bool) {
+        self.v4 |= is_ipv4;
+        self.v6 |= !is_ipv4;
     }
 }
 
@@ -119,9 +119,9 @@ impl Port {
         }
     }
 
-    /// What the election for this address needs to know.
-    pub(super) fn ground(&self, address: IpAddr) -> Ground {
-        let source = self.seen.own.like(address);
+    /// What an election over this family needs to know.
+    pub(super) fn ground(&self, is_ipv4: bool) -> Ground {
+        let source = self.seen.own.of(is_ipv4);
         Ground { link: self.seen.link, source, socket_error: self.error.clone() }
     }
 
@@ -216,9 +216,9 @@ impl Port {
         Ok(())
     }
 
-    /// Sends an advert for this address. `Err`: it could not be sent although the link is up.
-    pub(super) fn send(&mut self, now: Time, address: IpAddr, advert: &Message) -> Result<bool, SendFailed> {
-        let family = usize::from(address.is_ipv6());
+    /// Sends an advert over this family. `Err`: it could not be sent although the link is up.
+    pub(super) fn send(&mut self, now: Time, is_ipv4: bool, advert: &Message) -> Result<bool, SendFailed> {
+        let family = usize::from(!is_ipv4);
         let Some((source, socket)) = &self.sockets.adverts[family] else { return Ok(false) };
         let bytes = match advert {
             Message::Vrrp(advert) => advert.emit(*source, group_of(*source)),

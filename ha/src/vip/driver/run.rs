@@ -26,7 +26,7 @@ use crate::time::Time;
 use crate::vip::holder::{Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
 use crate::vip::watch::WatchEvent;
-use crate::vip::{Mode, Role};
+use crate::vip::{Mode, Role, shown};
 
 /// Views are at least so fresh.
 const VIEW_REFRESH: Duration = Duration::from_millis(100);
@@ -314,7 +314,8 @@ impl Driver {
         let mut views = Vec::with_capacity(self.vips.len());
         // Also what cannot be handled here is virtual.
         let configured = self.outputs.settings.borrow();
-        let mut known: BTreeSet<IpAddr> = configured.iter().map(|settings| settings.address).collect();
+        let mut known: BTreeSet<IpAddr> =
+            configured.iter().flat_map(|settings| &settings.addresses).copied().collect();
         drop(configured);
         for vip in self.vips.iter().filter(|vip| !vip.leaving) {
             let port = self.ports.get(&vip.holder.settings().interface);
@@ -390,6 +391,6 @@ fn report_rival(now: Time, vip: &mut Vip, rival: IpAddr, events: &EventLog) {
         return;
     }
     vip.rival_reported = Some(now);
-    let what = format!("{rival} claims {} as well", holder.settings().address);
+    let what = format!("{rival} claims {} as well", shown(&holder.settings().addresses));
     events.record(Severity::Alert, &vip.subject, what, "answered with an advertisement and an announcement");
 }

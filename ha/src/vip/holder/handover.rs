@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::Message;
 
+use super::place::Place;
 use super::{Action, Holder};
 use crate::time::Time;
 use crate::vip::speaker::Reason;
@@ -93,6 +94,6 @@ impl Holder {
     pub(super) fn end_linger(&mut self, now: Time) -> Vec<Action> {
         let Some(linger) = self.linger.take_if(|linger| linger.until <= now) else { return Vec::new() };
         self.last_word = linger.last_word;
-        self.ours.then_some(Action::RemoveAddress).into_iter().collect()
+        self.places.iter().filter(|place| place.ours).map(Place::remove).collect()
     }
 }

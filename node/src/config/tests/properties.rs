@@ -14,10 +14,12 @@ use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
 
 prop_compose! {
-    fn a_vip(index: u8)(centis in 1u64..4096, preempt: bool, hold: bool) -> Vip {
+    fn a_vip(index: u8)(
+        centis in 1u64..4096, preempt: bool, hold: bool, more in 0u8..3,
+    ) -> Vip {
         Vip {
             name: format!("v{index}"),
-            address: Ipv4Addr::new(192, 0, 2, index).into(),
+            addresses: (2..=2 + more).map(|third| Ipv4Addr::new(192, 0, third, index).into()).collect(),
             protocol: Protocol::Vrrp3,
             id: index,
             mode: if hold { Mode::Hold } else { Mode::Watch },

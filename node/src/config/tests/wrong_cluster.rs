@@ -231,6 +231,39 @@ fn what_must_be_unique_is() {
 }
 
 #[test]
+fn what_does_not_go_into_one_list_of_addresses_is_named_at_its_place() {
+    let one = "address = \"192.0.2.100\"";
+    let wrong = |list: &str| printed(&parse_cluster(&with(CLUSTER, one, list), "c").unwrap_err());
+    assert_eq!(
+        wrong("addresses = [\"192.0.2.100\", \"192.0.2.1000\", \"192.0.2.100\", \"2001:db8::1\"]"),
+        "c:3:29: vip[www].addresses: \"192.0.2.1000\" is not an IP address; write an IPv4 or IPv6 address such as \"192.0.2.100\" or \"2001:db8::100\"\n\
+         c:3:45: vip[www].addresses: 192.0.2.100 is there twice; write each once\n\
+         c:3:60: vip[www].addresses: 192.0.2.100 and 2001:db8::1 are of two families, and one advertisement carries one; give the other family a [[vip]] of its own; it may have the same id"
+    );
+    assert_eq!(
+        wrong("addresses = []"),
+        "c:3:13: vip[www].addresses: 0 addresses, not 1 to 20; write `addresses = [\"192.0.2.100\", \"192.0.2.101\"]`, and more in another [[vip]]"
+    );
+    let both = format!("{one}\naddresses = [\"192.0.2.101\"]");
+    assert_eq!(
+        wrong(&both),
+        "c:3:11: vip[www].address: `addresses` is there as well; write all of them there, and remove this one"
+    );
+    let second = "[[vip]]\nname = \"mail\"\naddresses = [\"192.0.2.101\", \"192.0.2.100\"]\nprotocol = \"vrrp3\"\nid = 52\nmode = \"hold\"\n";
+    assert_eq!(
+        followed_by(second),
+        "c:15:29: vip[mail].addresses: 192.0.2.100 is taken by the vip www above; give each its own address"
+    );
+}
+
+#[test]
+fn the_families_have_their_own_numbers() {
+    let six = "[[vip]]\nname = \"six\"\naddresses = [\"fe80::100\", \"2001:db8::100\"]\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
+    let cluster = parse_cluster(&format!("{CLUSTER}{six}"), "c").unwrap();
+    assert_eq!(cluster.vips[1].addresses.len(), 2);
+}
+
+#[test]
 fn a_wildcard_shares_its_port_with_nothing() {
     let service = "[[service]]\nname = \"all\"\nlisten = [\"0.0.0.0:80\"]\n\
                    [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";

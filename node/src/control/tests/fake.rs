@@ -56,6 +56,7 @@ pub(crate) fn vip() -> VipView {
     VipView {
         name: "www".into(),
         address: "192.0.2.100".parse().unwrap(),
+        addresses: vec!["192.0.2.100".parse().unwrap()],
         interface: "eth0".into(),
         protocol: Protocol::Vrrp3,
         mode: Mode::Hold,
