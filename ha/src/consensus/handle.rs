@@ -154,12 +154,15 @@ pub enum StartError {
     Thread(String),
 }
 
+/// Node and word.
+type Words = mpsc::Receiver<(u64, Vec<u8>)>;
+
 /// Consensus on this node. Cloning shares it; [`Handle::stop`] ends it for all.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
     running: Arc<Mutex<Option<Running>>>,
-    words: Arc<Mutex<Option<mpsc::Receiver<(u64, Vec<u8>)>>>>,
+    words: Arc<Mutex<Option<Words>>>,
 }
 
 struct Running {

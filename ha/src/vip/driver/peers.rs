@@ -248,10 +248,10 @@ impl Driver {
             let rival = self.link.peers.rival(now, &vip, from);
             self.bereft(&vip, source, rival, Reason::Released(source)).await;
         }
-        if let Some((vip, source)) = word.take.and_then(|take| Some((take.vip, take.source.parse().ok()?))) {
-            if let Err(why) = self.take(&vip, source).await {
-                self.link.say(Some(from), &Word::refused(&vip, &why));
-            }
+        if let Some((vip, source)) = word.take.and_then(|take| Some((take.vip, take.source.parse().ok()?)))
+            && let Err(why) = self.take(&vip, source).await
+        {
+            self.link.say(Some(from), &Word::refused(&vip, &why));
         }
         if let Some(refused) = word.refused {
             let moves = self.link.orders.iter_mut().flat_map(|order| &mut order.moves);
@@ -262,6 +262,9 @@ impl Driver {
     }
 
     async fn take(&mut self, vip: &str, source: IpAddr) -> Result<(), String> {
+        if self.stopping {
+            return Err("it is being stopped".to_owned());
+        }
         let now = self.now();
         let which = self.named(vip).ok_or("there is no such address here")?;
         let vip = self.vips.get_mut(which).ok_or("there is no such address here")?;

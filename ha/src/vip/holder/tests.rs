@@ -245,7 +245,7 @@ fn several_addresses_are_claimed_when_all_are_there_and_go_together() {
 fn one_of_several_that_cannot_be_added_gives_up_all_without_a_claim() {
     let (mut holder, due, _) = elected_with_two();
     let actions = holder.added(due, VIP, Err("not permitted".into()));
-    assert_eq!(brief(&actions), ["alert", "warning"]);
+    assert_eq!(brief(&actions), ["alert", "alert"]);
     assert_eq!(holder.role(), Role::Down);
     // The kernel had been asked for the other already.
     assert_eq!(holder.added(due, OTHER, Ok(true)), [Action::RemoveAddress(OTHER)]);
