@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use super::{ANSWER_SPACING, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -78,6 +78,8 @@ pub struct Settings {
     pub interval_cs: u16,
     /// Preempt_Mode.
     pub preempt: bool,
+    /// For so long a lower Active router is followed before it is preempted. Not in the RFC; an owner does not wait.
+    pub preempt_delay: Duration,
     /// What the adverts carry, version 2 only.
     pub auth: Auth,
     /// The checksum form to send in version 3 over IPv4; `None`: as the router that was heard last.
@@ -138,6 +140,7 @@ pub struct Speaker {
     /// The checksum form that we send: as the last router that we heard. keepalived's at first, for it is the most common
     /// peer and accepts no other.
     checksum: ChecksumForm,
+    forbearance: Forbearance,
 }
 
 impl Speaker {
@@ -152,7 +155,13 @@ impl Speaker {
         };
         let active_interval = centiseconds(settings.interval_cs);
         let checksum = settings.checksum.unwrap_or(ChecksumForm::PseudoHeader);
-        Self { settings, state: State::Initialize, active_interval, checksum }
+        Self {
+            settings,
+            state: State::Initialize,
+            active_interval,
+            checksum,
+            forbearance: Forbearance::default(),
+        }
     }
 
     /// The role, in this program's terms.
@@ -358,9 +367,15 @@ impl Speaker {
         let State::Backup(backup) = &mut self.state else { return };
         if advert.priority == PRIORITY_RESIGNS {
             *backup = Backup { resigned: Some(source), ..Backup::fresh(now) };
-        } else if preempt && advert.priority < own_priority {
+        } else if preempt
+            && advert.priority < own_priority
+            && (own_priority == PRIORITY_OWNER || !self.forbearance.lasts(now, self.settings.preempt_delay))
+        {
             backup.lower = Some((source, advert.priority));
         } else {
+            if advert.priority >= own_priority {
+                self.forbearance.end();
+            }
             *backup = Backup { heard: Some(source), ..Backup::fresh(now) };
             self.adopt_interval(advert);
         }
@@ -432,6 +447,7 @@ impl Speaker {
 
     /// Transition to Active: sections 6.4.1 and 6.4.2 alike.
     fn become_active(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        self.forbearance.end();
         self.active_interval = self.interval();
         self.state = State::Active(Active {
             advert_due: now + self.interval(),
