@@ -2,7 +2,7 @@
 #   make demo         the pair, two servers and a client on this machine, live
 #   make test         all tests, with totals
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install fuzz-build clean
+.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install packets fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -59,6 +59,9 @@ man: release ## the manual pages, in target/man
 
 install: release man ## the program, its manual pages and the systemd unit, below $(DESTDIR)$(PREFIX)
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh
+
+packets: deps ## ten million random packets through each parser of advertisements (a few minutes)
+	CYGNET_PACKETS=10000000 cargo test -p cygnet-netlink --test many_packets -- --nocapture
 
 fuzz-build: deps ## the fuzz targets compile
 	cargo check --manifest-path fuzz/Cargo.toml --all-targets

@@ -324,7 +324,7 @@ fn can_sign(vip: &VipSettings) -> Result<(), String> {
 }
 
 fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
-    if vip.priority == 0 {
+    if vip.priority == 0 && vip.protocol != Protocol::Carp {
         return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
     }
     let interval = vip.interval;

@@ -618,6 +618,7 @@ fn election(settings: &VipSettings, salt: u64) -> Speaker {
                 advbase: u8::try_from(settings.interval.as_secs()).unwrap_or(u8::MAX),
                 advskew: carp::advskew_of(settings.priority),
                 preempt,
+                preempt_delay: settings.preempt_delay,
                 password: settings.password.clone().unwrap_or_default(),
                 counter: salt,
             }));
@@ -632,8 +633,9 @@ fn election(settings: &VipSettings, salt: u64) -> Speaker {
         priority: settings.priority,
         interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
         preempt,
+        preempt_delay: settings.preempt_delay,
         auth: settings.password.as_ref().map_or(Auth::None, password),
-        checksum: None,
+        checksum: settings.checksum,
     }))
 }
 

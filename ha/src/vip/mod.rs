@@ -13,6 +13,7 @@ pub mod watch;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 use serde::{Deserialize, Serialize};
 
 /// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
@@ -66,8 +67,13 @@ pub struct VipSettings {
     pub interval: Duration,
     /// Whether this node takes the address from a living node of lower priority.
     pub preempt: bool,
+    /// For so long such a node is heard before the address is taken from it.
+    pub preempt_delay: Duration,
     /// CARP: what signs the adverts; needed to hold. VRRPv2: sent and expected in plain text. VRRPv3 has none.
     pub password: Option<String>,
+    /// VRRPv3 over IPv4: what the checksum that we send covers; `None`: as the router that was heard last has it. Both forms
+    /// are heard.
+    pub checksum: Option<ChecksumForm>,
 }
 
 impl VipSettings {
@@ -89,7 +95,9 @@ impl VipSettings {
             priority: DEFAULT_PRIORITY,
             interval: DEFAULT_INTERVAL,
             preempt: true,
+            preempt_delay: Duration::ZERO,
             password: None,
+            checksum: None,
         }
     }
 

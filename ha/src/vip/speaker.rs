@@ -50,6 +50,25 @@ impl<A> Action<A> {
     }
 }
 
+/// How long a worse holder has been heard, and nobody else: it is replaced after a delay (keepalived's preempt_delay), so that a
+/// node that has just come back does not take the address before it has settled.
+#[derive(Clone, Copy, Debug, Default)]
+struct Forbearance {
+    since: Option<Time>,
+}
+
+impl Forbearance {
+    /// A worse holder is heard: whether it is still to be left alone.
+    fn lasts(&mut self, now: Time, delay: Duration) -> bool {
+        now.since(*self.since.get_or_insert(now)) < delay
+    }
+
+    /// Another one is heard, or none.
+    fn end(&mut self) {
+        self.since = None;
+    }
+}
+
 /// The election for one virtual address, of either protocol. The methods are those of the machines.
 #[derive(Clone, Debug)]
 pub enum Speaker {

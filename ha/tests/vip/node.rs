@@ -9,13 +9,13 @@ use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
 use cygnet_ha::vip::{Mode, Protocol, VipSettings};
 use cygnet_netlink::guard::Guard;
 
-use crate::lab::{VIP, VIP_SIX, VIP_TWO};
+use crate::lab::{VIP, VIP_LINK_LOCAL, VIP_SIX, VIP_TWO};
 
 /// Holds the first settings of the node; without it `node_process` does nothing.
 pub(crate) const SETTINGS: &str = "CYGNET_TEST_NODE";
 
 /// `hold 150 100 preempt`: mode, priority, interval in ms, preempt or not; then `v2 PASSWORD` for VRRP version 2, `carp PASSWORD`, `six` for
-/// the IPv6 address, `two` for two addresses. Nothing: no address.
+/// the IPv6 address, `two` and `two-six` for two addresses. Nothing: no address.
 fn parse(text: &str) -> Vec<VipSettings> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [mode, priority, interval_ms, preempt, ref more @ ..] = words[..] else { return Vec::new() };
@@ -24,6 +24,7 @@ fn parse(text: &str) -> Vec<VipSettings> {
         ["carp", password] => (Protocol::Carp, vec![VIP], Some((*password).to_owned())),
         ["six"] => (Protocol::Vrrp3, vec![VIP_SIX], None),
         ["two"] => (Protocol::Vrrp3, vec![VIP, VIP_TWO], None),
+        ["two-six"] => (Protocol::Vrrp3, vec![VIP_LINK_LOCAL, VIP_SIX], None),
         _ => (Protocol::Vrrp3, vec![VIP], None),
     };
     vec![VipSettings {

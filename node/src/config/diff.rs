@@ -11,7 +11,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
-use super::vip::protocol_word;
+use super::vip::{checksum_word, protocol_word};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -199,7 +199,7 @@ fn redact(mut change: FieldChange) -> FieldChange {
 const NONE: &str = "none";
 
 fn vip_fields(vip: &Vip) -> Fields {
-    vec![
+    let mut fields = vec![
         ("address", addresses(vip)),
         ("protocol", protocol_word(vip.protocol).to_owned()),
         ("id", vip.id.to_string()),
@@ -207,7 +207,10 @@ fn vip_fields(vip: &Vip) -> Fields {
         ("interval", duration(vip.interval)),
         ("preempt", vip.preempt.to_string()),
         ("password", vip.password.as_ref().map_or_else(|| NONE.to_owned(), |word| format!("={word}"))),
-    ]
+    ];
+    set(&mut fields, !vip.preempt_delay.is_zero(), "preempt_delay", duration(vip.preempt_delay));
+    given(&mut fields, "checksum", vip.checksum.map(checksum_word));
+    fields
 }
 
 fn addresses(vip: &Vip) -> String {

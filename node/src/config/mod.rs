@@ -39,7 +39,7 @@ pub use secure::{ALPN_BYTES_MAX, ALPN_MAX, WORDS_BYTES_MAX};
 pub use values::{
     HOST_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX,
 };
-pub use vip::{ADDRESSES_MAX, DEFAULT_INTERVAL, PASSWORD_BYTES_MAX, protocol_word};
+pub use vip::{ADDRESSES_MAX, DEFAULT_INTERVAL, PASSWORD_BYTES_MAX, PREEMPT_DELAY_MAX, protocol_word};
 
 /// Longest configuration text in bytes. The cluster's text is one entry of the replicated log, kept in memory a few
 /// times over.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_ha::vip::{VipSettings, shown};
+use cygnet_ha::vip::speaker::carp::ADVSKEW_MAX;
+use cygnet_ha::vip::speaker::vrrp::PRIORITY_OWNER;
+use cygnet_ha::vip::{Protocol, VipSettings, shown};
 
 use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
@@ -37,6 +39,7 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems.extend(virtual_servers(cluster, &virtual_addresses));
     problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
+    problems.extend(wrong_preferences(node, cluster));
     problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
@@ -170,6 +173,26 @@ fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem
     problems
 }
 
+/// What one protocol only knows.
+fn wrong_preferences(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for vip in &cluster.vips {
+        let Some(exception) = node.per_vip.get(&vip.name) else { continue };
+        let is_carp = vip.protocol == Protocol::Carp;
+        if exception.advskew.is_some() && !is_carp {
+            let what = format!("{} is elected by VRRP, which has no advskew", vip.name);
+            let key = format!("vip[{}].advskew", vip.name);
+            problems.push(problem(NODE_FILE, key, what, "write `priority`, 1 to 254; higher is preferred"));
+        }
+        if exception.priority == Some(PRIORITY_OWNER) && is_carp {
+            let what = format!("{} is elected by CARP, which knows no owner", vip.name);
+            let key = format!("vip[{}].priority", vip.name);
+            problems.push(problem(NODE_FILE, key, what, "write 1 to 254, or `advskew = 0`"));
+        }
+    }
+    problems
+}
+
 fn missing_interface(vip: &Vip) -> Problem {
     let remedy = format!("add `interface = \"eth0\"` at the top of the node file or in [vip.{}]", vip.name);
     problem(
@@ -216,6 +239,15 @@ fn interface(node: &NodeConfig, vip: &Vip) -> Option<String> {
     exception.or_else(|| node.interface.clone())
 }
 
+/// As VRRP counts; an advskew is turned round.
+fn priority(node: &NodeConfig, vip: &Vip) -> u8 {
+    let exception = node.per_vip.get(&vip.name);
+    let advskew = exception.and_then(|exception| exception.advskew);
+    let advskew =
+        advskew.filter(|_| vip.protocol == Protocol::Carp).map(|advskew| ADVSKEW_MAX.saturating_sub(advskew));
+    advskew.or_else(|| exception.and_then(|exception| exception.priority)).unwrap_or(node.priority)
+}
+
 /// The virtual addresses as this node is to treat them. A witness treats none.
 ///
 /// # Errors
@@ -232,14 +264,12 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
         };
         settings.push(VipSettings {
             mode: vip.mode,
-            priority: node
-                .per_vip
-                .get(&vip.name)
-                .and_then(|exception| exception.priority)
-                .unwrap_or(node.priority),
+            priority: priority(node, vip),
             interval: vip.interval,
             preempt: vip.preempt,
+            preempt_delay: vip.preempt_delay,
             password: vip.password.clone(),
+            checksum: vip.checksum,
             ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }

@@ -16,7 +16,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
-use super::vip::{DEFAULT_INTERVAL, protocol_word};
+use super::vip::{DEFAULT_INTERVAL, checksum_word, protocol_word};
 
 /// The text of a cluster's file that says the same as the model; reading it gives an equal model. Except for what no file
 /// can say: Pen's rules become the round robin of the house, and a weight of 0 is not written.
@@ -94,7 +94,9 @@ impl Toml {
         self.key("mode", quoted(if vip.mode == Mode::Hold { "hold" } else { "watch" }));
         self.unless(&DEFAULT_INTERVAL, "interval", &vip.interval, |interval| time(*interval));
         self.flag(true, "preempt", vip.preempt);
+        self.unless(&Duration::ZERO, "preempt_delay", &vip.preempt_delay, |delay| time(*delay));
         self.given("password", vip.password.as_ref(), |password| quoted(password));
+        self.given("checksum", vip.checksum.as_ref(), |form| quoted(checksum_word(*form)));
     }
 
     fn acl(&mut self, acl: &Acl) {

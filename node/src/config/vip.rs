@@ -6,6 +6,7 @@ use std::time::Duration;
 pub use cygnet_ha::vip::DEFAULT_INTERVAL;
 pub use cygnet_ha::vip::driver::ADDRESSES_MAX;
 use cygnet_ha::vip::{Mode, Protocol};
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 
 use super::model::Vip;
 use super::problem::{Fault, Report};
@@ -17,18 +18,36 @@ pub const PASSWORD_BYTES_MAX: usize = 19;
 /// Longest VRRPv2 password in bytes: the authentication field (RFC 2338 section 5.3.10).
 pub(super) const VRRP2_PASSWORD_BYTES_MAX: usize = 8;
 
+/// The longest wait before a worse holder is replaced (keepalived's limit).
+pub const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(1000);
+
+/// The words for what a checksum covers.
+pub(super) const CHECKSUMS: [(&str, ChecksumForm); 2] =
+    [("pseudo-header", ChecksumForm::PseudoHeader), ("message", ChecksumForm::Message)];
+
 const SECOND: Duration = Duration::from_secs(1);
 /// VRRPv3 counts in hundredths of a second (RFC 9568 section 5.2.7).
 const CENTISECOND: Duration = Duration::from_millis(10);
 /// Twelve bits of centiseconds.
 const VRRP3_INTERVAL_MAX: Duration = Duration::from_millis(40_950);
 
+const KNOWN: &[&str] = &[
+    "name",
+    "address",
+    "addresses",
+    "protocol",
+    "id",
+    "mode",
+    "interval",
+    "preempt",
+    "preempt_delay",
+    "password",
+    "checksum",
+];
+
 /// Reads one virtual address, or several that move together.
 pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Option<Vip> {
-    section.refuse_unknown(
-        report,
-        &["name", "address", "addresses", "protocol", "id", "mode", "interval", "preempt", "password"],
-    );
+    section.refuse_unknown(report, KNOWN);
     let name = section.required(report, "name", "\"www\"", values::name);
     let addresses = addresses(section, report, taken);
     let protocols = [("vrrp3", Protocol::Vrrp3), ("vrrp2", Protocol::Vrrp2), ("carp", Protocol::Carp)];
@@ -38,25 +57,35 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     let modes = [("hold", Mode::Hold), ("watch", Mode::Watch)];
     let mode = section.required(report, "mode", "\"hold\"", |v| values::choice(v, &modes));
     let interval = section.given(report, "interval", |v| interval(v, protocol)).or(DEFAULT_INTERVAL);
-    let preempt = section.given(report, "preempt", values::boolean).or(true);
+    let preempts = preempts(section, report);
     let password = section.given(report, "password", |v| password(v, protocol)).optional();
+    let checksum = section.given(report, "checksum", |v| values::choice(v, &CHECKSUMS)).optional();
     taken.claim(section, report, "name", name.clone());
     if let (Some(protocol), Some(id), Some(addresses)) = (protocol, id, &addresses) {
         // The virtual routers of the two families are independent (RFC 9568 section 1.2).
         let family = if over_ipv6(addresses) { " over IPv6" } else { "" };
         taken.claim(section, report, "id", Some(format!("{} {id}{family}", protocol_word(protocol))));
     }
-    let (addresses, protocol, mode) = (addresses?, protocol?, mode?);
-    if protocol == Protocol::Vrrp2 && over_ipv6(&addresses) {
-        let remedy = "write protocol = \"vrrp3\"";
-        section.fault(report, "protocol", Fault::new("VRRP version 2 knows no IPv6", remedy));
-    }
-    let (interval, preempt, password) = (interval?, preempt?, password?);
-    let vip = Vip { name: name?, addresses, protocol, id: id?, mode, interval, preempt, password };
-    if mode == Mode::Hold {
-        refuse_hold(section, report, &vip);
-    }
+    let (addresses, protocol, mode, (preempt, preempt_delay)) = (addresses?, protocol?, mode?, preempts?);
+    let (interval, password, checksum) = (interval?, password?, checksum?);
+    let (name, id) = (name?, id?);
+    let vip =
+        Vip { name, addresses, protocol, id, mode, interval, preempt, preempt_delay, password, checksum };
+    refuse_unfit(section, report, &vip);
     Some(vip)
+}
+
+/// Whether it preempts, and after which delay.
+fn preempts(section: &Section<'_>, report: &mut Report<'_>) -> Option<(bool, Duration)> {
+    let preempt = section.given(report, "preempt", values::boolean).or(true);
+    let delay = section
+        .given(report, "preempt_delay", |v| values::duration(v, Duration::ZERO..=PREEMPT_DELAY_MAX))
+        .or(Duration::ZERO);
+    if preempt == Some(false) && section.has("preempt_delay") {
+        let fault = Fault::new("this node does not preempt", "remove it, or write preempt = true");
+        section.fault(report, "preempt_delay", fault);
+    }
+    Some((preempt?, delay?))
 }
 
 /// `address`, or the list `addresses`.
@@ -110,6 +139,11 @@ fn over_ipv6(addresses: &[IpAddr]) -> bool {
     addresses.first().is_some_and(IpAddr::is_ipv6)
 }
 
+/// The word for what a checksum covers.
+pub(super) fn checksum_word(form: ChecksumForm) -> &'static str {
+    CHECKSUMS.iter().find(|(_, known)| *known == form).map_or("", |(word, _)| word)
+}
+
 /// The word for a protocol in files and tables.
 #[must_use]
 pub fn protocol_word(protocol: Protocol) -> &'static str {
@@ -120,9 +154,18 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
     }
 }
 
-/// What no election can be held with.
-fn refuse_hold(section: &Section<'_>, report: &mut Report<'_>, vip: &Vip) {
-    if vip.protocol == Protocol::Carp && vip.password.is_none() {
+/// What the protocol does not know, and what no election can be held without.
+fn refuse_unfit(section: &Section<'_>, report: &mut Report<'_>, vip: &Vip) {
+    let six = over_ipv6(&vip.addresses);
+    if vip.protocol == Protocol::Vrrp2 && six {
+        let remedy = "write protocol = \"vrrp3\"";
+        section.fault(report, "protocol", Fault::new("VRRP version 2 knows no IPv6", remedy));
+    }
+    if vip.checksum.is_some() && (vip.protocol != Protocol::Vrrp3 || six) {
+        let what = "only VRRP version 3 over IPv4 has two forms of the checksum";
+        section.fault(report, "checksum", Fault::new(what, "remove it"));
+    }
+    if vip.mode == Mode::Hold && vip.protocol == Protocol::Carp && vip.password.is_none() {
         let remedy = "add `password = \"...\"`, the one that the other hosts of the vhid have";
         section.fault(report, "password", Fault::new("CARP signs its adverts and needs a password", remedy));
     }

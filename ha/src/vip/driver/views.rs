@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::time::Time;
 use crate::vip::holder::Holder;
-use crate::vip::{Mode, Role, VipView};
+use crate::vip::speaker::carp::advskew_of;
+use crate::vip::{Mode, Protocol, Role, VipSettings, VipView};
 
 /// What the wire says of a virtual router.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,14 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
     }
 }
 
+/// Our own priority, as it goes over the wire: CARP has the advskew in its place.
+fn advertised(settings: &VipSettings) -> u8 {
+    match settings.protocol {
+        Protocol::Carp => advskew_of(settings.priority),
+        Protocol::Vrrp2 | Protocol::Vrrp3 => settings.priority,
+    }
+}
+
 /// Who holds the address, as far as can be seen from here.
 #[derive(Debug, Default)]
 struct Shown {
@@ -75,7 +84,7 @@ fn shown(now: Time, holder: &Holder, wire: &OnTheWire, sent: Sent) -> Shown {
     match (settings.mode, holder.role()) {
         (Mode::Hold, Role::Active) => Shown {
             holder: sent.source,
-            priority: sent.source.map(|_| settings.priority),
+            priority: sent.source.map(|_| advertised(settings)),
             heard: sent.last,
             rivals: rivals_of_ours(now, holder, wire, sent.source),
         },
@@ -118,7 +127,6 @@ fn rivals_of_ours(now: Time, holder: &Holder, wire: &OnTheWire, own: Option<IpAd
 mod tests {
     use super::*;
     use crate::vip::holder::{Ground, Link, Presence};
-    use crate::vip::{Protocol, VipSettings};
 
     const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::carp::{AUTHLEN, Advertisement};
 
-use super::{ANSWER_SPACING, Rank, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Rank, Reason, STALL_MIN};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub advskew: u8,
     /// Whether a worse master is replaced.
     pub preempt: bool,
+    /// For so long a worse master is followed before it is replaced.
+    pub preempt_delay: Duration,
     /// Signs the adverts.
     pub password: String,
     /// Where the counter begins: a random number, so that no advert of an earlier life is repeated.
@@ -107,6 +109,7 @@ pub struct Speaker {
     state: State,
     /// We have handed over on purpose: who has it now is not preempted.
     stands_back: bool,
+    forbearance: Forbearance,
 }
 
 impl Speaker {
@@ -115,7 +118,7 @@ impl Speaker {
     pub fn new(mut settings: Settings) -> Self {
         settings.advbase = settings.advbase.clamp(1, BOW_OUT - 1);
         settings.advskew = settings.advskew.min(ADVSKEW_MAX);
-        Self { settings, state: State::Init, stands_back: false }
+        Self { settings, state: State::Init, forbearance: Forbearance::default(), stands_back: false }
     }
 
     /// The role, in this program's terms.
@@ -360,9 +363,14 @@ impl Speaker {
             return self.become_master(now, Reason::TooSlow { from: source, rank: theirs });
         }
         // OpenBSD: a host that demotes itself wants to be replaced, whoever preempts.
-        let preempt = self.settings.preempt && !self.stands_back;
+        let preempt = self.settings.preempt
+            && !self.stands_back
+            && !self.forbearance.lasts(now, self.settings.preempt_delay);
         if own < theirs && (preempt || theirs.demote > own.demote) {
             return self.become_master(now, Reason::PreemptsRank { from: source, rank: theirs });
+        }
+        if own >= theirs {
+            self.forbearance.end();
         }
         if let State::Backup(backup) = &mut self.state {
             *backup = Backup { set: now, heard: Some(source) };
@@ -412,6 +420,7 @@ impl Speaker {
 
     fn become_master(&mut self, now: Time, reason: Reason) -> Vec<Action> {
         self.stands_back = false;
+        self.forbearance.end();
         self.state = State::Master(Master {
             advert_due: now + self.interval(),
             answer_not_before: now,

@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use super::{ANSWER_SPACING, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -83,6 +83,8 @@ pub struct Settings {
     pub interval_cs: u16,
     /// Preempt_Mode.
     pub preempt: bool,
+    /// For so long a lower Active router is followed before it is preempted. Not in the RFC; an owner does not wait.
+    pub preempt_delay: Duration,
     /// What the adverts carry, version 2 only.
     pub auth: Auth,
     /// The checksum form to send in version 3 over IPv4; `None`: as the router that was heard last.
@@ -147,6 +149,7 @@ pub struct Speaker {
     checksum: ChecksumForm,
     /// We have handed over on purpose: who has it now is not preempted.
     stands_back: bool,
+    forbearance: Forbearance,
 }
 
 impl Speaker {
@@ -161,7 +164,14 @@ impl Speaker {
         };
         let active_interval = centiseconds(settings.interval_cs);
         let checksum = settings.checksum.unwrap_or(ChecksumForm::PseudoHeader);
-        Self { settings, state: State::Initialize, active_interval, checksum, stands_back: false }
+        Self {
+            settings,
+            state: State::Initialize,
+            active_interval,
+            checksum,
+            forbearance: Forbearance::default(),
+            stands_back: false,
+        }
     }
 
     /// The role, in this program's terms.
@@ -429,9 +439,15 @@ impl Speaker {
         let State::Backup(backup) = &mut self.state else { return };
         if advert.priority == PRIORITY_RESIGNS {
             *backup = Backup { resigned: Some(source), ..Backup::fresh(now) };
-        } else if preempt && advert.priority < own_priority {
+        } else if preempt
+            && advert.priority < own_priority
+            && (own_priority == PRIORITY_OWNER || !self.forbearance.lasts(now, self.settings.preempt_delay))
+        {
             backup.lower = Some((source, advert.priority));
         } else {
+            if advert.priority >= own_priority {
+                self.forbearance.end();
+            }
             *backup = Backup { heard: Some(source), ..Backup::fresh(now) };
             self.adopt_interval(advert);
         }
@@ -511,6 +527,7 @@ impl Speaker {
 
     /// Transition to Active: sections 6.4.1 and 6.4.2 alike.
     fn become_active(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        self.forbearance.end();
         self.active_interval = self.interval();
         self.stands_back = false;
         self.state = State::Active(Active {

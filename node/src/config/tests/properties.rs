@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::vip::{Mode, Protocol};
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 use proptest::prelude::*;
 
 use super::super::diff::diff;
@@ -25,7 +26,9 @@ prop_compose! {
             mode: if hold { Mode::Hold } else { Mode::Watch },
             interval: Duration::from_millis(centis * 10).min(Duration::from_millis(40_950)),
             preempt,
+            preempt_delay: Duration::from_secs(if preempt { centis % 1000 } else { 0 }),
             password: None,
+            checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
     }
 }

@@ -257,6 +257,31 @@ fn what_does_not_go_into_one_list_of_addresses_is_named_at_its_place() {
 }
 
 #[test]
+fn a_form_of_checksum_is_for_those_who_have_two() {
+    let id = "id = 51";
+    let wrong = |lines: &str| printed(&parse_cluster(&with(CLUSTER, id, lines), "c").unwrap_err());
+    assert_eq!(
+        wrong("id = 51\nchecksum = \"pseudo\""),
+        "c:6:12: vip[www].checksum: \"pseudo\" is unknown; write one of \"pseudo-header\", \"message\""
+    );
+    let two = with(CLUSTER, "vrrp3", "vrrp2");
+    let problems = parse_cluster(&with(&two, id, "id = 51\nchecksum = \"message\""), "c").unwrap_err();
+    assert_eq!(
+        printed(&problems),
+        "c:6:12: vip[www].checksum: only VRRP version 3 over IPv4 has two forms of the checksum; remove it"
+    );
+}
+
+#[test]
+fn who_does_not_preempt_has_no_delay() {
+    let lines = "id = 51\npreempt = false\npreempt_delay = \"10s\"";
+    assert_eq!(
+        printed(&parse_cluster(&with(CLUSTER, "id = 51", lines), "c").unwrap_err()),
+        "c:7:17: vip[www].preempt_delay: this node does not preempt; remove it, or write preempt = true"
+    );
+}
+
+#[test]
 fn the_families_have_their_own_numbers() {
     let six = "[[vip]]\nname = \"six\"\naddresses = [\"fe80::100\", \"2001:db8::100\"]\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
     let cluster = parse_cluster(&format!("{CLUSTER}{six}"), "c").unwrap();
