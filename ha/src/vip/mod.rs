@@ -9,12 +9,15 @@ pub mod holder;
 pub mod peers;
 pub mod speaker;
 pub mod watch;
+mod wire_view;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 use serde::{Deserialize, Serialize};
+
+pub use wire_view::{AnomalyView, AnswerView, WireView};
 
 /// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
 pub const DEFAULT_PRIORITY: u8 = 100;
@@ -129,6 +132,18 @@ pub enum Role {
     Active,
 }
 
+impl Role {
+    /// Its stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Standby => "standby",
+            Self::Active => "active",
+        }
+    }
+}
+
 /// What this node knows of one virtual address, for status, CLI and tests. Times are ages in milliseconds, so that
 /// the view means the same wherever it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,4 +187,7 @@ pub struct VipView {
     pub adverts_sent: u64,
     /// Discarded packets, by reason, in alphabetical order.
     pub discarded: Vec<(String, u64)>,
+    /// What else was heard of it.
+    #[serde(default)]
+    pub wire: WireView,
 }

@@ -34,8 +34,11 @@ impl Driver {
                 Action::Announce => self.announce(which),
                 Action::SendAdvert(advert) => self.send(which, &advert),
                 Action::Event { severity, what, why } => {
-                    if let Some(vip) = self.vips.get(which) {
-                        self.events.record(severity, &vip.subject, what, why);
+                    if let Some(vip) = self.vips.get_mut(which) {
+                        let role = vip.holder.role();
+                        let news = std::mem::replace(&mut vip.told_role, role) != role;
+                        let kind = if news { role.word() } else { "" };
+                        self.events.record_kind(severity, &vip.subject, kind, what, why);
                     }
                 }
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_netlink::kernel::{Kernel, Snapshot};
 use cygnet_netlink::scheduling::Urgency;
-use cygnet_netlink::wire::Message;
+use cygnet_netlink::wire::{Mac, Message};
 use tokio::sync::mpsc;
 
 use super::facts::Sources;
@@ -23,9 +23,9 @@ use super::views::{Sent, view};
 use super::{DriverSettings, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
-use crate::vip::holder::{Holder, LINGER_MAX};
+use crate::vip::holder::{Action, Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
-use crate::vip::watch::WatchEvent;
+use crate::vip::watch::{WatchEvent, is_virtual};
 use crate::vip::{Mode, Role, shown};
 
 /// Views are at least so fresh.
@@ -47,6 +47,17 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Within this time a claim of the same rival is reported once.
 const RIVAL_REPORT: Duration = Duration::from_secs(10);
 
+/// A claim by ARP is answered after this time, or an interval if that is longer, and so not more often either: against
+/// somebody who answers each of our announcements.
+const CLAIM_ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// Somebody else says that it has the address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    mac: Mac,
+    answer_at: Time,
+}
+
 /// One virtual address with what the driver keeps for it.
 pub(super) struct Vip {
     pub(super) holder: Holder,
@@ -58,6 +69,11 @@ pub(super) struct Vip {
     /// Not configured any more; kept until its address is gone.
     pub(super) leaving: bool,
     pub(super) rival_reported: Option<Time>,
+    /// A foreign claim by ARP that waits for its explanation; when one was told last.
+    pub(super) claim: Option<Claim>,
+    pub(super) claim_reported: Option<Time>,
+    /// The role of which an event was made last.
+    pub(super) told_role: Role,
     pub(super) announce_failed: bool,
     /// The priority that is configured.
     pub(super) base_priority: u8,
@@ -192,7 +208,9 @@ impl Driver {
 
     /// When something is to be done next.
     fn deadline(&self) -> Time {
-        let vips = self.vips.iter().filter_map(|vip| vip.holder.poll_timeout());
+        let holders = self.vips.iter().filter_map(|vip| vip.holder.poll_timeout());
+        let claims = self.vips.iter().filter_map(|vip| vip.claim.map(|claim| claim.answer_at));
+        let vips = holders.chain(claims);
         let ports = self.ports.values().filter_map(Port::poll_timeout);
         let views =
             if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
@@ -226,6 +244,9 @@ impl Driver {
         }
         let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
         self.tell(&frame.interface, &heard.events);
+        if let Some((router, mac)) = heard.answered {
+            self.answered(now, &frame.interface, router, mac);
+        }
         let Some(valid) = heard.valid else { return };
         let source = valid.source;
         let Some(which) = self.find(&frame.interface, valid.router) else { return };
@@ -235,6 +256,44 @@ impl Driver {
             report_rival(now, vip, source, &self.events);
         }
         self.act(which, actions).await;
+    }
+
+    /// Somebody else says by ARP or neighbour advertisement that it has an address that this node holds. It may be the node that
+    /// takes it over, whose advert comes next; so it is answered later, if this node still holds it. The MAC of a virtual
+    /// router is everybody's, and so perhaps our own.
+    fn answered(&mut self, now: Time, interface: &str, router: usize, mac: Mac) {
+        let ours = self.ports.get(interface).map(|port| port.seen.mac);
+        let Some(which) = self.find(interface, router) else { return };
+        let Some(vip) = self.vips.get_mut(which).filter(|_| ours != Some(mac)) else { return };
+        let settings = vip.holder.settings();
+        if settings.mode == Mode::Hold
+            && vip.holder.role() == Role::Active
+            && vip.claim.is_none()
+            && !is_virtual(mac)
+        {
+            vip.claim = Some(Claim { mac, answer_at: now + settings.interval.max(CLAIM_ANSWER_AFTER) });
+        }
+    }
+
+    /// Tells of claims by ARP that have not been explained, and announces the address again: hosts must learn the right place.
+    async fn answer_claims(&mut self, now: Time) {
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let Some(claim) = vip.claim.filter(|claim| claim.answer_at <= now) else { continue };
+            vip.claim = None;
+            let settled = vip.holder.since() + vip.holder.settings().interval.max(CLAIM_ANSWER_AFTER) <= now;
+            if vip.holder.role() != Role::Active || !settled {
+                continue;
+            }
+            if vip.claim_reported.is_none_or(|last| now.since(last) >= RIVAL_REPORT) {
+                vip.claim_reported = Some(now);
+                let (mac, address) = (claim.mac, shown(&vip.holder.settings().addresses));
+                let what = format!("{mac} says that it has {address}, which is held here");
+                let why = "answered with an announcement; an address left behind, or a conflict";
+                self.events.record_kind(Severity::Alert, &vip.subject, "other-answers", what, why);
+            }
+            self.act(which, vec![Action::Announce]).await;
+        }
     }
 
     /// The address that the watcher of an interface knows by this index.
@@ -253,7 +312,7 @@ impl Driver {
                 Some(vip) => vip.subject.clone(),
                 None => format!("interface {interface}"),
             };
-            self.events.record(event.severity(), &subject, event.to_string(), "");
+            self.events.record_kind(event.severity(), &subject, event.name(), event.to_string(), "");
             self.changed = true;
         }
     }
@@ -279,6 +338,7 @@ impl Driver {
                 self.act(which, actions).await;
             }
         }
+        self.answer_claims(now).await;
         let names: Vec<String> = self.ports.keys().cloned().collect();
         for name in names {
             let Some(port) = self.ports.get_mut(&name) else { continue };
@@ -320,7 +380,7 @@ impl Driver {
         for vip in self.vips.iter().filter(|vip| !vip.leaving) {
             let port = self.ports.get(&vip.holder.settings().interface);
             let wire =
-                port.zip(vip.router).map(|(port, router)| port.on_the_wire(router)).unwrap_or_default();
+                port.zip(vip.router).map(|(port, router)| port.on_the_wire(now, router)).unwrap_or_default();
             views.push(view(now, &vip.holder, wire, vip.sent));
         }
         self.outputs.views.send_replace(Arc::new(views));

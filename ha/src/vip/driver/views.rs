@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Time;
 use crate::vip::holder::Holder;
 use crate::vip::speaker::carp::advskew_of;
-use crate::vip::{Mode, Protocol, Role, VipSettings, VipView};
+use crate::vip::{Mode, Protocol, Role, VipSettings, VipView, WireView};
 
 /// What the wire says of a virtual router.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,7 @@ pub(super) struct OnTheWire {
     pub(super) rivals: Vec<IpAddr>,
     pub(super) valid: u64,
     pub(super) discarded: Vec<(String, u64)>,
+    pub(super) more: WireView,
 }
 
 /// What we have sent.
@@ -58,6 +59,7 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
         adverts_heard: wire.valid,
         adverts_sent: sent.count,
         discarded: wire.discarded,
+        wire: wire.more,
     }
 }
 
