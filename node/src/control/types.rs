@@ -351,3 +351,48 @@ pub struct Events {
     /// The newest sequence that exists. Smaller than `after`: the node has started anew and counts from 1 again.
     pub last: u64,
 }
+
+/// `POST /v1/node`: whether this node takes part in the elections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetNode {
+    /// Drain: it gives up its addresses and does not contend until it is made ready again, across restarts.
+    pub admin: Admin,
+    /// Whose wish.
+    pub author: String,
+    /// Why, in the author's words.
+    #[serde(default)]
+    pub comment: String,
+    /// Even if nobody takes an address over.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing; say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to [`SetNode`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSet {
+    /// The node.
+    pub node: String,
+    /// Its wish from now on.
+    pub admin: Admin,
+    /// False if that was its wish before.
+    pub changed: bool,
+    /// Virtual addresses that it holds and gives up with a drain.
+    pub gives_up: Vec<String>,
+    /// Virtual addresses that nobody else is ready to hold.
+    pub without_standby: Vec<String>,
+    /// Virtual addresses on this node that another daemon moves; a drain does not touch them.
+    pub watched: Vec<String>,
+}
+
+/// `GET /v1/why?vip=NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The node that tells it.
+    pub node: String,
+    /// One story a virtual address.
+    pub stories: Vec<super::why::Story>,
+}

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::consensus::ProposeError;
+use cygnet_ha::events::Severity;
 use cygnet_ha::state::{Admin as LogAdmin, PutConfig, Version};
 use cygnet_ha::vip::VipView;
 
 use super::facts;
+use super::maintenance::Drained;
 use super::node::Node;
 use super::replica::Replicated;
 use super::running;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::NodeApi;
-use crate::control::status::Facts;
+use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
     ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView,
-    SetServer,
+    SetNode, SetServer,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -103,6 +105,29 @@ impl NodeApi for Api {
         self.0.log.set_server(&change.service, &change.server, admin).await.map_err(refused)?;
         self.taken(|made_from| made_from.servers.get(&change.service, &change.server) == admin).await;
         Ok(())
+    }
+
+    async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
+        let drains = change.admin == Admin::Drain;
+        let wish = drains.then(|| Drained { author: change.author.clone(), comment: change.comment.clone() });
+        let node = Arc::clone(&self.0);
+        let set = tokio::task::spawn_blocking(move || node.maintenance.set(wish)).await;
+        let changed = set.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| {
+            let what = format!("cannot write the wish to {}: {error}", self.0.config.state_dir.display());
+            ApiError::new(ErrorCode::Error, what, "nothing was changed; see to the disk")
+        })?;
+        if changed {
+            let what = if drains { "drained: gives up its addresses" } else { "made ready again" };
+            let why = match change.comment.as_str() {
+                "" => format!("by {}", change.author),
+                comment => format!("by {}: {comment}", change.author),
+            };
+            self.0.events.record(Severity::Info, "node", what, why);
+        }
+        let mut running = self.0.running.clone();
+        let known = |running: &Arc<running::Running>| running.ready_reason.starts_with(DRAINED) == drains;
+        let _ = tokio::time::timeout(RUN_PATIENCE, running.wait_for(known)).await;
+        Ok(changed)
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files;
+use super::maintenance::Drained;
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
@@ -32,6 +33,7 @@ pub(crate) struct Conductor {
     node: Arc<Node>,
     surroundings: Surroundings,
     replicated: watch::Receiver<Arc<Replicated>>,
+    drained: watch::Receiver<Option<Drained>>,
     /// The log has ended: nothing new will come from it.
     log_ended: bool,
     publish: watch::Sender<Arc<Running>>,
@@ -48,9 +50,11 @@ impl Conductor {
         publish: watch::Sender<Arc<Running>>,
         replicated: watch::Receiver<Arc<Replicated>>,
     ) -> Self {
+        let drained = node.maintenance.wish();
         Self {
             node,
             surroundings,
+            drained,
             replicated,
             log_ended: false,
             publish,
@@ -73,6 +77,8 @@ impl Conductor {
                         self.log_has_ended();
                     }
                 }
+                // The sender lives in the node.
+                _ = self.drained.changed() => {}
                 () = self.surroundings.stale() => self.surroundings.look().await,
                 _ = tick.tick() => {
                     if let Some(traffic) = &self.node.traffic {
@@ -237,7 +243,8 @@ impl Conductor {
     /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
     fn take_readiness(&mut self) -> bool {
         let still = self.pulse.still();
-        let (ready, reason) = self.running.readiness(still);
+        let drained = self.drained.borrow_and_update().as_ref().map(Drained::reason);
+        let (ready, reason) = drained.map_or_else(|| self.running.readiness(still), |reason| (false, reason));
         if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
             return false;
         }

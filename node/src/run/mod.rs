@@ -10,6 +10,8 @@ mod descriptors;
 mod facts;
 mod files;
 mod logging;
+mod maintenance;
+mod moves;
 mod node;
 mod reach;
 mod replica;
@@ -138,6 +140,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
             }
         });
     }
+    tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
         tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(reach::watch(Arc::clone(&node)));

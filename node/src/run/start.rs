@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::descriptors;
+use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
 use super::running::{self, Running};
@@ -51,8 +52,10 @@ pub(super) async fn node(
         }
     };
     let (traffic, vips) = parts.unzip();
+    // After the log, which makes the directory.
+    let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
-    Ok(Node { config, started: Instant::now(), events, log, replicated, running, traffic, vips })
+    Ok(Node { config, started: Instant::now(), events, log, replicated, running, maintenance, traffic, vips })
 }
 
 fn open_log(

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use cygnet_ha::events::{Event, Severity};
-use cygnet_ha::vip::{Mode, Protocol, Role, VipView};
+use cygnet_ha::vip::{Mode, Protocol, Role, VipView, WireView};
 use tokio::sync::oneshot;
 
 use crate::config::model::NodeConfig;
 use crate::config::parse_node;
 use crate::control::status::{
-    ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+    ConfigFacts, DRAINED, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetServer,
+    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetNode, SetServer,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -73,6 +73,7 @@ pub(crate) fn vip() -> VipView {
         adverts_heard: 4,
         adverts_sent: 62,
         discarded: vec![("checksum".into(), 2)],
+        wire: WireView::default(),
     }
 }
 
@@ -82,6 +83,7 @@ fn member(id: u64, here: bool) -> MemberFacts {
         ready_reason: "all listeners are up".into(),
         config_version: 41,
         roles: [("www".to_owned(), Role::Standby)].into(),
+        ..NodeReport::default()
     };
     MemberFacts {
         id,
@@ -183,6 +185,7 @@ impl World {
             unix_ms: 1_795_372_524_000 + sequence * 1000,
             severity,
             subject: "vip www".into(),
+            kind: what.into(),
             what: what.into(),
             why: why.into(),
         };
@@ -273,6 +276,16 @@ impl NodeApi for FakeNode {
             server.admin = change.admin;
         }
         Ok(())
+    }
+
+    async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
+        let mut world = self.world();
+        world.refuse()?;
+        let drained = world.facts.ready_reason.starts_with(DRAINED);
+        let drains = change.admin == Admin::Drain;
+        let reason = if drains { format!("{DRAINED} by {}", change.author) } else { "ready".to_owned() };
+        (world.facts.ready, world.facts.ready_reason) = (!drains, reason);
+        Ok(drained != drains)
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {
