@@ -2,7 +2,7 @@
 #   make demo         the pair, two servers and a client on this machine, live
 #   make test         all tests, with totals
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install packets fuzz-build clean
+.PHONY: help deps bench-deps build release demo test check bench bench-quick matrix bars integrity man vagrant-check install packets fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -42,6 +42,9 @@ bench: bench-deps release ## CPU and memory per operation beside HAProxy, nginx 
 
 bench-quick: bench-deps release ## system calls per request, connection and datagram, with limits that fail
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench calls $(ARGS)
+
+matrix: bench-deps release ## each fault on Cygnet, keepalived + HAProxy and ucarp + Pen: docs/failure-matrix.md (hours; ARGS="--runs 3 --rows stopped")
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-lab matrix --write docs/failure-matrix.md $(ARGS)
 
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)
 	@scripts/bars.sh
