@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use cygnet_lab::enter;
-use cygnet_lab::pair::{CLIENT, FRONT, SERVICE, VIP};
+use cygnet_lab::figures::runs;
+use cygnet_lab::pair::{BALANCERS, CLIENT, FRONT, SERVICE, VIP};
 use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT};
 use cygnet_lab::probe::{self, Probe};
-use cygnet_lab::scenario::CygnetPair;
+use cygnet_lab::scenario::{CygnetPair, print_report};
 use cygnet_lab::wait::until;
 use serde_json::Value;
 
@@ -93,6 +94,35 @@ fn a_second_host_that_has_the_address_is_named_by_both_nodes() -> Result<()> {
             Ok((named("lb1")? && named("lb2")?).then_some(()))
         })?;
         ensure!(all.pair.lab.holders(VIP)?.contains(&"lb1".to_owned()), "lb1 gave the address up");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_switchover_loses_no_new_connection() -> Result<()> {
+    enter::lab(|| {
+        // Without preemption it stays where it was moved to.
+        let mut all = CygnetPair::start(&ClusterSettings { preempt: false, ..ClusterSettings::default() })?;
+        let order = BALANCERS;
+        for run in 0..runs() {
+            let (from, to) = (order[run % 2], order[(run + 1) % 2]);
+            all.redundant()?;
+            let dry = all.node(from)?.command(&["switchover", "--to", to, "--dry-run"])?;
+            ensure!(dry.status.code() == Some(3), "{dry:?}");
+            let report = all.measure(&mut [&mut |all| {
+                let done = all.node(from)?.command(&["switchover", "--to", to, "--yes"])?;
+                ensure!(done.status.success(), "{done:?}");
+                all.holder_is(to)
+            }])?;
+            print_report("switchover", &report);
+            ensure!(
+                report.failures() == 0,
+                "{} of {} requests failed: {:?}",
+                report.failures(),
+                report.requests,
+                report.failed
+            );
+        }
         Ok(())
     })
 }

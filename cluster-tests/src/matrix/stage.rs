@@ -130,4 +130,4 @@ impl Balancer {
 }
 
 /// The command that moves Cygnet's address.
-const HAND_OVER: [&str; 3] = ["node", "drain", "--yes"];
+const HAND_OVER: [&str; 4] = ["switchover", "--to", "lb2", "--yes"];

@@ -8,7 +8,7 @@ use cygnet_ha::vip::VipView;
 use super::status::Facts;
 use super::types::{
     ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigEntry, ConfigVersion, Events, EventsQuery,
-    PeerCheck, ServerView, SetNode, SetServer,
+    PeerCheck, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
 };
 use crate::config::model::NodeConfig;
 
@@ -48,6 +48,10 @@ pub trait NodeApi: Send + Sync + 'static {
     /// Notes the operator's wish for this node, across restarts, and waits a bounded time until the elections know it. The
     /// router has checked what follows from it. True if it was another one before.
     fn set_node(&self, change: SetNode) -> impl Future<Output = Result<bool, ApiError>> + Send;
+
+    /// Moves addresses to another node and waits until that is done or has failed, which takes some seconds at most. The
+    /// router has checked that the other node is no worse.
+    fn switch_over(&self, wish: SwitchOver) -> impl Future<Output = Result<SwitchedOver, ApiError>> + Send;
 
     /// One page of remembered clients; `limit` is given and within bounds.
     fn clients(&self, query: ClientsQuery) -> impl Future<Output = Result<Clients, ApiError>> + Send;

@@ -7,6 +7,7 @@ mod drain;
 mod router;
 mod socket;
 pub mod status;
+mod switchover;
 pub mod types;
 pub mod why;
 

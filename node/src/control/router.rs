@@ -18,9 +18,9 @@ use super::types::{
     AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
     ClientsQuery, ConfigChecked, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
     EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, Reply, ServerView, Servers,
-    SetNode, SetServer, Vips, Why,
+    SetNode, SetServer, SwitchOver, Vips, Why,
 };
-use super::{drain, why};
+use super::{drain, switchover, why};
 use crate::config::diff::diff;
 use crate::config::model::ClusterConfig;
 use crate::config::{self, TEXT_BYTES_MAX, shortened};
@@ -46,6 +46,7 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/clients", get(clients::<A>))
         .route("/v1/events", get(events::<A>))
         .route("/v1/node", post(set_node::<A>))
+        .route("/v1/switchover", post(switch_over::<A>))
         .route("/v1/why", get(why::<A>))
         .fallback(async || reply(Err::<(), _>(not_found("no such resource"))))
         .method_not_allowed_fallback(async || reply(Err::<(), _>(usage("this method is not allowed here"))))
@@ -301,6 +302,16 @@ async fn set_node<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetNode>)
             answer.changed = api.set_node(change).await?;
         }
         Ok(answer)
+    };
+    answer(work).await
+}
+
+async fn switch_over<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SwitchOver>) -> Response {
+    let work = async {
+        let wish = body(request)?;
+        short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
+        switchover::allow(&api.facts().await?, &wish)?;
+        api.switch_over(wish).await
     };
     answer(work).await
 }

@@ -165,6 +165,9 @@ pub struct NodeReport {
     /// Client connections at that moment.
     #[serde(default)]
     pub connections: u64,
+    /// Servers to which it may send a new client.
+    #[serde(default)]
+    pub servers_usable: u64,
     /// Its clock at that moment, ms since 1970, for the ages of what follows.
     #[serde(default)]
     pub unix_ms: u64,

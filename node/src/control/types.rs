@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use cygnet_ha::events::Event;
 use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::driver::{Kept, Moved};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
@@ -395,4 +396,37 @@ pub struct Why {
     pub node: String,
     /// One story a virtual address.
     pub stories: Vec<super::why::Story>,
+}
+
+/// `POST /v1/switchover`: move addresses that this node holds to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchOver {
+    /// The node; `None`: the best one that stands by.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Names of virtual addresses; empty: all that this node holds.
+    #[serde(default)]
+    pub vips: Vec<String>,
+    /// Even if fewer servers are usable there.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing; say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Whose wish.
+    pub author: String,
+}
+
+/// The answer to [`SwitchOver`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOver {
+    /// The node that held the addresses.
+    pub node: String,
+    /// Client connections on it at that moment.
+    pub connections: u64,
+    /// What has moved, or would.
+    pub moved: Vec<Moved>,
+    /// What stays, and why.
+    pub refused: Vec<Kept>,
 }

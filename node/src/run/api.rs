@@ -8,6 +8,7 @@ use cygnet_ha::consensus::ProposeError;
 use cygnet_ha::events::Severity;
 use cygnet_ha::state::{Admin as LogAdmin, PutConfig, Version};
 use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::driver::HandOver;
 
 use super::facts;
 use super::maintenance::Drained;
@@ -21,7 +22,7 @@ use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
     ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView,
-    SetNode, SetServer,
+    SetNode, SetServer, SwitchOver, SwitchedOver,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -109,6 +110,10 @@ impl NodeApi for Api {
 
     async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
         let drains = change.admin == Admin::Drain;
+        if let (true, Some(vips)) = (drains, &self.0.vips) {
+            // What can be handed over loses nothing; the rest resigns.
+            vips.hand_over(HandOver::default()).await;
+        }
         let wish = drains.then(|| Drained { author: change.author.clone(), comment: change.comment.clone() });
         let node = Arc::clone(&self.0);
         let set = tokio::task::spawn_blocking(move || node.maintenance.set(wish)).await;
@@ -128,6 +133,24 @@ impl NodeApi for Api {
         let known = |running: &Arc<running::Running>| running.ready_reason.starts_with(DRAINED) == drains;
         let _ = tokio::time::timeout(RUN_PATIENCE, running.wait_for(known)).await;
         Ok(changed)
+    }
+
+    async fn switch_over(&self, wish: SwitchOver) -> Result<SwitchedOver, ApiError> {
+        let vips = self.0.vips.as_ref().ok_or_else(on_a_witness)?;
+        let node = self.0.config.name.clone();
+        let connections = facts::report(&self.0).connections;
+        let SwitchOver { to, vips: names, dry_run, author, .. } = wish;
+        if !dry_run {
+            let to = to.as_deref().unwrap_or("the best standby");
+            self.0.events.record(
+                Severity::Info,
+                "node",
+                format!("asked to switch over to {to}"),
+                format!("by {author}"),
+            );
+        }
+        let reply = vips.hand_over(HandOver { vips: names, to, dry_run }).await;
+        Ok(SwitchedOver { node, connections, moved: reply.moved, refused: reply.refused })
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

@@ -53,6 +53,7 @@ pub(crate) fn report(node: &Node) -> NodeReport {
         config_version: running.version,
         roles,
         connections: servers.map(|server| u64::from(server.connections)).sum(),
+        servers_usable: services(node, &running).iter().map(|service| service.servers_usable as u64).sum(),
         unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
         moves: node.events.newest(MOVES_REPORTED, is_move),
     }

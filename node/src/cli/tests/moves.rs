@@ -42,9 +42,9 @@ fn what_is_wrong_on_the_wire_stands_below_the_addresses() {
 fn watch_tells_the_state_first_and_each_change_once() {
     let served = Served::start();
     let (mut once, mut json) = (Ran::none(), Ran::none());
+    let socket = served.socket();
+    let terminal = Terminal { answer: None, colour: false };
     std::thread::scope(|scope| {
-        let socket = served.socket();
-        let terminal = Terminal { answer: None, colour: false };
         let text = scope.spawn(|| run_on(&socket, &["vip", "watch", "--for", "1s"], &terminal));
         let lines =
             scope.spawn(|| run_on(&socket, &["vip", "watch", "--for", "1s", "-o", "json"], &terminal));
@@ -169,4 +169,24 @@ fn a_drain_that_would_leave_an_address_on_no_node_needs_force() {
     assert!(ran.err.contains("no other node is ready to hold www"), "{}", ran.err);
     assert!(served.node.world().facts.ready, "nothing was changed");
     assert_eq!(run(&served, &["node", "drain", "--yes", "--force"]).exit, Exit::Ok);
+}
+
+#[test]
+fn a_switchover_says_what_would_happen_asks_and_does_it() {
+    let served = Served::start();
+    let ran = run(&served, &["switchover", "--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.contains("www  lb1   lb2     -  would move (dry run)"), "{}", ran.out);
+    let ran = run(&served, &["switchover"]);
+    let refused =
+        "error: not confirmed: lb1 moves www to lb2 (12 connections run here). Go on?\n  add --yes\n";
+    assert_eq!((ran.exit, ran.err.as_str()), (Exit::Refused, refused));
+    let ran = run(&served, &["switchover", "--to", "lb2", "--yes"]);
+    assert_eq!(ran.exit, Exit::Ok);
+    assert!(ran.out.contains("12ms  moved; announced there before"), "{}", ran.out);
+    served.node.world().facts.members[1].report.as_mut().unwrap().servers_usable = 1;
+    let ran = run(&served, &["switchover", "--yes"]);
+    assert_eq!(ran.exit, Exit::Refused);
+    assert!(ran.err.contains("lb2 would serve worse"), "{}", ran.err);
+    assert_eq!(run(&served, &["switchover", "--yes", "--force", "-o", "json"]).exit, Exit::Ok);
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use cygnet_ha::events::{Event, Severity};
+use cygnet_ha::vip::driver::Moved;
 use cygnet_ha::vip::{Mode, Protocol, Role, VipView, WireView};
 use tokio::sync::oneshot;
 
@@ -16,7 +17,8 @@ use crate::control::status::{
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetNode, SetServer,
+    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetNode, SetServer, SwitchOver,
+    SwitchedOver,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -83,6 +85,7 @@ fn member(id: u64, here: bool) -> MemberFacts {
         ready_reason: "all listeners are up".into(),
         config_version: 41,
         roles: [("www".to_owned(), Role::Standby)].into(),
+        servers_usable: 2,
         ..NodeReport::default()
     };
     MemberFacts {
@@ -286,6 +289,15 @@ impl NodeApi for FakeNode {
         let reason = if drains { format!("{DRAINED} by {}", change.author) } else { "ready".to_owned() };
         (world.facts.ready, world.facts.ready_reason) = (!drains, reason);
         Ok(drained != drains)
+    }
+
+    async fn switch_over(&self, wish: SwitchOver) -> Result<SwitchedOver, ApiError> {
+        let world = self.world();
+        world.refuse()?;
+        let to = wish.to.unwrap_or_else(|| "lb2".to_owned());
+        let took_ms = if wish.dry_run { 0 } else { 12 };
+        let moved = vec![Moved { vip: "www".into(), to, took_ms }];
+        Ok(SwitchedOver { node: "lb1".into(), connections: 12, moved, refused: Vec::new() })
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

@@ -54,7 +54,7 @@ fn the_status_keeps_its_shape() {
             {"id": 2, "name": "lb2", "address": "10.0.0.2:7300", "witness": false, "here": false, "connected": true,
              "heard_age_ms": 120,
              "report": {"ready": true, "ready_reason": "all listeners are up", "config_version": 41,
-                        "roles": {"www": "standby"}, "connections": 0, "unix_ms": 0, "moves": []},
+                        "roles": {"www": "standby"}, "connections": 0, "servers_usable": 2, "unix_ms": 0, "moves": []},
              "report_age_ms": 300}
         ],
         "vips": [],
