@@ -33,7 +33,8 @@ const HEAD: &str = "# Failure matrix\n\n\
     - A service that did not come back within 15 s is counted under *never*; its gap is what was seen of it until then.\n\
     - keepalived: VRRPv3, priorities 150 and 100, no script that checks HAProxy, as in a first installation. ucarp: advbase 1, skews 0 and 100, \
     preemption; it knows whole seconds only. Cygnet: VRRPv3, the same priorities.\n\
-    - A gap of a few milliseconds is the machine's: compare the contenders of a row, not one figure with another machine's.\n";
+    - A gap of a few milliseconds is the machine's: compare the contenders of a row, not one figure with another machine's. \
+    How late the prober itself was at most is contained in the gap, and stands beside it.\n";
 
 /// The document from all cells.
 pub(super) fn page(cells: &[Cell], machine: &[String]) -> String {
@@ -54,20 +55,22 @@ fn section(fault: Fault, mut cells: Vec<&Cell>) -> String {
     cells.sort_by_key(|cell| (std::cmp::Reverse(cell.interval_ms), cell.contender));
     let mut text = format!("\n## {}\n\n", capital(fault.what()));
     text.push_str(
-        "| adverts | pair | runs | gap, ms: median | longest | never | failed requests: median | most | long connections | address \
-         at the end |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        "| adverts | pair | runs | gap, ms: median | longest | prober late in it, ms | never | failed requests: median | most | long connections | address \
+         at the end |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for cell in cells {
         let of = |value: fn(&Trial) -> f64| cell.trials.iter().map(value).collect::<Vec<f64>>();
         let (gaps, failed) = (of(|trial| trial.gap_ms), of(|trial| trial.failed as f64));
+        let late = of(|trial| trial.late_ms);
         let never = cell.trials.iter().filter(|trial| !trial.recovered).count();
         text.push_str(&format!(
-            "| {} ms | {} | {} | {:.0} | {:.0} | {never} | {:.0} | {:.0} | {} | {} |\n",
+            "| {} ms | {} | {} | {:.0} | {:.0} | {:.0} | {never} | {:.0} | {:.0} | {} | {} |\n",
             cell.interval_ms,
             cell.contender.name(),
             cell.trials.len(),
             median(&gaps),
             most(&gaps),
+            most(&late),
             median(&failed),
             most(&failed),
             common(cell.trials.iter().map(|trial| trial.sessions.clone())),
@@ -139,7 +142,7 @@ mod tests {
         let row = page.lines().last().unwrap_or_default();
         assert_eq!(
             row,
-            "| 100 ms | keepalived + HAProxy | 3 | 30 | 4000 | 1 | 15 | 2000 | reset 5 | lb2 (2 of 3) |"
+            "| 100 ms | keepalived + HAProxy | 3 | 30 | 4000 | 1 | 1 | 15 | 2000 | reset 5 | lb2 (2 of 3) |"
         );
         assert!(page.contains("## The holder's interface down") && page.contains("2 CPUs"));
     }

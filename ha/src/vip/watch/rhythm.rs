@@ -40,7 +40,7 @@ impl Rhythm {
 
 /// How many intervals have passed without an advertisement, by the time the next one came.
 fn missing(silent: Duration, interval: Duration) -> u64 {
-    let whole = (silent + interval / 2).as_nanos().checked_div(interval.as_nanos());
+    let whole = silent.saturating_add(interval / 2).as_nanos().checked_div(interval.as_nanos());
     u64::try_from(whole.unwrap_or(0)).unwrap_or(u64::MAX).saturating_sub(1)
 }
 
