@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cygnet_ha::events::Severity;
+use cygnet_ha::vip::driver::VipHandle;
 use cygnet_ha::vip::{Role, VipView};
 
 use super::facts;
@@ -13,7 +14,7 @@ use crate::control::why::COST;
 
 /// Notes the connections of the former holder whenever this node takes an address over. Runs until it is dropped.
 pub(crate) async fn note(node: Arc<Node>) {
-    let Some(mut views) = node.vips.as_ref().map(|vips| vips.views()) else {
+    let Some(mut views) = node.vips.as_ref().map(VipHandle::views) else {
         return std::future::pending().await;
     };
     let mut before = BTreeMap::new();

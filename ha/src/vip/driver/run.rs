@@ -54,6 +54,7 @@ const CLAIM_ANSWER_AFTER: Duration = Duration::from_secs(1);
 /// Somebody else says that it has the address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
+    address: IpAddr,
     mac: Mac,
     answer_at: Time,
 }
@@ -244,8 +245,8 @@ impl Driver {
         }
         let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
         self.tell(&frame.interface, &heard.events);
-        if let Some((router, mac)) = heard.answered {
-            self.answered(now, &frame.interface, router, mac);
+        if let Some((router, address, mac)) = heard.answered {
+            self.answered(now, &frame.interface, router, address, mac);
         }
         let Some(valid) = heard.valid else { return };
         let source = valid.source;
@@ -261,7 +262,7 @@ impl Driver {
     /// Somebody else says by ARP or neighbour advertisement that it has an address that this node holds. It may be the node that
     /// takes it over, whose advert comes next; so it is answered later, if this node still holds it. The MAC of a virtual
     /// router is everybody's, and so perhaps our own.
-    fn answered(&mut self, now: Time, interface: &str, router: usize, mac: Mac) {
+    fn answered(&mut self, now: Time, interface: &str, router: usize, address: IpAddr, mac: Mac) {
         let ours = self.ports.get(interface).map(|port| port.seen.mac);
         let Some(which) = self.find(interface, router) else { return };
         let Some(vip) = self.vips.get_mut(which).filter(|_| ours != Some(mac)) else { return };
@@ -271,7 +272,8 @@ impl Driver {
             && vip.claim.is_none()
             && !is_virtual(mac)
         {
-            vip.claim = Some(Claim { mac, answer_at: now + settings.interval.max(CLAIM_ANSWER_AFTER) });
+            let answer_at = now + settings.interval.max(CLAIM_ANSWER_AFTER);
+            vip.claim = Some(Claim { address, mac, answer_at });
         }
     }
 
@@ -287,7 +289,7 @@ impl Driver {
             }
             if vip.claim_reported.is_none_or(|last| now.since(last) >= RIVAL_REPORT) {
                 vip.claim_reported = Some(now);
-                let (mac, address) = (claim.mac, shown(&vip.holder.settings().addresses));
+                let Claim { address, mac, .. } = claim;
                 let what = format!("{mac} says that it has {address}, which is held here");
                 let why = "answered with an announcement; an address left behind, or a conflict";
                 self.events.record_kind(Severity::Alert, &vip.subject, "other-answers", what, why);

@@ -91,8 +91,8 @@ pub struct Heard {
     pub about: Option<usize>,
     /// The source address of a discarded packet, if it could be read.
     pub source: Option<IpAddr>,
-    /// Somebody says by ARP or neighbour advertisement that it has the address of this virtual router.
-    pub answered: Option<(usize, Mac)>,
+    /// Somebody says by ARP or neighbour advertisement that it has an address of this virtual router: which, and where.
+    pub answered: Option<(usize, IpAddr, Mac)>,
 }
 
 /// The watcher of one interface.
@@ -213,7 +213,7 @@ impl Watcher {
     fn answered(&mut self, now: Time, address: IpAddr, mac: Mac, heard: &mut Heard) {
         let has_it = |router: &Router| router.settings.addresses.contains(&address);
         let Some(index) = self.routers.iter().position(has_it) else { return };
-        heard.answered = Some((index, mac));
+        heard.answered = Some((index, address, mac));
         if let Some(anomaly) = self.routers[index].answered(now, mac) {
             self.report(now, Some(index), None, anomaly, &mut heard.events);
         }

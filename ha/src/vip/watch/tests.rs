@@ -406,7 +406,7 @@ impl Watcher {
 fn who_has_the_address_beside_the_holder_is_named_once_the_holder_speaks_again() {
     let mut watcher = watcher(Protocol::Vrrp3);
     watcher.hear(0, A, &vrrp3(150));
-    assert_eq!(watcher.hear_arp(100, mac(A)).answered, Some((0, mac(A))));
+    assert_eq!(watcher.hear_arp(100, mac(A)).answered, Some((0, ip(VIP), mac(A))));
     assert_eq!(watcher.hear_arp(200, mac(C)).events, []);
     assert_eq!(names(&watcher.hear(1000, A, &vrrp3(150))), ["other-answers"]);
     let answers: Vec<(Mac, u64)> = watcher.router(0).answers.iter().map(|it| (it.mac, it.count)).collect();
