@@ -508,6 +508,35 @@ mod properties {
         ]
     }
 
+    /// Tells the holder; what it wants done.
+    fn given(holder: &mut Holder, now: &mut Time, input: Input, kernel: &mut [Presence; 2]) -> Vec<Action> {
+        match input {
+            Input::Ground(ground) => {
+                if ground.link == Link::Missing {
+                    *kernel = [ABSENT; 2];
+                }
+                holder.ground(*now, ground)
+            }
+            Input::Presence(presences) => {
+                *kernel = presences;
+                holder.presence_seen(*now, &presences)
+            }
+            Input::Ready(ready) => holder.ready(*now, ready, "test"),
+            Input::Advert(priority) => holder.advert(*now, PEER, &advert(priority)),
+            Input::Stop => holder.stop(*now, "bye"),
+            Input::Heir(set) => {
+                let _ = holder.set_heir(set.then_some(PEER));
+                Vec::new()
+            }
+            Input::Take => holder.take(*now, PEER).unwrap_or_default(),
+            Input::Bereft(at_once) => holder.bereft(*now, PEER, at_once, Reason::Died(PEER)),
+            Input::Timeout => {
+                *now = holder.poll_timeout().map_or(*now, |due| due.max(*now));
+                holder.timeout(*now)
+            }
+        }
+    }
+
     proptest! {
         /// Whatever happens and whichever change fails: no advert but a resignation or the loser's last word leaves a node
         /// that is not Active, an Active node has the address, and at rest nobody else keeps what is ours.
@@ -526,26 +555,7 @@ mod properties {
             for (wait_ms, input, works) in steps {
                 now = now + Duration::from_millis(wait_ms);
                 let (was, lingered) = (holder.role(), holder.lingers());
-                let mut queue = match input {
-                    Input::Ground(ground) => {
-                        if ground.link == Link::Missing { kernel = [ABSENT; 2]; }
-                        holder.ground(now, ground)
-                    }
-                    Input::Presence(presences) => { kernel = presences; holder.presence_seen(now, &presences) }
-                    Input::Ready(ready) => holder.ready(now, ready, "test"),
-                    Input::Advert(priority) => holder.advert(now, PEER, &advert(priority)),
-                    Input::Stop => holder.stop(now, "bye"),
-                    Input::Heir(set) => {
-                        let _ = holder.set_heir(set.then_some(PEER));
-                        Vec::new()
-                    }
-                    Input::Take => holder.take(now, PEER).unwrap_or_default(),
-                    Input::Bereft(at_once) => holder.bereft(now, PEER, at_once, Reason::Died(PEER)),
-                    Input::Timeout => {
-                        now = holder.poll_timeout().map_or(now, |due| due.max(now));
-                        holder.timeout(now)
-                    }
-                };
+                let mut queue = given(&mut holder, &mut now, input, &mut kernel);
                 let mut steps = 0;
                 while !queue.is_empty() {
                     steps += 1;
