@@ -30,6 +30,8 @@ const SNAPSHOT_META_MAX: usize = 64 * 1024;
 const PROPOSAL_MAX: usize = CONFIG_TEXT_MAX + 16 * 1024;
 /// The longest node report and the longest explanation.
 pub const REPORT_MAX: usize = 16 * 1024;
+/// The longest word between the elections of two nodes: some 60 bytes for each of 256 virtual addresses, and as much again.
+pub const WORD_MAX: usize = 32 * 1024;
 /// A frame of a kind that this version does not know.
 const UNKNOWN_MAX: usize = 64 * 1024;
 
@@ -115,6 +117,8 @@ pub enum Frame {
         /// For the node's own code to read.
         bytes: Vec<u8>,
     },
+    /// What the elections of two nodes have to say to each other; for their own code to read.
+    Word(Vec<u8>),
     /// Nothing to say, still here.
     Ping {
         /// The sender takes no part in the agreement: its raft thread was given up or is stuck.
@@ -158,6 +162,7 @@ const PREFLIGHT_ASK: u8 = 10;
 const PREFLIGHT_ANSWER: u8 = 11;
 const REPORT: u8 = 12;
 const PING: u8 = 13;
+const WORD: u8 = 32;
 
 /// Kind and length of the body, if a frame of this kind may be so long.
 ///
@@ -172,6 +177,7 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         RAFT => RAFT_MAX,
         SNAPSHOT => SNAPSHOT_MAX,
         PROPOSE | SOFT | PREFLIGHT_ASK => PROPOSAL_MAX,
+        WORD => WORD_MAX,
         _ => UNKNOWN_MAX,
     };
     within(kind, length, limit)
@@ -220,6 +226,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
             Frame::Report { age_ms: number, bytes }
         }
         PING => Frame::Ping { mute: small()?.number != 0 },
+        WORD => Frame::Word(body.to_vec()),
         _ => return Ok(None),
     };
     Ok(Some(frame))
@@ -255,7 +262,9 @@ impl Frame {
         HEADER
             + match self {
                 Self::Raft(message) | Self::Snapshot(message) => message.encoded_len(),
-                Self::Propose(bytes) | Self::Soft(bytes) | Self::Report { bytes, .. } => bytes.len(),
+                Self::Propose(bytes) | Self::Soft(bytes) | Self::Word(bytes) | Self::Report { bytes, .. } => {
+                    bytes.len()
+                }
                 Self::PreflightAsk { text, .. } | Self::Refused(text) => text.len(),
                 Self::PreflightAnswer { problem, .. } => problem.as_ref().map_or(0, String::len),
                 _ => 64,
@@ -277,6 +286,7 @@ impl Frame {
             Self::PreflightAnswer { .. } => PREFLIGHT_ANSWER,
             Self::Report { .. } => REPORT,
             Self::Ping { .. } => PING,
+            Self::Word(_) => WORD,
         }
     }
 
@@ -291,7 +301,9 @@ impl Frame {
             Self::Refused(reason) => small(0, Some(reason.clone()), Vec::new()),
             Self::Raft(message) => message.encode_to_vec(),
             Self::Snapshot(message) => return encode_snapshot(message, bytes),
-            Self::Propose(command) | Self::Soft(command) => return bytes.extend_from_slice(command),
+            Self::Propose(command) | Self::Soft(command) | Self::Word(command) => {
+                return bytes.extend_from_slice(command);
+            }
             Self::NotProposed { sequence } => small(*sequence, None, Vec::new()),
             Self::Transfer { to } => small(*to, None, Vec::new()),
             Self::PreflightAsk { id, text } => small(*id, Some(text.clone()), Vec::new()),
@@ -348,6 +360,7 @@ mod tests {
             }),
             bytes().prop_map(Frame::Propose),
             bytes().prop_map(Frame::Soft),
+            bytes().prop_map(Frame::Word),
             any::<u64>().prop_map(|sequence| Frame::NotProposed { sequence }),
             any::<u64>().prop_map(|to| Frame::Transfer { to }),
             (any::<u64>(), ".{0,9}").prop_map(|(id, text)| Frame::PreflightAsk { id, text }),

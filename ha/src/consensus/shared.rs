@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use raft::eraftpb::Message;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
@@ -143,10 +143,17 @@ pub(super) struct Shared {
     pub(super) asked: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
     pub(super) next_question: AtomicU64,
     pub(super) own_report: Mutex<Option<(Vec<u8>, Instant)>>,
+    /// What peers' elections say, on the way to ours.
+    pub(super) words: mpsc::Sender<(u64, Vec<u8>)>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, preflight: Preflight, inbox: SyncSender<Input>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        preflight: Preflight,
+        inbox: SyncSender<Input>,
+        words: mpsc::Sender<(u64, Vec<u8>)>,
+    ) -> Self {
         let peers = settings
             .members
             .iter()
@@ -171,6 +178,7 @@ impl Shared {
             asked: Mutex::new(HashMap::new()),
             next_question: AtomicU64::new(1),
             own_report: Mutex::new(None),
+            words,
         }
     }
 

@@ -178,6 +178,10 @@ fn receive(shared: &Arc<Shared>, peer: &Peer, frame: Frame) {
             let age_when_received = Duration::from_millis(age_ms);
             *lock_report() = Some(Report { bytes, age_when_received, received: Instant::now() });
         }
+        Frame::Word(bytes) => {
+            // A full queue loses it: see WORDS_WAITING.
+            let _ = shared.words.try_send((from, bytes));
+        }
         Frame::Report { .. } | Frame::Hello(_) | Frame::Welcome | Frame::Refused(_) => {}
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files;
+use super::maintenance::Drained;
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
@@ -33,6 +34,7 @@ pub(crate) struct Conductor {
     node: Arc<Node>,
     surroundings: Surroundings,
     replicated: watch::Receiver<Arc<Replicated>>,
+    drained: watch::Receiver<Option<Drained>>,
     /// The log has ended: nothing new will come from it.
     log_ended: bool,
     publish: watch::Sender<Arc<Running>>,
@@ -51,9 +53,11 @@ impl Conductor {
         publish: watch::Sender<Arc<Running>>,
         replicated: watch::Receiver<Arc<Replicated>>,
     ) -> Self {
+        let drained = node.maintenance.wish();
         Self {
             node,
             surroundings,
+            drained,
             replicated,
             log_ended: false,
             publish,
@@ -77,6 +81,8 @@ impl Conductor {
                         self.log_has_ended();
                     }
                 }
+                // The sender lives in the node.
+                _ = self.drained.changed() => {}
                 () = self.surroundings.stale() => self.surroundings.look().await,
                 _ = tick.tick() => {
                     if let Some(traffic) = &self.node.traffic {
@@ -161,6 +167,7 @@ impl Conductor {
             let what = format!("no connection to {server} can be made: no source address");
             self.record(Severity::Alert, &format!("service {service}"), what, reason);
         }
+        self.running.sources = Arc::new(sources.clone());
         self.sources = Some(sources);
         true
     }
@@ -251,7 +258,8 @@ impl Conductor {
     /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
     fn take_readiness(&mut self) -> bool {
         let still = self.pulse.still();
-        let (ready, reason) = self.running.readiness(still);
+        let drained = self.drained.borrow_and_update().as_ref().map(Drained::reason);
+        let (ready, reason) = drained.map_or_else(|| self.running.readiness(still), |reason| (false, reason));
         if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
             return false;
         }

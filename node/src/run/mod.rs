@@ -10,7 +10,10 @@ mod descriptors;
 mod facts;
 mod files;
 mod logging;
+mod maintenance;
+mod moves;
 mod node;
+mod reach;
 mod replica;
 mod running;
 mod soft;
@@ -129,8 +132,18 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     let conductor = Conductor::new(Arc::clone(&node), surroundings, running, node.replicated.clone());
     tasks.spawn(conductor.run());
     tasks.spawn(report(Arc::clone(&node)));
+    if let (Some(vips), Some(mut words)) = (node.vips.clone(), node.log.words()) {
+        tasks.spawn(async move {
+            // Never ends while the log runs.
+            while let Some((from, word)) = words.recv().await {
+                vips.hear(from, word);
+            }
+        });
+    }
+    tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
         tasks.spawn(files::watch(Arc::clone(&node)));
+        tasks.spawn(reach::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
     }
     let (end, ended) = oneshot::channel::<()>();

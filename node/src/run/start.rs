@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use cygnet_ha::consensus;
 use cygnet_ha::events::EventLog;
-use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
+use cygnet_ha::vip::driver::{Cluster, DriverSettings, Say, VipHandle};
+use cygnet_ha::vip::peers::PeerNode;
 use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::descriptors;
+use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
 use super::running::{self, Running};
@@ -40,8 +42,8 @@ pub(super) async fn node(
     // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
     let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
     let checked = refuse_a_virtual_source(config, &replicated.borrow());
-    let parts =
-        checked.and_then(|()| clients.map(|clients| open_traffic(config, &events, clients)).transpose());
+    let parts = checked
+        .and_then(|()| clients.map(|clients| open_traffic(config, &events, clients, &log)).transpose());
     let parts = match parts {
         Ok(parts) => parts,
         Err(error) => {
@@ -50,8 +52,10 @@ pub(super) async fn node(
         }
     };
     let (traffic, vips) = parts.unzip();
+    // After the log, which makes the directory.
+    let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
-    Ok(Node { config, started: Instant::now(), events, log, replicated, running, traffic, vips })
+    Ok(Node { config, started: Instant::now(), events, log, replicated, running, maintenance, traffic, vips })
 }
 
 fn open_log(
@@ -94,16 +98,21 @@ fn open_traffic(
     config: &NodeConfig,
     events: &EventLog,
     clients: Arc<ClientTable>,
+    log: &consensus::Handle,
 ) -> anyhow::Result<(Traffic, VipHandle)> {
     descriptors::raise(events);
     let settings =
         proxy::Settings { workers: config.workers, events: events.clone(), ..proxy::Settings::default() };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
-    let vips = open_elections(config, events)?;
+    let vips = open_elections(config, events, log)?;
     Ok((Traffic { registry: Registry::new(config.workers), clients, workers }, vips))
 }
 
-fn open_elections(config: &NodeConfig, events: &EventLog) -> anyhow::Result<VipHandle> {
+fn open_elections(
+    config: &NodeConfig,
+    events: &EventLog,
+    log: &consensus::Handle,
+) -> anyhow::Result<VipHandle> {
     let own_fixed = match &config.source {
         Source::Auto => Vec::new(),
         Source::Fixed(addresses) => addresses.clone(),
@@ -114,6 +123,23 @@ fn open_elections(config: &NodeConfig, events: &EventLog) -> anyhow::Result<VipH
     let guard = holds
         .then(|| Guard::spawn(Path::new("/proc/self/exe"), &["guard"]).context("cannot start the guard"))
         .transpose()?;
-    VipHandle::start(DriverSettings { guard, events: events.clone(), own_fixed })
-        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
+    let mouth = log.clone();
+    let say: Say = Box::new(move |to, word| mouth.say(to, word));
+    let settings = DriverSettings { guard, events: events.clone(), own_fixed, say: Some(say) };
+    let vips = VipHandle::start(settings)
+        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")?;
+    if let Some(cluster) = cluster(config) {
+        vips.set_cluster(cluster);
+    }
+    Ok(vips)
+}
+
+/// The nodes that hold addresses too, and where the last word of a dead one is heard; `None` if this node is no member.
+fn cluster(config: &NodeConfig) -> Option<Cluster> {
+    let own = config.members.iter().find(|member| member.name == config.name)?.address;
+    let others = config.members.iter().filter(|member| member.name != config.name && !member.witness);
+    let others = others
+        .map(|member| (PeerNode { id: member.id, name: member.name.clone() }, member.address))
+        .collect();
+    Some(Cluster { own, others })
 }
