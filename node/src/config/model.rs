@@ -34,7 +34,10 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The country database (MaxMind's format) for access lists that name countries.
     pub countries: Option<PathBuf>,
-    /// All voters, this node among them. Identifiers and names are unique.
+    /// The links between the nodes are plain, and the first members are those of the file.
+    pub insecure: bool,
+    /// With `insecure` the first voters, this node among them. Otherwise this node alone, until its state directory says
+    /// which cluster it has joined. Identifiers and names are unique.
     pub members: Vec<Member>,
 }
 

@@ -236,7 +236,10 @@ impl Conductor {
     /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
     fn take_readiness(&mut self) -> bool {
         let still = self.pulse.still();
-        let (ready, reason) = self.running.readiness(still);
+        let (mut ready, mut reason) = self.running.readiness(still);
+        if self.node.log.status().removed {
+            (ready, reason) = (false, "this node was removed from the cluster".to_owned());
+        }
         if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
             return false;
         }

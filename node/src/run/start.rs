@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use cygnet_ha::consensus;
 use cygnet_ha::events::EventLog;
+use cygnet_ha::state::FEATURE_LEVEL;
 use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
 use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::descriptors;
+use super::identity;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
 use super::running::{self, Running};
@@ -32,7 +34,7 @@ pub(super) async fn node(
     running: watch::Receiver<Arc<Running>>,
 ) -> anyhow::Result<Node> {
     let Some(own) = config.members.iter().find(|member| member.name == config.name) else {
-        bail!("{} is not among the members of the cluster; add it to the node's file", config.name);
+        bail!("{} is not among the members of the cluster", config.name);
     };
     let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
     let (replica, mut replicated) = Replica::new(clients.clone());
@@ -64,12 +66,17 @@ fn open_log(
         cluster: config.cluster.clone(),
         id: own.id,
         members: config.members.iter().map(member).collect(),
+        begin: identity::begin(config)?,
+        security: identity::security(config)?,
+        level: FEATURE_LEVEL,
         state_dir: config.state_dir.clone(),
         events: events.clone(),
     };
     let checker = Arc::clone(config);
     let preflight = Arc::new(move |text: &str| running::preflight(&checker, text));
-    Ok(consensus::Handle::start(settings, Box::new(replica), preflight)?)
+    let log = consensus::Handle::start(settings, Box::new(replica), preflight)?;
+    identity::remember(config, own)?;
+    Ok(log)
 }
 
 fn member(member: &Member) -> consensus::Member {

@@ -28,7 +28,15 @@ async fn strangers_are_refused_with_the_reason_and_garbage_disturbs_nobody() {
     let mut cluster = Cluster::new(2, None);
     cluster.settled().await;
     let address = cluster.members[0].address;
-    let good = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
+    let good = Hello {
+        protocol: PROTOCOL,
+        cluster: "demo".into(),
+        node: 2,
+        to: 1,
+        level: 1,
+        last: 0,
+        ..Hello::default()
+    };
     let wrong = [
         (Hello { protocol: 99, ..good.clone() }, "update the older node"),
         (Hello { cluster: "other".into(), ..good.clone() }, "this is the cluster \"demo\""),
@@ -98,7 +106,15 @@ async fn before_its_hello_nobody_may_send_more_than_a_hello() {
 async fn a_frame_that_stops_in_the_middle_ends_the_connection_as_silence_does() {
     let mut cluster = Cluster::new(2, None);
     let mut stream = TcpStream::connect(cluster.members[0].address).await.unwrap();
-    let hello = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster: "demo".into(),
+        node: 2,
+        to: 1,
+        level: 1,
+        last: 0,
+        ..Hello::default()
+    };
     stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
     let mut welcome = [0; HEADER];
     stream.read_exact(&mut welcome).await.unwrap();
