@@ -103,6 +103,9 @@ impl Group {
     }
 
     pub(super) fn adopt(&mut self, id: u64, epoch: Epoch) -> Discarded {
+        self.advance(id);
+        // Connections do not outlive an epoch.
+        self.network.retain(|(_, message)| message.to != id && message.from != id);
         let core = self.cores[Self::at(id)].take().expect("the node is up");
         let (core, discarded) = core.adopt(epoch).unwrap();
         self.cores[Self::at(id)] = Some(core);
@@ -227,7 +230,8 @@ impl Group {
         }
     }
 
-    fn advance(&mut self, id: u64) {
+    /// Does what is due on a node: after its start, what was committed before is applied.
+    pub(super) fn advance(&mut self, id: u64) {
         let Ok(output) = self.core(id).advance() else {
             self.stop(id);
             return;

@@ -216,6 +216,7 @@ fn a_node_that_crashes_between_two_lives_of_the_log_still_has_the_old_one() {
     group.run_until(30, |_| false);
     group.stop(1);
     group.start(1);
+    group.advance(1);
     assert_eq!(group.core(1).state().version(), 1);
     assert_eq!(group.core(1).epoch(), Epoch::default());
 }
