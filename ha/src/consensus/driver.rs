@@ -162,7 +162,7 @@ impl Driver {
         self.stopped = Some(reason);
     }
 
-    fn until_next_turn(&self, now: Instant) -> std::time::Duration {
+    fn until_next_turn(&self, now: Instant) -> Duration {
         let mut next = self.next_tick;
         if self.flight.is_none()
             && self.leader.is_some()
