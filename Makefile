@@ -2,7 +2,9 @@
 #   make demo         the pair, two servers and a client on this machine, live
 #   make test         all tests, with totals
 .DEFAULT_GOAL := help
-.PHONY: help deps bench-deps build release demo test check bench bench-quick bars integrity man vagrant-check install fuzz-build clean
+SEEDS ?= 10000
+FROM ?= 0
+.PHONY: help deps bench-deps build release demo test check sim bench bench-quick bars integrity man vagrant-check install fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -36,6 +38,10 @@ test: deps ## all tests (PROFILE=release for the other profile, TEST_ARGS=name f
 
 check: deps ## formatting, lints, dependencies, documentation
 	@scripts/check.sh
+
+sim: deps ## whole clusters under SEEDS=10000 random seeds, from FROM=0; SEED=4711 runs one and shows it (docs/simulator.md)
+	cargo run --locked --quiet --profile $(PROFILE) -p cygnet-ha --features sim --example sim -- \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) $(ARGS)
 
 bench: bench-deps release ## CPU and memory per operation beside HAProxy, nginx and Pen, with bars (docs/benchmarks.md)
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench run $(ARGS)

@@ -6,6 +6,8 @@
 
 pub mod consensus;
 pub mod events;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod state;
 pub mod time;
 pub mod vip;

@@ -21,8 +21,8 @@ pub use self::types::{
 };
 use super::check::{Receiver, Rejected, check};
 use super::limits::{
-    APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HEARTBEAT_TICKS,
-    SNAPSHOT_BYTES, TAIL_BYTES, UNCOMMITTED_BYTES,
+    APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HAND_OVER_TICKS,
+    HEARTBEAT_TICKS, UNCOMMITTED_BYTES,
 };
 use super::logger::logger;
 use super::store::mirror::Mirror;
@@ -111,8 +111,12 @@ impl<S: LogStore> Core<S> {
             let drawn = mix(mix(seed ^ self.settings.id) ^ epoch) % ELECTION_TICKS as u64;
             self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + drawn as usize);
         }
+        if !self.is_leader() && !self.may_vote() {
+            // It would vote for itself first.
+            self.node.raft.election_elapsed = 0;
+        }
         self.node.tick();
-        if self.ticks.is_multiple_of(ELECTION_TICKS as u64) {
+        if self.ticks.is_multiple_of(HAND_OVER_TICKS) {
             self.hand_over();
         }
         if self.ticks.is_multiple_of(COMMIT_SAVE_TICKS) {
@@ -312,8 +316,8 @@ impl<S: LogStore> Core<S> {
 
     fn compact_if_due(&mut self) -> Result<(), CoreError> {
         let entries = self.state.index().saturating_sub(self.node.store().snapshot_index());
-        let bytes_due = self.log_bytes >= SNAPSHOT_BYTES.max(self.snapshot_bytes);
-        if entries > 0 && (entries >= self.settings.snapshot_entries || bytes_due) {
+        let bytes_due = self.log_bytes >= self.settings.limits.snapshot_bytes.max(self.snapshot_bytes);
+        if entries > 0 && (entries >= self.settings.limits.snapshot_entries || bytes_due) {
             self.compact()
         } else {
             Ok(())
@@ -331,7 +335,8 @@ impl<S: LogStore> Core<S> {
         snapshot.mut_metadata().index = index;
         snapshot.mut_metadata().term = term;
         snapshot.mut_metadata().set_conf_state(mirror.conf_state().clone());
-        let (cut, tail_bytes) = mirror.tail(index, self.settings.tail_entries, TAIL_BYTES);
+        let (cut, tail_bytes) =
+            mirror.tail(index, self.settings.limits.tail_entries, self.settings.limits.tail_bytes);
         let hard_state = mirror.hard_state().clone();
         let conf_state = mirror.conf_state().clone();
         let batch = Batch {

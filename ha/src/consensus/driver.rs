@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, CoreError, NotProposed, Output};
 use super::frame::Frame;
 use super::handle::{Applied, Committed, ProposeError};
-use super::limits::TICK;
+use super::limits::{SLOW_TOLD_EVERY, SLOW_TURN, TICK};
 use super::shared::{Input, Published, Shared};
 use super::soft::{SOFT_MAX, SoftQueue};
 use super::status::CoreView;
@@ -65,6 +65,8 @@ pub(super) struct Driver {
     active: bool,
     members: Members,
     tend_not_before: Instant,
+    /// When a slow turn was told of last.
+    slow_told: Option<Instant>,
 }
 
 /// Starts the thread. The receiver resolves when it has ended.
@@ -105,6 +107,7 @@ impl Driver {
             active: false,
             members: Members::default(),
             tend_not_before: now,
+            slow_told: None,
         }
     }
 
@@ -129,7 +132,9 @@ impl Driver {
                 taken += 1;
                 next = if taken < INPUTS_PER_TURN { inputs.try_recv().ok() } else { None };
             }
-            self.guarded(|driver| driver.turn(Instant::now()));
+            let began = Instant::now();
+            self.guarded(|driver| driver.turn(began));
+            self.notice_a_slow_turn(began.elapsed());
         }
     }
 
@@ -160,6 +165,21 @@ impl Driver {
             pending.answer(Err(ProposeError::Stopped(reason.clone())));
         }
         self.stopped = Some(reason);
+    }
+
+    /// The thread writes while it turns: whoever waits for a change should hear of a slow disk, and what helps.
+    fn notice_a_slow_turn(&mut self, took: Duration) {
+        if took < SLOW_TURN || self.slow_told.is_some_and(|told| told.elapsed() < SLOW_TOLD_EVERY) {
+            return;
+        }
+        self.slow_told = Some(Instant::now());
+        let settings = &self.shared.settings;
+        let what = format!("the raft thread was busy for {} ms, most likely with its disk", took.as_millis());
+        let why = format!(
+            "changes are late or time out, traffic and virtual addresses do not wait; look at the disk under {}",
+            settings.state_dir.display()
+        );
+        settings.events.record(Severity::Warning, SUBJECT, what, why);
     }
 
     fn until_next_turn(&self, now: Instant) -> Duration {

@@ -594,8 +594,11 @@ fn open_core(settings: &Settings) -> Result<Core<RedbStore>, StartError> {
     let voters = settings.members.iter().map(|member| member.id).collect();
     let witnesses = settings.members.iter().filter(|member| member.witness).map(|member| member.id).collect();
     let file = settings.state_dir.clone();
-    let core =
-        CoreSettings { begin: settings.begin.clone(), ..CoreSettings::new(settings.id, voters, witnesses) };
+    let core = CoreSettings {
+        begin: settings.begin.clone(),
+        limits: settings.limits,
+        ..CoreSettings::new(settings.id, voters, witnesses)
+    };
     Core::open(core, store).map_err(|error| match error {
         CoreError::Store(error) => store_error(error),
         CoreError::Members { .. } => StartError::Members { file, error },
@@ -607,6 +610,6 @@ fn store_error(error: StoreError) -> StartError {
     match error {
         StoreError::Damaged { .. } => StartError::Damaged(error),
         StoreError::Foreign { .. } => StartError::Foreign(error),
-        StoreError::Io { .. } | StoreError::InUse { .. } => StartError::Store(error),
+        _ => StartError::Store(error),
     }
 }

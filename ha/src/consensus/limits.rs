@@ -12,6 +12,10 @@ pub const HEARTBEAT_TICKS: usize = 2;
 /// be lost before. Traffic and virtual addresses do not wait for this.
 pub const ELECTION_TICKS: usize = 10;
 
+/// A witness that leads looks so often for a node to hand over to. Not in step with [`ELECTION_TICKS`]: a leader forgets at
+/// each of those who was active, and one that looked in the same ticks saw nobody, for ever.
+pub const HAND_OVER_TICKS: u64 = ELECTION_TICKS as u64 + 1;
+
 /// A snapshot is made after so many entries...
 pub const SNAPSHOT_ENTRIES: u64 = 8192;
 
@@ -24,6 +28,30 @@ pub const TAIL_ENTRIES: u64 = 1024;
 
 /// ...within so many bytes.
 pub const TAIL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// When the log is cut, and what stays of it. Each node may have its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A snapshot is made after so many entries ([`SNAPSHOT_ENTRIES`]) ...
+    pub snapshot_entries: u64,
+    /// ... or so many bytes of log ([`SNAPSHOT_BYTES`]), or as many as the last snapshot was long.
+    pub snapshot_bytes: u64,
+    /// Entries that stay behind a snapshot ([`TAIL_ENTRIES`]) ...
+    pub tail_entries: u64,
+    /// ... within so many bytes ([`TAIL_BYTES`]).
+    pub tail_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            snapshot_bytes: SNAPSHOT_BYTES,
+            tail_entries: TAIL_ENTRIES,
+            tail_bytes: TAIL_BYTES,
+        }
+    }
+}
 
 /// Entries in one raft message, bytes. One entry may be longer (a configuration of 1 MiB).
 pub const APPEND_BYTES: u64 = 256 * 1024;
@@ -108,6 +136,13 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// A raft thread that has not finished a turn for so long is stuck, most likely in a write to a dying disk; this node
 /// then counts neither for itself nor for the others. Ten times what a slow disk needs for a write.
 pub const STUCK: Duration = Duration::from_secs(3);
+
+/// A turn of the raft thread that takes so long is told of: half of the shortest time after which a leader that is silent is
+/// taken for dead.
+pub const SLOW_TURN: Duration = Duration::from_millis(250);
+
+/// ... at most so often.
+pub const SLOW_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A node that stops waits so long for its raft thread.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -22,7 +22,7 @@ mod keeper;
 pub mod limits;
 mod link;
 mod logger;
-mod outbox;
+pub(crate) mod outbox;
 mod shared;
 pub mod soft;
 mod status;
@@ -32,6 +32,7 @@ mod transport;
 
 pub use self::core::{Begin, Core, CoreSettings, RaftRole};
 pub use handle::{Applied, Committed, Handle, ProposeError, RecoveryOutlook, StartError};
+pub use limits::LogLimits;
 pub use link::Security;
 pub use shared::{Member, Preflight, Settings};
 pub use soft::SoftFigures;

@@ -10,7 +10,7 @@ use super::limits::{OUTBOX_BYTES, OUTBOX_FRAMES};
 
 /// A bounded queue of frames. When it is full, the oldest raft message goes; other frames are refused.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
 }
@@ -29,12 +29,12 @@ impl Outbox {
     }
 
     /// The connection stands: frames are taken.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.lock().open = true;
     }
 
     /// The connection is gone: what waits is dropped. True if a snapshot was among it.
-    pub(super) fn close(&self) -> bool {
+    pub(crate) fn close(&self) -> bool {
         let mut queue = self.lock();
         queue.open = false;
         queue.bytes = 0;
@@ -43,17 +43,24 @@ impl Outbox {
         frames.iter().any(|(_, frame)| matches!(frame, Frame::Snapshot(_)))
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.lock().open
     }
 
     /// How many frames were dropped since the start.
-    pub(super) fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
+    /// How many frames and bytes wait.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let queue = self.lock();
+        (queue.frames.len(), queue.bytes)
+    }
+
     /// False if the frame was not taken: no connection, or no room.
-    pub(super) fn push(&self, frame: Frame) -> bool {
+    pub(crate) fn push(&self, frame: Frame) -> bool {
         let size = frame.size();
         {
             let mut queue = self.lock();
@@ -74,7 +81,7 @@ impl Outbox {
     }
 
     /// The next frame; waits for one.
-    pub(super) async fn next(&self) -> Frame {
+    pub(crate) async fn next(&self) -> Frame {
         loop {
             if let Some(frame) = self.pop() {
                 return frame;
@@ -83,7 +90,8 @@ impl Outbox {
         }
     }
 
-    fn pop(&self) -> Option<Frame> {
+    /// The next frame, if one waits.
+    pub(crate) fn pop(&self) -> Option<Frame> {
         let mut queue = self.lock();
         let (size, frame) = queue.frames.pop_front()?;
         queue.bytes -= size;

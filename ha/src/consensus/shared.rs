@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use super::core::Begin;
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
-use super::limits::{ANSWER_TIMEOUT, INBOX_BYTES, PEER_STALE, PREFLIGHTS, STUCK, TICK};
+use super::limits::{ANSWER_TIMEOUT, INBOX_BYTES, LogLimits, PEER_STALE, PREFLIGHTS, STUCK, TICK};
 use super::link::Security;
 use super::outbox::Outbox;
 use super::soft::Offered;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub level: u32,
     /// Where the log is kept.
     pub state_dir: PathBuf,
+    /// When it is cut.
+    pub limits: LogLimits,
     /// Where events go.
     pub events: EventLog,
 }

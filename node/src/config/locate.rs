@@ -19,8 +19,18 @@ pub enum FileKind {
 /// Guesses from the keys at the top which file a text is; the cluster's when nothing speaks for the node's.
 #[must_use]
 pub fn file_kind(text: &str) -> FileKind {
-    let node =
-        ["name", "state_dir", "api", "workers", "source", "interface", "priority", "countries", "cluster"];
+    let node = [
+        "name",
+        "state_dir",
+        "api",
+        "workers",
+        "source",
+        "interface",
+        "priority",
+        "countries",
+        "storage",
+        "cluster",
+    ];
     let (document, _) = DeTable::parse_recoverable(text);
     let document = document.get_ref();
     let has = |key: &&str| document.get(*key).is_some();

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cygnet_ha::consensus::LogLimits;
 use cygnet_ha::vip::{Mode, Protocol};
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
@@ -34,6 +35,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The country database (MaxMind's format) for access lists that name countries.
     pub countries: Option<PathBuf>,
+    /// When the log is cut, and what stays of it.
+    pub storage: LogLimits,
     /// The links between the nodes are plain, and the first members are those of the file.
     pub insecure: bool,
     /// With `insecure` the first voters, this node among them. Otherwise this node alone, until its state directory says

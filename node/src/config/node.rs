@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 
+use cygnet_ha::consensus::LogLimits;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -24,6 +25,14 @@ pub const DEFAULT_PRIORITY: u8 = 100;
 pub const WORKERS_MAX: usize = 256;
 /// Most voters: each commit waits for a majority of them.
 pub const MEMBERS_MAX: usize = 7;
+
+/// Fewest entries after which the log is cut: below, a busy log would be nothing but snapshots.
+const LOG_ENTRIES_MIN: u64 = 64;
+/// Most: an entry takes some 200 bytes of memory beside its content.
+const LOG_ENTRIES_MAX: u64 = 1_000_000;
+/// Most log, and most of it behind a snapshot, MiB: the log is held in memory as well.
+const LOG_MIB_MAX: u64 = 256;
+const MIB: u64 = 1024 * 1024;
 
 /// Reads a node file. `file` is its name in messages.
 ///
@@ -52,6 +61,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         "interface",
         "priority",
         "countries",
+        "storage",
         "vip",
         "cluster",
     ];
@@ -64,6 +74,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
     let interface = root.given(report, "interface", values::interface);
     let priority = root.given(report, "priority", priority);
     let countries = root.given(report, "countries", |v| values::path(v, PATH_BYTES_MAX));
+    let storage = storage(root, report);
     let per_vip = per_vip(root, report);
     let cluster = cluster(root, report, name.as_deref());
     let config = NodeConfig {
@@ -77,6 +88,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         per_vip,
         countries: countries.optional()?,
         cluster: cluster.name?,
+        storage: storage?,
         insecure: cluster.insecure,
         members: cluster.members,
     };
@@ -123,6 +135,31 @@ fn sources<'v, 'd: 'v>(
         return Err(Fault::new("the list is empty", "write source = \"auto\""));
     }
     Ok(addresses)
+}
+
+/// When the log is cut; each key has a default.
+fn storage(root: &Section<'_>, report: &mut Report<'_>) -> Option<LogLimits> {
+    let usual = LogLimits::default();
+    if !root.has("storage") {
+        return Some(usual);
+    }
+    let section = root.table(report, "storage")?;
+    section.refuse_unknown(report, &["snapshot_entries", "snapshot_mib", "tail_entries", "tail_mib"]);
+    let mut entries = |key: &str| {
+        section.given(report, key, |v| {
+            values::integer(v, LOG_ENTRIES_MIN..=LOG_ENTRIES_MAX, "number of entries")
+        })
+    };
+    let (snapshot_entries, tail_entries) = (entries("snapshot_entries"), entries("tail_entries"));
+    let mut mib =
+        |key: &str| section.given(report, key, |v| values::integer(v, 1..=LOG_MIB_MAX, "number of MiB"));
+    let (snapshot_mib, tail_mib) = (mib("snapshot_mib"), mib("tail_mib"));
+    Some(LogLimits {
+        snapshot_entries: snapshot_entries.or(usual.snapshot_entries)?,
+        snapshot_bytes: snapshot_mib.or(usual.snapshot_bytes / MIB)? * MIB,
+        tail_entries: tail_entries.or(usual.tail_entries)?,
+        tail_bytes: tail_mib.or(usual.tail_bytes / MIB)? * MIB,
+    })
 }
 
 fn per_vip(root: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, NodeVip> {

@@ -70,6 +70,7 @@ fn open_log(
         security: identity::security(config)?,
         level: FEATURE_LEVEL,
         state_dir: config.state_dir.clone(),
+        limits: config.storage,
         events: events.clone(),
     };
     let checker = Arc::clone(config);

@@ -39,7 +39,10 @@ impl<S: LogStore> Core<S> {
         if members.is_empty() && !self.settings.voters.contains(&from) {
             return Err(Rejected("the sender is no member".to_owned()));
         }
-        let vote = matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let vote = matches!(
+            kind,
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
+        );
         if vote && !self.may_vote() {
             return Err(Rejected("this node does not vote before it has fetched the log".to_owned()));
         }
@@ -48,7 +51,7 @@ impl<S: LogStore> Core<S> {
 
     /// A node that fetches its log has forgotten whom it voted for and what it acknowledged. In a pair that is no
     /// matter: nothing was ever committed without the other voter, the only one that can ask for its vote.
-    fn may_vote(&self) -> bool {
+    pub(super) fn may_vote(&self) -> bool {
         let voters = if self.is_waiting() { self.settings.voters.len() } else { self.voters().len() };
         (!self.lost && !self.is_waiting()) || (self.lost && voters == 2)
     }

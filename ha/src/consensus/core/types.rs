@@ -2,7 +2,7 @@
 
 use raft::eraftpb::Message;
 
-use crate::consensus::limits::{SNAPSHOT_ENTRIES, TAIL_ENTRIES};
+use crate::consensus::limits::LogLimits;
 use crate::consensus::store::StoreError;
 use crate::state::{ApplyError, Origin, Outcome, PutConfig, SnapshotError, State};
 
@@ -43,10 +43,8 @@ pub struct CoreSettings {
     pub witnesses: Vec<u64>,
     /// How the log begins, where there is none.
     pub begin: Begin,
-    /// Snapshot after so many entries; [`SNAPSHOT_ENTRIES`] but in tests.
-    pub snapshot_entries: u64,
-    /// Entries that stay behind a snapshot; [`TAIL_ENTRIES`] but in tests.
-    pub tail_entries: u64,
+    /// When the log is cut, and what stays of it.
+    pub limits: LogLimits,
     /// Draws the election timeouts from this number instead of the system's randomness, so that a simulation
     /// can be repeated.
     pub seed: Option<u64>,
@@ -131,14 +129,6 @@ impl CoreSettings {
     /// Settings with the usual limits.
     #[must_use]
     pub fn new(id: u64, voters: Vec<u64>, witnesses: Vec<u64>) -> Self {
-        Self {
-            id,
-            voters,
-            witnesses,
-            begin: Begin::default(),
-            snapshot_entries: SNAPSHOT_ENTRIES,
-            tail_entries: TAIL_ENTRIES,
-            seed: None,
-        }
+        Self { id, voters, witnesses, begin: Begin::default(), limits: LogLimits::default(), seed: None }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole nodes over loopback, with real disks and real time.
 
 mod direct;
+mod disk;
 mod members;
 mod silent;
 mod strangers;
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::consensus::store::redb::FILE_NAME;
-use crate::consensus::{Applied, Begin, Handle, Member, ProposeError, Settings, StartError, Status};
+use crate::consensus::{
+    Applied, Begin, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status,
+};
 use crate::events::EventLog;
 use crate::state::command::CONFIG_TEXT_MAX;
 use crate::state::{Admin, ClientFact, FEATURE_LEVEL, PutConfig, Refusal, State};
@@ -170,6 +173,7 @@ fn settings(cluster: &str, id: u64, members: &[Member], state_dir: &Path) -> Set
         security: None,
         level: FEATURE_LEVEL,
         state_dir: state_dir.to_owned(),
+        limits: LogLimits::default(),
         events: EventLog::default(),
     }
 }

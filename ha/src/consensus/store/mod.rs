@@ -3,10 +3,13 @@
 
 pub mod memory;
 pub mod mirror;
+#[cfg(test)]
+mod power;
 pub mod redb;
 #[cfg(test)]
 mod tests;
 
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -106,6 +109,22 @@ pub enum StoreError {
         /// What failed.
         what: String,
     },
+    /// No room, or the quota is used up.
+    #[error("{}: the disk is full, or the quota is used up: make room, then restart this node", file.display())]
+    Full {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file, or the file system under it, does not take writes.
+    #[error(
+        "{} cannot be written: it, or its file system, is read-only: look for disk errors in the kernel's log, make it \
+         writable, then restart this node",
+        file.display()
+    )]
+    ReadOnly {
+        /// The file.
+        file: PathBuf,
+    },
     /// Another process has it open.
     #[error("{} is in use by another process", file.display())]
     InUse {
@@ -120,6 +139,18 @@ pub enum StoreError {
         /// Whose it is.
         found: Identity,
     },
+}
+
+impl StoreError {
+    /// What the system's error means to an operator.
+    #[must_use]
+    pub fn from_io(file: PathBuf, error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { file },
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Self::ReadOnly { file },
+            _ => Self::Io { file, what: error.to_string() },
+        }
+    }
 }
 
 /// Durable storage of the log. When [`LogStore::write`] has returned, the batch survives the loss of power; when it

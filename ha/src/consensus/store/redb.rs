@@ -1,5 +1,6 @@
 //! The store on disk: one `redb` file with three tables. Pure Rust, one transaction per batch, checksummed.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use super::{Batch, Epoch, Identity, LogStore, Position, StoreError, Stored};
 
 /// Name of the file within the state directory.
 pub const FILE_NAME: &str = "raft.redb";
+
+/// The file while it is being made.
+const UNFINISHED_NAME: &str = "raft.redb.new";
 
 /// Pages that redb keeps in memory, bytes. We read the file once, at start.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -56,11 +60,33 @@ impl RedbStore {
     /// Damaged, unreadable, in use, or another node's.
     pub fn open(state_dir: &Path, identity: &Identity) -> Result<Self, StoreError> {
         let file = state_dir.join(FILE_NAME);
-        let io = |error: std::io::Error| StoreError::Io { file: file.clone(), what: error.to_string() };
+        let io = |error: std::io::Error| StoreError::from_io(file.clone(), &error);
         std::fs::create_dir_all(state_dir).map_err(io)?;
+        if file.try_exists().map_err(io)? {
+            return Self::open_with(file.clone(), identity, |builder| builder.create(&file));
+        }
+        // Under another name until it is whole: whoever loses power meanwhile has no file yet, rather than one that
+        // cannot be read. Nothing was promised before.
+        let unfinished = state_dir.join(UNFINISHED_NAME);
+        std::fs::remove_file(&unfinished)
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .map_err(io)?;
+        let mut store = Self::open_with(unfinished.clone(), identity, |builder| builder.create(&unfinished))?;
+        std::fs::rename(&unfinished, &file).map_err(io)?;
+        std::fs::File::open(state_dir).and_then(|folder| folder.sync_all()).map_err(io)?;
+        store.file = file;
+        Ok(store)
+    }
+
+    /// The same over any storage; `file` is its name in messages.
+    pub(super) fn open_with(
+        file: PathBuf,
+        identity: &Identity,
+        open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, StoreError> {
         // A garbled file may trip assertions inside of redb; that is damage like any other.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create(&file)
+            open(Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true))
         }));
         let database = match opened {
             Ok(Ok(database)) => database,
@@ -189,10 +215,11 @@ impl RedbStore {
 
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
         let error = error.into();
-        let what = error.to_string();
+        let (file, what) = (self.file.clone(), error.to_string());
         match error {
-            redb::Error::Corrupted(_) => StoreError::Damaged { file: self.file.clone(), what },
-            _ => StoreError::Io { file: self.file.clone(), what },
+            redb::Error::Corrupted(_) => StoreError::Damaged { file, what },
+            redb::Error::Io(error) => StoreError::from_io(file, &error),
+            _ => StoreError::Io { file, what },
         }
     }
 
@@ -279,8 +306,8 @@ fn open_error(file: &Path, error: DatabaseError) -> StoreError {
     let what = error.to_string();
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { file },
-        DatabaseError::Storage(StorageError::Io(io)) if io.kind() != std::io::ErrorKind::InvalidData => {
-            StoreError::Io { file, what }
+        DatabaseError::Storage(StorageError::Io(io)) if io.kind() != ErrorKind::InvalidData => {
+            StoreError::from_io(file, &io)
         }
         _ => StoreError::Damaged { file, what },
     }

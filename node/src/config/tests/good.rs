@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cygnet_ha::consensus::LogLimits;
 use cygnet_ha::vip::{Mode, Protocol};
 
 use super::super::model::{Algorithm, Source};
@@ -15,6 +16,7 @@ fn a_short_node_file_gets_the_defaults() {
     assert!((1..=WORKERS_MAX).contains(&node.workers));
     assert_eq!(node.source, Source::Auto);
     assert_eq!(node.priority, 100);
+    assert_eq!(node.storage, LogLimits::default());
     assert_eq!(node.cluster, "demo");
     assert_eq!(node.members.len(), 2);
     assert_eq!((node.members[1].id, node.members[1].witness), (2, false));
@@ -30,6 +32,9 @@ workers = 2
 source = ["10.0.0.1", "fd00::1"]
 interface = "eth0"
 priority = 150
+[storage]
+snapshot_entries = 1000
+tail_mib = 1
 [vip.www]
 interface = "eth1"
 priority = 90
@@ -43,6 +48,8 @@ member = [{ id = 1, name = "lb1", address = "[fd00::1]:7300" }, { id = 3, name =
     assert_eq!(node.source, Source::Fixed(vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]));
     assert_eq!(node.per_vip["www"].interface.as_deref(), Some("eth1"));
     assert_eq!(node.per_vip["www"].priority, Some(90));
+    let usual = LogLimits::default();
+    assert_eq!(node.storage, LogLimits { snapshot_entries: 1000, tail_bytes: 1 << 20, ..usual });
     assert!(node.members[1].witness);
 }
 

@@ -29,7 +29,7 @@ const KEYS: &str = "name state_dir api workers source interface priority id addr
                     countries transport stubborn clients fast_close keepalive transparent dummy idlers forwarded hsts \
                     lenient certificate key chain names ocsp client_authorities client_authorities_directory \
                     client_required oldest newest ciphers prefer_own_order alpn service hard acl authorities insecure \
-                    entries";
+                    entries snapshot_entries snapshot_mib tail_entries tail_mib";
 
 #[test]
 fn the_manual_page_names_every_key_and_the_limits() {

@@ -10,7 +10,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "name = \"lb1\"",
         "name = \"lb1\"\ncolour = 1",
-        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, countries, vip, cluster",
+        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, countries, storage, vip, cluster",
+    ),
+    (
+        "name = \"lb1\"",
+        "name = \"lb1\"\nstorage = { tail_entries = 1, snapshot_gib = 1 }",
+        "n:2:28: storage.tail_entries: number of entries 1 is out of range; write a whole number from 64 to 1000000\nn:2:31: storage.snapshot_gib: unknown key; did you mean `snapshot_mib`?",
     ),
     (
         "name = \"lb1\"",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::eraftpb::{Message, MessageType};
 
 use super::super::*;
+use crate::consensus::limits::LogLimits;
 use crate::consensus::store::memory::{Fault, MemoryStore};
 use crate::state::State;
 use crate::state::{Command, Kind, Origin, PutConfig};
@@ -39,8 +40,7 @@ impl Group {
         let settings: Vec<CoreSettings> = voters
             .iter()
             .map(|&id| CoreSettings {
-                snapshot_entries: 20,
-                tail_entries: 5,
+                limits: LogLimits { snapshot_entries: 20, tail_entries: 5, ..LogLimits::default() },
                 seed: Some(seed),
                 ..CoreSettings::new(id, voters.clone(), witnesses.clone())
             })

@@ -1,0 +1,75 @@
+//! What operators and workers ask for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::process::Input;
+use super::world::{Event, World};
+use crate::state::{Admin, ClientFact, Kind, PutConfig, SetServer};
+
+/// Clients that come again and again.
+const CLIENTS: u64 = 40;
+
+impl World {
+    /// A change or a fact at a random node, until all faults are over.
+    pub(super) fn next_change(&mut self) {
+        if self.healed {
+            return;
+        }
+        let mean = u64::try_from(self.plan.change_gap.as_millis()).unwrap_or(100);
+        let gap = Duration::from_millis(self.random.between(1, mean * 2));
+        self.after(gap, Event::Change);
+        let node = self.random.between(1, self.plan.nodes);
+        let input = match self.random.below(10) {
+            0..=3 => self.put(),
+            4 => self.set_server(),
+            _ => self.fact(),
+        };
+        self.tell(node, input);
+    }
+
+    pub(super) fn burst(&mut self, node: u64) {
+        let changes = self.random.between(10, 120);
+        for _ in 0..changes {
+            let input = if self.random.per_mille(300) { self.put() } else { self.fact() };
+            self.tell(node, input);
+        }
+    }
+
+    fn put(&mut self) -> Input {
+        self.changes += 1;
+        let length = usize::try_from(self.random.below(300)).unwrap_or(0);
+        let text = format!("change {} {}", self.changes, "x".repeat(length));
+        // Now and then on the condition that nobody was quicker.
+        let if_version = self.random.per_mille(100).then(|| self.random.below(50));
+        Input::Operator(Box::new(Kind::PutConfig(PutConfig { text, if_version, ..PutConfig::default() })))
+    }
+
+    fn set_server(&mut self) -> Input {
+        let state = if self.random.per_mille(500) { Admin::Drain } else { Admin::Ready };
+        let server = format!("s{}", self.random.below(6));
+        let service = "web".to_owned();
+        Input::Operator(Box::new(Kind::SetServer(SetServer { service, server, state: state as i32 })))
+    }
+
+    fn fact(&mut self) -> Input {
+        let client = IpAddr::from([10, 0, 0, u8::try_from(self.random.below(CLIENTS)).unwrap_or(0)]);
+        let server: Arc<str> = format!("s{}", self.random.below(6)).into();
+        // The wall clocks of the nodes differ, and are set back now and then.
+        let seen = u32::try_from(self.now.0 / 1_000_000_000 + self.random.below(5)).unwrap_or(0);
+        Input::Fact(ClientFact { service: "web".into(), client, server, seen })
+    }
+
+    /// When all is well again, a change must be possible.
+    pub(super) fn ask_last_change(&mut self) {
+        let node = self.random.between(1, self.plan.nodes);
+        self.trace.note(self.now, node, format_args!("is asked for the last change"));
+        let text = "the last change".to_owned();
+        self.last_change = Some(text.clone());
+        self.tell(
+            node,
+            Input::Operator(Box::new(Kind::PutConfig(PutConfig { text, ..PutConfig::default() }))),
+        );
+    }
+}
