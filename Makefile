@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 SEEDS ?= 10000
 FROM ?= 0
-.PHONY: help deps bench-deps build release demo test check sim bench bench-quick bars integrity man vagrant-check install fuzz-build clean
+.PHONY: help deps bench-deps build release demo test check sim bench bench-quick matrix bars integrity man vagrant-check install packets fuzz-build clean
 
 SHELL := /bin/sh
 export PATH := $(or $(CARGO_HOME),$(or $(HOME),/root)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -49,6 +49,9 @@ bench: bench-deps release ## CPU and memory per operation beside HAProxy, nginx 
 bench-quick: bench-deps release ## system calls per request, connection and datagram, with limits that fail
 	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-bench calls $(ARGS)
 
+matrix: bench-deps release ## each fault on Cygnet, keepalived + HAProxy and ucarp + Pen: docs/failure-matrix.md (hours; ARGS="--runs 3 --rows stopped")
+	CYGNET_BIN=$(abspath $(TARGET))/release/cygnet $(TARGET)/release/cygnet-lab matrix --write docs/failure-matrix.md $(ARGS)
+
 bars: bench-deps release ## every published limit, measured: 20 failovers of each kind, calls, CPU (20 minutes)
 	@scripts/bars.sh
 
@@ -65,6 +68,9 @@ man: release ## the manual pages, in target/man
 
 install: release man ## the program, its manual pages and the systemd unit, below $(DESTDIR)$(PREFIX)
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh
+
+packets: deps ## ten million random packets through each parser of advertisements (a few minutes)
+	CYGNET_PACKETS=10000000 cargo test -p cygnet-netlink --test many_packets -- --nocapture
 
 fuzz-build: deps ## the fuzz targets compile
 	cargo check --manifest-path fuzz/Cargo.toml --all-targets

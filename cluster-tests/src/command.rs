@@ -21,6 +21,8 @@ pub enum Signal {
     Hangup,
     /// Asks it for statistics.
     User1,
+    /// Asks ucarp to hand over.
+    User2,
 }
 
 impl Signal {
@@ -32,6 +34,7 @@ impl Signal {
             Self::Continue => "CONT",
             Self::Hangup => "HUP",
             Self::User1 => "USR1",
+            Self::User2 => "USR2",
         }
     }
 }

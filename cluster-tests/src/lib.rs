@@ -20,6 +20,7 @@ pub mod faults;
 pub mod figures;
 pub mod integrity;
 pub mod lasting;
+pub mod matrix;
 pub mod net;
 pub mod pair;
 pub mod peers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use cygnet_lab::matrix::{self, MatrixArguments, TrialArguments};
 use cygnet_lab::{backend, clients, demo, lasting, probe};
 
 #[derive(Parser)]
@@ -31,6 +32,11 @@ enum Command {
     },
     /// Ends the pair.
     Down,
+    /// Measures each fault on Cygnet, keepalived with HAProxy and ucarp with Pen.
+    Matrix(MatrixArguments),
+    /// One fault on one pair.
+    #[command(hide = true)]
+    Trial(TrialArguments),
     /// Keeps the pair of `up`.
     #[command(hide = true)]
     Keep,
@@ -124,6 +130,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Down => lasting::down(),
         Command::Keep => lasting::keep(),
+        Command::Matrix(arguments) => demo::check_tools().and_then(|()| matrix::run(&arguments)),
+        Command::Trial(arguments) => matrix::trial(&arguments),
         Command::Probe(arguments) => runtime()?.block_on(probe_run(&arguments)),
         Command::Backend { name, listen } => runtime()?.block_on(backend::serve(&name, listen)),
         Command::Ask { target, source } => runtime()?.block_on(ask(target, source)),

@@ -2,7 +2,7 @@
 //! that they are exercised where no nightly compiler is at hand.
 
 use cygnet_netlink::pcap;
-use cygnet_netlink::wire::{Message, arp, carp, ethernet, ip, parse_advertisement, tcp, transit, vrrp};
+use cygnet_netlink::wire::{Message, arp, carp, ethernet, ip, ndp, parse_advertisement, tcp, transit, vrrp};
 
 /// Any bytes as an IP packet with an advertisement. What is accepted must survive being written and read again.
 pub fn advertisement(bytes: &[u8]) {
@@ -25,6 +25,13 @@ pub fn advertisement(bytes: &[u8]) {
 pub fn arp(bytes: &[u8]) {
     if let Ok(packet) = arp::Packet::parse(bytes) {
         assert_eq!(packet.emit(), bytes[..28]);
+    }
+}
+
+/// Any bytes as an IPv6 packet with a neighbour advertisement.
+pub fn ndp(bytes: &[u8]) {
+    if let Ok(packet) = ip::parse(bytes) {
+        let _ = ndp::Advertisement::parse(&packet);
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Event {
     pub severity: Severity,
     /// What it is about: `vip www`, `service web`, `cluster`, `config`.
     pub subject: String,
+    /// A stable word for programs where there is one: the role that a node came to have (`active`, `standby`, `down`), or what
+    /// a watcher noticed (`second-holder`, `replay`, ...). Empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// What happened, in one line.
     pub what: String,
     /// Why it happened; empty if there is nothing to add.
@@ -53,6 +57,18 @@ struct Ring {
 impl EventLog {
     /// Remembers an event and writes it to the log.
     pub fn record(&self, severity: Severity, subject: &str, what: impl Into<String>, why: impl Into<String>) {
+        self.record_kind(severity, subject, "", what, why);
+    }
+
+    /// As [`EventLog::record`], of an event that has a word of its own ([`Event::kind`]).
+    pub fn record_kind(
+        &self,
+        severity: Severity,
+        subject: &str,
+        kind: &str,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
         let (what, why) = (what.into(), why.into());
         match severity {
             Severity::Info => tracing::info!(subject, why, "{what}"),
@@ -63,7 +79,8 @@ impl EventLog {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.next += 1;
-        let event = Event { sequence: ring.next, unix_ms, severity, subject: subject.to_owned(), what, why };
+        let (sequence, subject, kind) = (ring.next, subject.to_owned(), kind.to_owned());
+        let event = Event { sequence, unix_ms, severity, subject, kind, what, why };
         if ring.events.len() == EVENTS_KEPT {
             ring.events.pop_front();
         }
@@ -75,6 +92,16 @@ impl EventLog {
     pub fn after(&self, sequence: u64) -> Vec<Event> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.events.iter().filter(|event| event.sequence > sequence).cloned().collect()
+    }
+
+    /// The newest events that `wanted` takes, at most `count`, oldest first.
+    #[must_use]
+    pub fn newest(&self, count: usize, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events: Vec<Event> =
+            ring.events.iter().rev().filter(|event| wanted(event)).take(count).cloned().collect();
+        events.reverse();
+        events
     }
 }
 
@@ -92,5 +119,18 @@ mod tests {
         assert_eq!(events.len(), EVENTS_KEPT);
         assert_eq!(events[0].sequence, 4);
         assert_eq!(log.after(EVENTS_KEPT as u64 + 2).len(), 1);
+    }
+
+    #[test]
+    fn the_newest_of_a_kind_are_given_in_their_order() {
+        let log = EventLog::default();
+        for kind in ["active", "", "standby", "active", ""] {
+            log.record_kind(Severity::Info, "vip www", kind, "", "");
+        }
+        let kinds = |count| {
+            let newest = log.newest(count, |event| !event.kind.is_empty());
+            newest.into_iter().map(|event| event.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!((kinds(2), kinds(9)), (vec![3, 4], vec![1, 3, 4]));
     }
 }

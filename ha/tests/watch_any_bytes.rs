@@ -16,6 +16,11 @@ proptest! {
         watch::watch(&bytes);
     }
 
+    #[test]
+    fn any_bytes_are_a_word_of_another_node_or_none(bytes in vec(any::<u8>(), 0..300)) {
+        watch::word(&bytes);
+    }
+
     /// Few senders that speak often: more elections, fewer accidents.
     #[test]
     fn a_quarrel_keeps_the_watcher_in_order(

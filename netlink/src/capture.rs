@@ -1,17 +1,22 @@
-//! VRRP and CARP packets off an interface, filtered in the kernel.
+//! VRRP and CARP packets off an interface, filtered in the kernel; and, where asked for, what says by ARP or neighbour
+//! advertisement who has certain addresses.
 //!
 //! A packet socket rather than a raw IP socket: it also shows what the IP layer would drop without a word (a wrong
 //! checksum, a wrong TTL), and the MAC address of the sender, by which two speakers with one address are told apart.
 
+mod filter;
+
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, InterfaceIndexOrAddress, SockFilter, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, SockFilter, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use crate::sys;
 use crate::wire::Mac;
+
+pub use filter::NEIGHBOURS_MAX;
 
 /// A buffer of this many bytes holds every advertisement: 255 IPv4 addresses of VRRPv2 with all IP options are 1,108
 /// bytes, and an Ethernet frame ends at 1,500. What is longer (jumbo frames) is cut, and fails the parser's length check.
@@ -21,11 +26,6 @@ pub const FRAME_MAX: usize = 2048;
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
-/// The IP protocol of VRRP and of CARP.
-const PROTOCOL_VRRP: u32 = 112;
-/// Where IPv4 and IPv6 carry the protocol, bytes from the IP header.
-const V4_PROTOCOL_AT: u32 = 9;
-const V6_NEXT_HEADER_AT: u32 = 6;
 /// PACKET_OUTGOING of linux/if_packet.h; this and all above it are packets that this host sent.
 pub(crate) const PACKET_OUTGOING: u32 = 4;
 /// The VLAN number within a VLAN tag. Tag 0 means "no VLAN, only a priority".
@@ -35,12 +35,12 @@ pub(crate) const TAKE: u32 = 0x0004_0000;
 /// PACKET_IGNORE_OUTGOING of linux/if_packet.h (Linux 4.20).
 pub(crate) const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
-/// One packet, from the IP header on.
+/// One packet, from the header of its network layer on: IP, or ARP (whose first byte is 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The link-layer sender; zero on links that have none.
     pub source_mac: Mac,
-    /// From the IP header on; may end with the padding of a short Ethernet frame.
+    /// From the IP or ARP header on; may end with the padding of a short Ethernet frame.
     pub bytes: &'a [u8],
 }
 
@@ -65,7 +65,7 @@ impl Capture {
         // Protocol 0 receives nothing until `bind`, so no packet slips in before the filter.
         let kind = Type::DGRAM.nonblocking();
         let socket = Socket::new(Domain::PACKET, kind, None)?;
-        socket.attach_filter(&filter())?;
+        socket.attach_filter(&filter::program(&[]))?;
         // Without it the kernel clones every packet that the balancer sends before the filter drops the clone. Kernels
         // that do not know the option still have the filter.
         if let Err(error) = sys::set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) {
@@ -77,6 +77,17 @@ impl Capture {
             interface: index,
             _members: join_groups(interface, index),
         })
+    }
+
+    /// From now on also yields what says that one of `addresses` is at some MAC: ARP with it as sender address (replies,
+    /// gratuitous requests, and whatever its holder asks), and neighbour advertisements with it as target. Only what
+    /// reaches this interface: a switch shows a third port broadcasts and multicasts, not unicast replies.
+    ///
+    /// At most [`NEIGHBOURS_MAX`] addresses; of more, the first.
+    ///
+    /// Errors: the kernel refuses the filter (`ENOMEM`); the former one stays.
+    pub fn hear_neighbours(&self, addresses: &[IpAddr]) -> io::Result<()> {
+        SockRef::from(self.socket.get_ref()).attach_filter(&filter::program(addresses))
     }
 
     /// The index of the interface.
@@ -130,34 +141,6 @@ fn join_groups(name: &str, index: u32) -> Vec<Socket> {
         }
     });
     joined.collect()
-}
-
-/// The classic BPF program. On a `SOCK_DGRAM` packet socket offset 0 is the IP header.
-fn filter() -> [SockFilter; 13] {
-    let load = |at: u32| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at);
-    let load_byte = |at: u32| op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, at);
-    // Jumps count from the next instruction.
-    let equal = |value: u32, yes: u8, no: u8| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
-    let at_least =
-        |value: u32, yes: u8, no: u8| op(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, yes, no, value);
-    let any_bit =
-        |mask: u32, yes: u8, no: u8| op(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, yes, no, mask);
-    let answer = |value: u32| op(libc::BPF_RET | libc::BPF_K, 0, 0, value);
-    [
-        /*  0 */ load(ancillary(libc::SKF_AD_PKTTYPE)),
-        /*  1 */ at_least(PACKET_OUTGOING, 10, 0), // ours: drop
-        /*  2 */ load(ancillary(libc::SKF_AD_VLAN_TAG)),
-        /*  3 */ any_bit(VLAN_ID, 8, 0), // of a VLAN above this interface: drop
-        /*  4 */ load(ancillary(libc::SKF_AD_PROTOCOL)),
-        /*  5 */ equal(libc::ETH_P_IP as u32, 1, 0), // to 7
-        /*  6 */ equal(libc::ETH_P_IPV6 as u32, 2, 5), // to 9, or drop
-        /*  7 */ load_byte(V4_PROTOCOL_AT),
-        /*  8 */ equal(PROTOCOL_VRRP, 2, 3), // to take, or drop
-        /*  9 */ load_byte(V6_NEXT_HEADER_AT),
-        /* 10 */ equal(PROTOCOL_VRRP, 0, 1),
-        /* 11 */ answer(TAKE),
-        /* 12 */ answer(0),
-    ]
 }
 
 /// The address of a value that the kernel keeps beside the packet.

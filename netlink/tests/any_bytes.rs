@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
-        for body in [wire::advertisement, wire::arp, wire::carp, wire::frame, wire::ip, wire::pcap, wire::vrrp] {
+        for body in [wire::advertisement, wire::arp, wire::carp, wire::frame, wire::ip, wire::ndp, wire::pcap, wire::vrrp] {
             body(&bytes);
         }
     }

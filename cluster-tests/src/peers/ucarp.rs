@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{keepalived, write_config};
+use crate::command::Signal;
 use crate::pair::{FRONT, SERVERS, VIP, VRID, front_address};
 use crate::process::{Process, in_node};
 
@@ -46,6 +47,14 @@ impl Ucarp {
     /// If it has ended.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal_all(signal)
     }
 
     /// Stops it; it runs its down script.

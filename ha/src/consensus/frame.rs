@@ -36,6 +36,8 @@ pub const REPORT_MAX: usize = 16 * 1024;
 const JOIN_MAX: usize = 4 * 1024;
 /// Its answer: certificates, a key, and the members.
 const JOINED_MAX: usize = 64 * 1024;
+/// The longest word between the elections of two nodes: some 60 bytes for each of 256 virtual addresses, and as much again.
+pub const WORD_MAX: usize = 32 * 1024;
 /// A frame of a kind that this version does not know.
 const UNKNOWN_MAX: usize = 64 * 1024;
 
@@ -196,6 +198,8 @@ pub enum Frame {
     CertificateAsk(Vec<u8>),
     /// The certificate, PEM.
     CertificateAnswer(Vec<u8>),
+    /// What the elections of two nodes have to say to each other; for their own code to read.
+    Word(Vec<u8>),
     /// Nothing to say, still here.
     Ping {
         /// The sender takes no part in the agreement: its raft thread was given up or is stuck.
@@ -246,6 +250,7 @@ const BEHIND: u8 = 23;
 const REMOVED: u8 = 24;
 const CERTIFICATE_ASK: u8 = 25;
 const CERTIFICATE_ANSWER: u8 = 26;
+const WORD: u8 = 32;
 
 /// Kind and length of the body, if a frame of this kind may be so long.
 ///
@@ -262,6 +267,7 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         RAFT => RAFT_MAX,
         SNAPSHOT => SNAPSHOT_MAX,
         PROPOSE | SOFT | PREFLIGHT_ASK => PROPOSAL_MAX,
+        WORD => WORD_MAX,
         _ => UNKNOWN_MAX,
     };
     within(kind, length, limit)
@@ -325,6 +331,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
         REMOVED => Frame::Removed,
         CERTIFICATE_ASK => Frame::CertificateAsk(body.to_vec()),
         CERTIFICATE_ANSWER => Frame::CertificateAnswer(body.to_vec()),
+        WORD => Frame::Word(body.to_vec()),
         _ => return Ok(None),
     };
     Ok(Some(frame))
@@ -360,7 +367,9 @@ impl Frame {
         HEADER
             + match self {
                 Self::Raft(message) | Self::Snapshot(message) => message.encoded_len(),
-                Self::Propose(bytes) | Self::Soft(bytes) | Self::Report { bytes, .. } => bytes.len(),
+                Self::Propose(bytes) | Self::Soft(bytes) | Self::Word(bytes) | Self::Report { bytes, .. } => {
+                    bytes.len()
+                }
                 Self::PreflightAsk { text, .. } | Self::Refused(text) => text.len(),
                 Self::PreflightAnswer { problem, .. } => problem.as_ref().map_or(0, String::len),
                 _ => 64,
@@ -389,6 +398,7 @@ impl Frame {
             Self::Removed => REMOVED,
             Self::CertificateAsk(_) => CERTIFICATE_ASK,
             Self::CertificateAnswer(_) => CERTIFICATE_ANSWER,
+            Self::Word(_) => WORD,
         }
     }
 
@@ -408,7 +418,9 @@ impl Frame {
             Self::Refused(reason) => small(0, Some(reason.clone()), Vec::new()),
             Self::Raft(message) => message.encode_to_vec(),
             Self::Snapshot(message) => return encode_snapshot(message, bytes),
-            Self::Propose(command) | Self::Soft(command) => return bytes.extend_from_slice(command),
+            Self::Propose(command) | Self::Soft(command) | Self::Word(command) => {
+                return bytes.extend_from_slice(command);
+            }
             Self::NotProposed { sequence } => small(*sequence, None, Vec::new()),
             Self::Transfer { to } => small(*to, None, Vec::new()),
             Self::PreflightAsk { id, text } => small(*id, Some(text.clone()), Vec::new()),
@@ -494,6 +506,7 @@ mod tests {
             }),
             bytes().prop_map(Frame::Propose),
             bytes().prop_map(Frame::Soft),
+            bytes().prop_map(Frame::Word),
             any::<u64>().prop_map(|sequence| Frame::NotProposed { sequence }),
             any::<u64>().prop_map(|to| Frame::Transfer { to }),
             (any::<u64>(), ".{0,9}").prop_map(|(id, text)| Frame::PreflightAsk { id, text }),

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::authority::fingerprint;
 use super::core::{Core, CoreError, CoreSettings};
 use super::driver::{Driver, spawn};
-use super::frame::{Frame, REPORT_MAX};
+use super::frame::{Frame, REPORT_MAX, WORD_MAX};
 use super::join::new_token;
 use super::keeper::keep;
-use super::limits::{ANSWER_TIMEOUT, INBOX_INPUTS, PREFLIGHT_TIMEOUT, STOP_TIMEOUT, TICK};
+use super::limits::{ANSWER_TIMEOUT, INBOX_INPUTS, PREFLIGHT_TIMEOUT, STOP_TIMEOUT, TICK, WORDS_WAITING};
 use super::shared::{Input, Member, Preflight, Settings, Shared};
 use super::status::{MemberStatus, Status};
 use super::store::redb::RedbStore;
@@ -208,11 +208,15 @@ pub struct RecoveryOutlook {
     pub may_lose_more: bool,
 }
 
+/// Node and word.
+type Words = mpsc::Receiver<(u64, Vec<u8>)>;
+
 /// Consensus on this node. Cloning shares it; [`Handle::stop`] ends it for all.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
     running: Arc<Mutex<Option<Running>>>,
+    words: Arc<Mutex<Option<Words>>>,
 }
 
 struct Running {
@@ -245,7 +249,8 @@ impl Handle {
         let what = format!("listening for the other nodes on {address}");
         settings.events.record(severity, "cluster", what, why);
         let (inbox, inputs) = sync_channel(INBOX_INPUTS);
-        let shared = Arc::new(Shared::new(settings, preflight, inbox));
+        let (words_in, words) = mpsc::channel(WORDS_WAITING);
+        let shared = Arc::new(Shared::new(settings, preflight, inbox, words_in));
         let driver = Driver::new(Arc::clone(&shared), core, applied);
         let ended = spawn(driver, inputs).map_err(|error| StartError::Thread(error.to_string()))?;
         let tasks = vec![
@@ -253,7 +258,7 @@ impl Handle {
             runtime.spawn(keep(Arc::clone(&shared))),
         ];
         let running = Arc::new(Mutex::new(Some(Running { tasks, ended })));
-        Ok(Self { shared, running })
+        Ok(Self { shared, running, words: Arc::new(Mutex::new(Some(words))) })
     }
 
     /// Makes `put` the configuration of the cluster. Returns when it is agreed and applied here.
@@ -520,6 +525,24 @@ impl Handle {
             Some((*id, report.bytes, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
         };
         self.shared.peers().iter().filter_map(read).collect()
+    }
+
+    /// Says something to the elections of another node (`None`: of all that can be reached). Never waits. False if it could
+    /// not be queued for one of them: no connection, or longer than [`WORD_MAX`].
+    pub fn say(&self, to: Option<u64>, word: &[u8]) -> bool {
+        let fits = word.len() <= WORD_MAX;
+        let send = |id: &u64| fits && self.shared.send(*id, Frame::Word(word.to_vec()));
+        match to {
+            Some(id) => send(&id),
+            // Every one, also after one that cannot be reached.
+            None => self.shared.peers().keys().filter(|id| !send(id)).count() == 0,
+        }
+    }
+
+    /// What other nodes' elections say: node and word. To be had once.
+    #[must_use]
+    pub fn words(&self) -> Option<mpsc::Receiver<(u64, Vec<u8>)>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Asks that node `to` leads. Whether it does shows in the status.

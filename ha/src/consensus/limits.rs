@@ -165,3 +165,7 @@ pub const PREFLIGHTS: usize = 2;
 
 /// A node report is repeated this often even if it did not change.
 pub const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Words between elections that wait to be read, of all peers together: they come a few a second, so this many wait only for a
+/// reader that is stuck. What comes then is dropped; what matters is said again.
+pub const WORDS_WAITING: usize = 64;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use raft::eraftpb::Message;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::core::Begin;
 use super::frame::Frame;
@@ -189,10 +189,17 @@ pub(super) struct Shared {
     /// The last refusal that was told: from where, and why.
     pub(super) last_refusal: Mutex<Option<(IpAddr, String)>>,
     pub(super) own_report: Mutex<Option<(Vec<u8>, Instant)>>,
+    /// What peers' elections say, on the way to ours.
+    pub(super) words: mpsc::Sender<(u64, Vec<u8>)>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, preflight: Preflight, inbox: SyncSender<Input>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        preflight: Preflight,
+        inbox: SyncSender<Input>,
+        words: mpsc::Sender<(u64, Vec<u8>)>,
+    ) -> Self {
         let members = settings.members.clone();
         let shared = Self {
             settings,
@@ -217,6 +224,7 @@ impl Shared {
             next_question: AtomicU64::new(1),
             last_refusal: Mutex::new(None),
             own_report: Mutex::new(None),
+            words,
         };
         shared.set_members(members);
         shared

@@ -285,6 +285,10 @@ fn receive(shared: &Arc<Shared>, peer: &Peer, frame: Frame, epoch: u64) {
             let age_when_received = Duration::from_millis(age_ms);
             *lock_report() = Some(Report { bytes, age_when_received, received: Instant::now() });
         }
+        Frame::Word(bytes) => {
+            // A full queue loses it: see WORDS_WAITING.
+            let _ = shared.words.try_send((from, bytes));
+        }
         Frame::Report { .. }
         | Frame::Hello(_)
         | Frame::Welcome

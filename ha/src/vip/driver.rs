@@ -15,6 +15,7 @@ mod act;
 mod facts;
 mod guardian;
 mod heard;
+mod peers;
 mod port;
 mod run;
 mod scout;
@@ -32,8 +33,13 @@ use arc_swap::ArcSwap;
 use cygnet_netlink::guard::Guard;
 use cygnet_netlink::scheduling::{self, Urgency};
 use cygnet_netlink::wire::carp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub use peers::{Cluster, HandOver, HandOverReply, Kept, Moved, Say};
+
+use peers::{Asked, WORDS_WAITING};
+
+use super::fitness::Fitness;
 use super::speaker::vrrp::INTERVAL_CS_MAX;
 use super::{Mode, Protocol, VipSettings, VipView};
 use crate::events::{EventLog, Severity};
@@ -41,6 +47,10 @@ use crate::events::{EventLog, Severity};
 /// Virtual addresses that one node handles; what comes after is refused with an event. VRRP has 255 identifiers on an
 /// interface; the driver looks through a list of this length for each advert.
 pub const VIPS_MAX: usize = 256;
+
+/// Addresses of one virtual router: keepalived sends no more in its advertisements either, and they fit the smallest frame that
+/// every link carries (IPv6: 20 x 16 bytes).
+pub const ADDRESSES_MAX: usize = 20;
 
 /// Names of Linux interfaces are no longer (IFNAMSIZ less the final zero), bytes.
 const INTERFACE_NAME_MAX: usize = 15;
@@ -53,6 +63,8 @@ pub struct DriverSettings {
     pub events: EventLog,
     /// Addresses of this node that the operator has named as its own (`source`): preferred as the source of adverts.
     pub own_fixed: Vec<IpAddr>,
+    /// How a word is said to the other nodes; `None`: there are none.
+    pub say: Option<Say>,
 }
 
 /// Whether this node can serve, and why not.
@@ -76,6 +88,10 @@ struct Inputs {
     settings: watch::Sender<Arc<Vec<VipSettings>>>,
     ready: watch::Sender<Readiness>,
     stop: watch::Sender<bool>,
+    cluster: watch::Sender<peers::Known>,
+    words: mpsc::Sender<peers::Heard>,
+    asked: mpsc::Sender<Asked>,
+    fitness: watch::Sender<Fitness>,
 }
 
 /// The other ends.
@@ -83,6 +99,10 @@ struct Outputs {
     settings: watch::Receiver<Arc<Vec<VipSettings>>>,
     ready: watch::Receiver<Readiness>,
     stop: watch::Receiver<bool>,
+    cluster: watch::Receiver<peers::Known>,
+    words: mpsc::Receiver<peers::Heard>,
+    asked: mpsc::Receiver<Asked>,
+    fitness: watch::Receiver<Fitness>,
     views: watch::Sender<Arc<Vec<VipView>>>,
     known: Arc<ArcSwap<BTreeSet<IpAddr>>>,
 }
@@ -97,6 +117,10 @@ impl VipHandle {
         let (vips, vips_seen) = watch::channel(Arc::new(Vec::new()));
         let (ready, ready_seen) = watch::channel(Readiness { ready: false, reason: "starting".to_owned() });
         let (stop, stop_seen) = watch::channel(false);
+        let (cluster, cluster_seen) = watch::channel(None);
+        let (fitness, fitness_seen) = watch::channel(Fitness::default());
+        let (words, words_heard) = mpsc::channel(WORDS_WAITING);
+        let (asked, asked_heard) = mpsc::channel(WORDS_WAITING);
         let (publish, views) = watch::channel(Arc::new(Vec::new()));
         let (alive, ended) = watch::channel(());
         let known = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
@@ -104,6 +128,10 @@ impl VipHandle {
             settings: vips_seen,
             ready: ready_seen,
             stop: stop_seen,
+            cluster: cluster_seen,
+            words: words_heard,
+            asked: asked_heard,
+            fitness: fitness_seen,
             views: publish,
             known: Arc::clone(&known),
         };
@@ -121,7 +149,8 @@ impl VipHandle {
             drop(alive);
         })?;
         start.recv().map_err(|_| io::Error::other("the thread ended while starting"))??;
-        Ok(Self { inputs: Arc::new(Inputs { settings: vips, ready, stop }), views, known, ended })
+        let inputs = Inputs { settings: vips, ready, stop, cluster, words, asked, fitness };
+        Ok(Self { inputs: Arc::new(inputs), views, known, ended })
     }
 
     /// Replaces the set of virtual addresses. Elections whose settings are the same go on undisturbed; where only the
@@ -129,7 +158,7 @@ impl VipHandle {
     pub fn configure(&self, vips: Vec<VipSettings>) {
         // At once: whoever chooses a source address next must not have to wait for the thread.
         self.known.rcu(|known| {
-            let configured = vips.iter().map(|vip| vip.address);
+            let configured = vips.iter().flat_map(|vip| &vip.addresses).copied();
             known.iter().copied().chain(configured).collect::<BTreeSet<_>>()
         });
         self.inputs.settings.send_replace(Arc::new(vips));
@@ -138,6 +167,38 @@ impl VipHandle {
     /// Says whether this node can serve. Until it can it does not contend, and `reason` is shown.
     pub fn set_ready(&self, ready: bool, reason: &str) {
         self.inputs.ready.send_replace(Readiness { ready, reason: reason.to_owned() });
+    }
+
+    /// Names the other nodes, and the address on which their last words are heard.
+    pub fn set_cluster(&self, cluster: Cluster) {
+        self.inputs.cluster.send_replace(Some(Arc::new(cluster)));
+    }
+
+    /// What this node cannot do, to be compared with what the others can: who is worse yields.
+    pub fn set_fitness(&self, fitness: Fitness) {
+        self.inputs.fitness.send_if_modified(|old| {
+            let changed = *old != fitness;
+            *old = fitness;
+            changed
+        });
+    }
+
+    /// A word of another node's elections. Never waits; when the thread does not read it is lost, and said again.
+    pub fn hear(&self, from: u64, word: Vec<u8>) {
+        let _ = self.inputs.words.try_send((from, word));
+    }
+
+    /// Hands addresses over to another node of the cluster: that one takes each, announces it, and only then this one lets go.
+    /// What cannot be handed over stays here, with the reason. Returns within some seconds.
+    pub async fn hand_over(&self, what: HandOver) -> HandOverReply {
+        let (reply, answer) = oneshot::channel();
+        let refused = |vip: &String| Kept { vip: vip.clone(), why: "the elections have ended".to_owned() };
+        let ended =
+            HandOverReply { refused: what.vips.iter().map(refused).collect(), ..HandOverReply::default() };
+        if self.inputs.asked.send(Asked { what, reply }).await.is_err() {
+            return ended;
+        }
+        answer.await.unwrap_or(ended)
     }
 
     /// What is known of each virtual address, refreshed on change and at least every 200 ms.
@@ -213,16 +274,34 @@ pub fn supported(vip: &VipSettings) -> Result<(), String> {
     if vip.interface.is_empty() || vip.interface.len() > INTERFACE_NAME_MAX {
         return Err(format!("`{}` cannot be the name of an interface", vip.interface));
     }
-    if vip.address.is_unspecified() || vip.address.is_multicast() || vip.address.is_loopback() {
-        return Err(format!("{} cannot be a virtual address", vip.address));
-    }
-    if vip.protocol == Protocol::Vrrp2 && vip.address.is_ipv6() {
-        return Err("VRRP version 2 knows no IPv6; use vrrp3".to_owned());
-    }
+    supported_addresses(vip)?;
     match vip.mode {
         Mode::Watch => Ok(()),
         Mode::Hold => supported_to_hold(vip),
     }
+}
+
+fn supported_addresses(vip: &VipSettings) -> Result<(), String> {
+    let Some(first) = vip.addresses.first() else { return Err("there is no virtual address".to_owned()) };
+    if vip.addresses.len() > ADDRESSES_MAX {
+        return Err(format!("{} addresses; one advertisement carries {ADDRESSES_MAX}", vip.addresses.len()));
+    }
+    let impossible =
+        |address: &&IpAddr| address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    if let Some(address) = vip.addresses.iter().find(impossible) {
+        return Err(format!("{address} cannot be a virtual address"));
+    }
+    if let Some(other) = vip.addresses.iter().find(|other| other.is_ipv4() != first.is_ipv4()) {
+        return Err(format!("{first} and {other} are of two families; give each family its own"));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = vip.addresses.iter().find(|address| !seen.insert(**address)) {
+        return Err(format!("{twice} is there twice"));
+    }
+    if vip.protocol == Protocol::Vrrp2 && first.is_ipv6() {
+        return Err("VRRP version 2 knows no IPv6; use vrrp3".to_owned());
+    }
+    Ok(())
 }
 
 /// CARP signs with SHA-1, which a policy of the system may forbid.
@@ -240,12 +319,12 @@ fn can_sign(vip: &VipSettings) -> Result<(), String> {
         hmac: [0; 20],
     };
     probe
-        .sign(password, &[vip.address])
+        .sign(password, &vip.addresses)
         .map_err(|error| format!("OpenSSL does not sign CARP with SHA-1: {error}"))
 }
 
 fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
-    if vip.priority == 0 {
+    if vip.priority == 0 && vip.protocol != Protocol::Carp {
         return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
     }
     let interval = vip.interval;

@@ -1,4 +1,4 @@
-//! The role of this node for one virtual address, and what follows from it; pure.
+//! The role of this node for one virtual router, and what follows from it for its addresses; pure.
 //!
 //! ```text
 //!   hold mode:   adverts, time --> speaker --+
@@ -8,10 +8,11 @@
 //!   watch mode:  link, what the kernel has ---------> role --> events, nothing else
 //! ```
 //!
-//! **Take-over**: add the address; if that worked, announce it, then advertise. The RFC has the advert first, but who
-//! cannot add the address must not claim it; and all three are one step, within the millisecond.
+//! **Take-over**: add the addresses; if that worked, announce them, then advertise. The RFC has the advert first, but who
+//! cannot add an address must not claim it; and all three are one step, within the millisecond. One that cannot be added
+//! is enough to give up all: they move together.
 //!
-//! **Giving up**: remove the address, then say so on the wire. The other way round gains nothing (the new holder waits
+//! **Giving up**: remove the addresses, then say so on the wire. The other way round gains nothing (the new holder waits
 //! for its skew time anyway) and loses much: a peer with a short skew would add and announce the address
 //! while we still answer ARP for it, and hosts would learn the wrong one last.
 //!
@@ -20,6 +21,9 @@
 //! we are not Active is removed only if it carries our mark, that is, an earlier process of ours left it; without the mark
 //! it is reported and left alone. The address with a shorter prefix is never touched.
 
+mod beat;
+mod handover;
+mod place;
 mod retry;
 mod types;
 
@@ -30,13 +34,16 @@ use std::time::Duration;
 use cygnet_netlink::wire::Message;
 use cygnet_netlink::wire::vrrp::{Auth, Version, padded};
 
+pub use handover::LINGER_MAX;
 pub use retry::{RETRY_FIRST, RETRY_MAX};
 pub use types::{Action, Ground, Link, Presence};
 
+use handover::Linger;
+use place::Place;
 use retry::Retry;
 
 use super::speaker::{self, Reason, Speaker, carp, vrrp};
-use super::{Mode, Protocol, Role, VipSettings};
+use super::{Mode, Protocol, Role, VipSettings, shown};
 use crate::events::Severity;
 use crate::time::Time;
 
@@ -50,15 +57,19 @@ pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
 /// An address that somebody else removes is added again at most so often: against a daemon that fights us.
 pub const READD_SPACING: Duration = Duration::from_secs(1);
 
-/// What waits for the address to be added.
+/// What waits for addresses to be added.
 #[derive(Clone, Debug, Default)]
 struct Pending {
-    /// The event of the take-over; without it the address is only added again.
+    /// The event of the take-over; without it the addresses are only added again.
     taken_over: Option<Reason>,
     advert: Option<Message>,
+    /// Those that the kernel has not answered for.
+    waiting: Vec<IpAddr>,
+    /// Those that were there already.
+    adopted: Vec<IpAddr>,
 }
 
-/// One virtual address on this node.
+/// One virtual router on this node.
 #[derive(Clone, Debug)]
 pub struct Holder {
     settings: VipSettings,
@@ -68,12 +79,13 @@ pub struct Holder {
     unready: Option<String>,
     /// Why this holder takes part no more.
     stopped: Option<&'static str>,
-    presence: Presence,
-    /// Added or adopted by us, and not yet removed.
-    ours: bool,
+    places: Vec<Place>,
     adding: Option<Pending>,
     add_retry: Option<Retry>,
-    remove_retry: Option<Retry>,
+    /// Another has it already; it is removed here when this is over.
+    linger: Option<Linger>,
+    /// The last word, for when the address is gone.
+    last_word: Option<Message>,
     readd_not_before: Time,
     /// When to announce, and how many of [`ANNOUNCE_AGAIN`] are done.
     announce: Option<(Time, usize)>,
@@ -89,16 +101,16 @@ impl Holder {
     pub fn new(now: Time, settings: VipSettings, salt: u64) -> Self {
         let speaker = election(&settings, salt);
         Self {
+            places: Place::of(&settings),
             settings,
             speaker,
             ground: Ground::default(),
             unready: Some("starting".to_owned()),
             stopped: None,
-            presence: Presence::default(),
-            ours: false,
             adding: None,
             add_retry: None,
-            remove_retry: None,
+            linger: None,
+            last_word: None,
             readd_not_before: Time::ZERO,
             announce: None,
             role: Role::Down,
@@ -137,25 +149,47 @@ impl Holder {
         self.ground.source
     }
 
-    /// What was last said of the address.
+    /// Whether all addresses are on the interface, by what was last said of them.
     #[must_use]
-    pub fn presence(&self) -> Presence {
-        self.presence
+    pub fn is_present(&self) -> bool {
+        self.places.iter().all(|place| place.presence.any())
     }
 
-    /// Whether the address is on the interface through us.
+    /// Whether some address is on the interface through us.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.ours
+        self.places.iter().any(|place| place.ours)
+    }
+
+    /// Whether this address is on the interface through us.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.places.iter().any(|place| place.ours && place.address == address)
+    }
+
+    /// Another holder looks after these from now on: they are not removed by this one.
+    pub fn cede(&mut self, addresses: &[IpAddr]) {
+        for place in self.places.iter_mut().filter(|place| addresses.contains(&place.address)) {
+            (place.ours, place.remove_retry) = (false, None);
+        }
     }
 
     /// When [`Holder::timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         let missing = self.lacks_address().then_some(self.readd_not_before);
-        let retries = [self.add_retry, self.remove_retry].into_iter().flatten().filter_map(|retry| retry.due);
+        let removals = self.places.iter().filter_map(|place| place.remove_retry);
+        let retries = removals.chain(self.add_retry).filter_map(|retry| retry.due);
         let announce = self.announce.map(|(due, _)| due);
-        self.speaker.poll_timeout().into_iter().chain(retries).chain(announce).chain(missing).min()
+        let linger = self.linger.as_ref().map(|linger| linger.until);
+        self.speaker
+            .poll_timeout()
+            .into_iter()
+            .chain(retries)
+            .chain(announce)
+            .chain(missing)
+            .chain(linger)
+            .min()
     }
 
     /// The interface, the source or the sockets have changed, or may have.
@@ -164,39 +198,45 @@ impl Holder {
             self.speaker.set_source(source);
         }
         if ground.link == Link::Missing {
-            // The address went with the interface.
-            (self.ours, self.presence, self.remove_retry) = (false, Presence::default(), None);
+            self.places.iter_mut().for_each(Place::vanish);
         }
         self.ground = ground;
         self.settle(now)
     }
 
-    /// What the kernel has. Must not be older than the last change that we made ourselves.
-    pub fn presence_seen(&mut self, now: Time, presence: Presence) -> Vec<Action> {
-        let before = std::mem::replace(&mut self.presence, presence);
+    /// What the kernel has of each address, in the order of the settings. Must not be older than the last change that we made
+    /// ourselves.
+    pub fn presence_seen(&mut self, now: Time, presences: &[Presence]) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.settings.mode == Mode::Hold && self.role != Role::Active && presence.exact && !self.ours {
-            if presence.marked {
-                self.ours = true;
-                actions.push(event(
-                    Severity::Warning,
-                    format!("removes {} from {}", self.settings.address, self.settings.interface),
-                    "an earlier process of Cygnet left it there".to_owned(),
-                ));
-                actions.push(Action::RemoveAddress);
-            } else if !before.exact {
-                actions.push(event(
-                    Severity::Warning,
-                    format!("{} is on {} already", self.settings.address, self.settings.interface),
-                    "this node is not active and has not added it; it is left alone".to_owned(),
-                ));
-            }
-        }
-        if self.role != Role::Active && !presence.exact {
-            (self.ours, self.remove_retry) = (false, None);
+        for (which, presence) in presences.iter().enumerate().take(self.places.len()) {
+            self.place_seen(which, *presence, &mut actions);
         }
         actions.extend(self.settle(now));
         actions
+    }
+
+    fn place_seen(&mut self, which: usize, presence: Presence, actions: &mut Vec<Action>) {
+        let Some(place) = self.places.get_mut(which) else { return };
+        let before = std::mem::replace(&mut place.presence, presence);
+        if self.role == Role::Active {
+            return;
+        }
+        if self.settings.mode == Mode::Hold && presence.exact && !place.ours {
+            let (address, interface) = (place.address, &self.settings.interface);
+            if presence.marked {
+                place.ours = true;
+                let what = format!("removes {address} from {interface}");
+                let why = "an earlier process of Cygnet left it there".to_owned();
+                actions.extend([event(Severity::Warning, what, why), place.remove()]);
+            } else if !before.exact {
+                let what = format!("{address} is on {interface} already");
+                let why = "this node is not active and has not added it; it is left alone".to_owned();
+                actions.push(event(Severity::Warning, what, why));
+            }
+        }
+        if !presence.exact {
+            (place.ours, place.remove_retry) = (false, None);
+        }
     }
 
     /// This node can serve (listeners up), or cannot, and why.
@@ -256,10 +296,13 @@ impl Holder {
             actions.extend(self.add_again(now, &frozen_meanwhile(time)));
         }
         actions.extend(self.follow(now, said));
+        actions.extend(self.end_linger(now));
         // A node whose add failed is Down; it joins again, and adds when it is elected.
         Retry::begin(&mut self.add_retry, now);
-        if Retry::begin(&mut self.remove_retry, now) {
-            actions.push(Action::RemoveAddress);
+        for place in &mut self.places {
+            if Retry::begin(&mut place.remove_retry, now) {
+                actions.push(place.remove());
+            }
         }
         actions.extend(self.settle(now));
         if let Some((_, done)) = self.announce.filter(|(due, _)| *due <= now) {
@@ -270,54 +313,71 @@ impl Holder {
     }
 
     /// The answer to [`Action::AddAddress`]: whether it was new.
-    pub fn added(&mut self, now: Time, answer: Result<bool, String>) -> Vec<Action> {
-        let Some(pending) = self.adding.take() else { return Vec::new() };
-        match answer {
-            Ok(new) => self.added_well(now, new, pending),
-            Err(error) => self.failed_to_add(now, &error, &pending),
+    pub fn added(&mut self, now: Time, address: IpAddr, answer: Result<bool, String>) -> Vec<Action> {
+        let Some(place) = self.places.iter_mut().find(|place| place.address == address) else {
+            return Vec::new();
+        };
+        if let Ok(new) = answer {
+            place.is_there(new);
         }
+        let Some(mut pending) = self.adding.take().filter(|_| self.role == Role::Active) else {
+            // Another one of them failed meanwhile.
+            return if place.ours && self.role != Role::Active { vec![place.remove()] } else { Vec::new() };
+        };
+        match answer {
+            Ok(new) => {
+                pending.waiting.retain(|waiting| *waiting != address);
+                pending.adopted.extend((!new).then_some(address));
+            }
+            Err(error) => return self.failed_to_add(now, address, &error, &pending),
+        }
+        if pending.waiting.is_empty() {
+            return self.added_all(now, pending);
+        }
+        self.adding = Some(pending);
+        Vec::new()
     }
 
     /// The answer to [`Action::RemoveAddress`].
-    pub fn removed(&mut self, now: Time, answer: Result<bool, String>) -> Vec<Action> {
+    pub fn removed(&mut self, now: Time, address: IpAddr, answer: Result<bool, String>) -> Vec<Action> {
+        let Some(place) = self.places.iter_mut().find(|place| place.address == address) else {
+            return Vec::new();
+        };
         match answer {
             Ok(_) => {
-                (self.ours, self.remove_retry) = (false, None);
-                (self.presence.exact, self.presence.marked) = (false, false);
-                Vec::new()
+                place.is_gone();
+                if self.is_ours() {
+                    return Vec::new();
+                }
+                self.last_word.take().map(Action::SendAdvert).into_iter().collect()
             }
             Err(error) => {
-                let first = self.remove_retry.is_none();
-                self.remove_retry = Some(Retry::after(now, self.remove_retry));
+                self.last_word = None;
+                let first = place.remove_retry.is_none();
+                place.remove_retry = Some(Retry::after(now, place.remove_retry));
                 if !first {
                     return Vec::new();
                 }
-                let what = format!("cannot remove {}: two nodes may hold it", self.settings.address);
+                let what = format!("cannot remove {address}: two nodes may hold it");
                 vec![event(Severity::Alert, what, error)]
             }
         }
     }
 
-    fn added_well(&mut self, now: Time, new: bool, pending: Pending) -> Vec<Action> {
-        (self.ours, self.add_retry) = (true, None);
-        (self.presence.exact, self.presence.marked) = (true, new || self.presence.marked);
-        if self.role != Role::Active {
-            return vec![Action::RemoveAddress];
-        }
+    fn added_all(&mut self, now: Time, pending: Pending) -> Vec<Action> {
+        self.add_retry = None;
         let mut actions = Vec::new();
         if let Some(reason) = &pending.taken_over {
+            let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
             actions.push(event(
                 reason.severity(),
-                format!("active: holds {} on {}", self.settings.address, self.settings.interface),
+                format!("active: holds {all} on {interface}"),
                 reason.to_string(),
             ));
-            if !new {
-                let what = format!("adopts {}, which was there already", self.settings.address);
-                actions.push(event(
-                    Severity::Info,
-                    what,
-                    "it is removed when this node is active no more".to_owned(),
-                ));
+            if !pending.adopted.is_empty() {
+                let what = format!("adopts {}, which was there already", shown(&pending.adopted));
+                let why = "it is removed when this node is active no more".to_owned();
+                actions.push(event(Severity::Info, what, why));
             }
         }
         actions.push(Action::Announce);
@@ -327,15 +387,15 @@ impl Holder {
     }
 
     /// A node that cannot add the address must not stay Active: it would be a black hole.
-    fn failed_to_add(&mut self, now: Time, error: &str, pending: &Pending) -> Vec<Action> {
+    fn failed_to_add(&mut self, now: Time, address: IpAddr, error: &str, pending: &Pending) -> Vec<Action> {
         let first = self.add_retry.is_none();
         self.add_retry = Some(Retry::after(now, self.add_retry));
         let mut actions = Vec::new();
         if first {
-            let what = format!("cannot add {} to {}", self.settings.address, self.settings.interface);
+            let what = format!("cannot add {address} to {}", self.settings.interface);
             actions.push(event(Severity::Alert, what, error.to_owned()));
         }
-        let said = self.speaker.stop(&format!("the address cannot be added: {error}"));
+        let said = self.speaker.stop(&format!("{address} cannot be added: {error}"));
         let followed = self.follow(now, said);
         // At a take-over nothing was claimed yet, so there is nothing to resign from.
         let claimed = pending.taken_over.is_none();
@@ -365,14 +425,17 @@ impl Holder {
             return Some(format!("no socket for advertisements on {interface}: {error}"));
         }
         if self.ground.source.is_none() {
-            return Some(format!("{interface} has no IPv4 address of this node"));
+            // Over IPv6 adverts come from the link-local one (RFC 9568 section 5.1.2.1), which the kernel tries out for a second.
+            let kind = if self.settings.is_ipv4() { "IPv4" } else { "link-local IPv6" };
+            return Some(format!("{interface} has no {kind} address of this node that may be used"));
         }
         if let Some(why) = &self.unready {
             return Some(format!("not ready: {why}"));
         }
         let waits = self.add_retry.is_some_and(|retry| retry.due.is_some());
         waits.then(|| {
-            format!("{} could not be added to {interface}; it is tried again", self.settings.address)
+            let all = shown(&self.settings.addresses);
+            format!("{all} could not be added to {interface}; it is tried again")
         })
     }
 
@@ -400,30 +463,39 @@ impl Holder {
         actions
     }
 
-    /// Adds an address that is gone although this node is Active.
-    fn add_again(&mut self, now: Time, why: &str) -> [Action; 2] {
+    /// Adds the addresses that are gone although this node is Active.
+    fn add_again(&mut self, now: Time, why: &str) -> Vec<Action> {
         self.readd_not_before = now + READD_SPACING;
-        self.adding = Some(Pending::default());
-        let what = format!("{} was gone from {}", self.settings.address, self.settings.interface);
-        [event(Severity::Warning, what, why.to_owned()), Action::AddAddress]
+        let gone = self.places.iter().filter(|place| !place.presence.any());
+        let waiting: Vec<IpAddr> = gone.map(|place| place.address).collect();
+        let what = format!("{} was gone from {}", shown(&waiting), self.settings.interface);
+        let event = event(Severity::Warning, what, why.to_owned());
+        let actions = std::iter::once(event).chain(waiting.iter().copied().map(Action::AddAddress)).collect();
+        self.adding = Some(Pending { waiting, ..Pending::default() });
+        actions
     }
 
-    /// Active, and free to speak, but the kernel does not have the address any more.
+    /// Active, and free to speak, but the kernel does not have all addresses any more.
     fn lacks_address(&self) -> bool {
         self.settings.mode == Mode::Hold
             && self.role == Role::Active
             && self.speaker.listens().is_none()
             && self.adding.is_none()
-            && !self.presence.any()
+            && !self.is_present()
     }
 
     /// Watch mode: the role is what the kernel shows.
     fn watched(&mut self, now: Time, obstacle: Option<String>) -> Vec<Action> {
-        let (address, interface) = (self.settings.address, &self.settings.interface);
+        let interface = &self.settings.interface;
+        let here: Vec<IpAddr> =
+            self.places.iter().filter(|place| place.presence.any()).map(|place| place.address).collect();
         let (role, why) = match obstacle {
             Some(why) => (Role::Down, why),
-            None if self.presence.any() => (Role::Active, format!("{address} is on {interface}")),
-            None => (Role::Standby, format!("{address} is not on {interface}")),
+            None if !here.is_empty() => (Role::Active, format!("{} is on {interface}", shown(&here))),
+            None => {
+                let all = shown(&self.settings.addresses);
+                (Role::Standby, format!("{all} is not on {interface}"))
+            }
         };
         if role == self.role {
             self.reason = why;
@@ -460,7 +532,11 @@ impl Holder {
                 },
                 speaker::Action::Send(advert) => match &mut self.adding {
                     Some(pending) if self.role == Role::Active => pending.advert = Some(advert),
-                    _ => actions.push(Action::SendAdvert(advert)),
+                    _ => match &mut self.linger {
+                        // The last word comes after the address is gone.
+                        Some(linger) if self.role == Role::Standby => linger.last_word = Some(advert),
+                        _ => actions.push(Action::SendAdvert(advert)),
+                    },
                 },
             }
         }
@@ -469,27 +545,32 @@ impl Holder {
 
     fn take_over(&mut self, now: Time, reason: Reason, actions: &mut Vec<Action>) {
         self.enter(now, Role::Active, reason.to_string());
-        self.remove_retry = None;
+        self.places.iter_mut().for_each(|place| place.remove_retry = None);
+        (self.linger, self.last_word) = (None, None);
         self.readd_not_before = now;
-        if let (Some(prefix), false) = (self.presence.shorter, self.presence.exact) {
-            // The owner's own address, or an address that the operator has put there: it serves as it is.
-            let (address, interface) = (self.settings.address, &self.settings.interface);
-            let what = format!("active: {address}/{prefix} is on {interface} as this node's own");
+        let missing = self.places.iter().filter(|place| !place.is_own()).map(|place| place.address);
+        let waiting: Vec<IpAddr> = missing.collect();
+        if waiting.is_empty() {
+            let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
+            let what = format!("active: {all} is on {interface} as this node's own");
             actions.push(event(reason.severity(), what, reason.to_string()));
             actions.push(Action::Announce);
             self.announce = Some(Self::next_announcement(now, 0));
             return;
         }
-        self.adding = Some(Pending { taken_over: Some(reason), advert: None });
-        actions.push(Action::AddAddress);
+        actions.extend(waiting.iter().copied().map(Action::AddAddress));
+        self.adding = Some(Pending { taken_over: Some(reason), waiting, ..Pending::default() });
     }
 
     fn give_up(&mut self, now: Time, role: Role, reason: &Reason, actions: &mut Vec<Action>) {
         let held = self.role == Role::Active;
         self.enter(now, role, reason.to_string());
         self.announce = None;
-        if self.ours {
-            actions.push(Action::RemoveAddress);
+        self.last_word = None;
+        let lingers = held && self.is_ours() && reason.has_successor();
+        self.linger = lingers.then(|| self.begin_linger(now, reason));
+        if !lingers {
+            actions.extend(self.places.iter().filter(|place| place.ours).map(Place::remove));
         }
         let severity = match role {
             Role::Down if held && self.stopped.is_none() => Severity::Alert,
@@ -497,7 +578,7 @@ impl Holder {
             _ => reason.severity(),
         };
         let what = match held {
-            true => format!("{}: gives up {}", RoleName(role), self.settings.address),
+            true => format!("{}: gives up {}", RoleName(role), shown(&self.settings.addresses)),
             false => RoleName(role).to_string(),
         };
         actions.push(event(severity, what, reason.to_string()));
@@ -520,11 +601,12 @@ impl Holder {
 
 /// The election that the settings ask for. Our source comes later, with the ground.
 fn election(settings: &VipSettings, salt: u64) -> Speaker {
-    let source = match settings.address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    let source = if settings.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     };
-    let (addresses, preempt) = (vec![settings.address], settings.preempt);
+    let (addresses, preempt) = (settings.addresses.clone(), settings.preempt);
     let version = match settings.protocol {
         Protocol::Vrrp2 => Version::V2,
         Protocol::Vrrp3 => Version::V3,
@@ -536,6 +618,7 @@ fn election(settings: &VipSettings, salt: u64) -> Speaker {
                 advbase: u8::try_from(settings.interval.as_secs()).unwrap_or(u8::MAX),
                 advskew: carp::advskew_of(settings.priority),
                 preempt,
+                preempt_delay: settings.preempt_delay,
                 password: settings.password.clone().unwrap_or_default(),
                 counter: salt,
             }));
@@ -550,8 +633,9 @@ fn election(settings: &VipSettings, salt: u64) -> Speaker {
         priority: settings.priority,
         interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
         preempt,
+        preempt_delay: settings.preempt_delay,
         auth: settings.password.as_ref().map_or(Auth::None, password),
-        checksum: None,
+        checksum: settings.checksum,
     }))
 }
 

@@ -4,14 +4,27 @@
 //! Settings go in, [`VipView`]s come out; both are plain data.
 
 pub mod driver;
+pub mod fitness;
 pub mod holder;
+pub mod peers;
 pub mod speaker;
 pub mod watch;
+mod wire_view;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 use serde::{Deserialize, Serialize};
+
+pub use wire_view::{AnomalyView, AnswerView, WireView};
+
+/// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
+pub const DEFAULT_PRIORITY: u8 = 100;
+/// Between two adverts, unless another interval is given (RFC 9568 section 6.1).
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses that a line of text names one by one.
+const SHOWN_MAX: usize = 3;
 
 /// The protocol that decides who holds the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,13 +48,14 @@ pub enum Mode {
     Watch,
 }
 
-/// One virtual address as this node is to treat it.
+/// One virtual router (VRRP) or virtual host (CARP) as this node is to treat it: addresses that move together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipSettings {
     /// The name in the configuration.
     pub name: String,
-    /// The virtual address. Held as /32 or /128, so that the kernel never picks it as a source.
-    pub address: IpAddr,
+    /// The virtual addresses, in the order in which they are advertised; at least one, and of one family. Held as /32 or /128,
+    /// so that the kernel never picks one as a source.
+    pub addresses: Vec<IpAddr>,
     /// The interface on which it lives here.
     pub interface: String,
     /// VRID or vhid, 1..=255.
@@ -56,8 +70,54 @@ pub struct VipSettings {
     pub interval: Duration,
     /// Whether this node takes the address from a living node of lower priority.
     pub preempt: bool,
+    /// For so long such a node is heard before the address is taken from it.
+    pub preempt_delay: Duration,
     /// CARP: what signs the adverts; needed to hold. VRRPv2: sent and expected in plain text. VRRPv3 has none.
     pub password: Option<String>,
+    /// VRRPv3 over IPv4: what the checksum that we send covers; `None`: as the router that was heard last has it. Both forms
+    /// are heard.
+    pub checksum: Option<ChecksumForm>,
+}
+
+impl VipSettings {
+    /// With the defaults of the configuration: held, priority 100, an advert every second, preempting, no password.
+    pub fn new(
+        name: impl Into<String>,
+        interface: impl Into<String>,
+        protocol: Protocol,
+        id: u8,
+        addresses: Vec<IpAddr>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            interface: interface.into(),
+            id,
+            protocol,
+            mode: Mode::Hold,
+            priority: DEFAULT_PRIORITY,
+            interval: DEFAULT_INTERVAL,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            password: None,
+            checksum: None,
+        }
+    }
+
+    /// Whether it speaks over IPv4: the first address says so.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.addresses.first().is_none_or(IpAddr::is_ipv4)
+    }
+}
+
+/// Several addresses in a line of text: the first few, and how many more.
+#[must_use]
+pub fn shown(addresses: &[IpAddr]) -> String {
+    let (first, more) = addresses.split_at(addresses.len().min(SHOWN_MAX));
+    let first: Vec<String> = first.iter().map(IpAddr::to_string).collect();
+    let first = first.join(", ");
+    if more.is_empty() { first } else { format!("{first} and {} more", more.len()) }
 }
 
 /// The role of this node for one virtual address.
@@ -72,14 +132,29 @@ pub enum Role {
     Active,
 }
 
+impl Role {
+    /// Its stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Standby => "standby",
+            Self::Active => "active",
+        }
+    }
+}
+
 /// What this node knows of one virtual address, for status, CLI and tests. Times are ages in milliseconds, so that
 /// the view means the same wherever it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipView {
     /// The name in the configuration.
     pub name: String,
-    /// The virtual address.
+    /// The virtual address; of several, the first.
     pub address: IpAddr,
+    /// All of them, in the order of the configuration.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// The interface.
     pub interface: String,
     /// Protocol, mode and identifier.
@@ -104,7 +179,7 @@ pub struct VipView {
     pub holder_heard_ms: Option<u64>,
     /// More than one speaker claims the address at this moment: their sources.
     pub rivals: Vec<IpAddr>,
-    /// Whether the address is on the interface now, by the kernel's word.
+    /// Whether the addresses are on the interface now, all of them, by the kernel's word.
     pub address_present: bool,
     /// Valid advertisements heard since start.
     pub adverts_heard: u64,
@@ -112,4 +187,7 @@ pub struct VipView {
     pub adverts_sent: u64,
     /// Discarded packets, by reason, in alphabetical order.
     pub discarded: Vec<(String, u64)>,
+    /// What else was heard of it.
+    #[serde(default)]
+    pub wire: WireView,
 }

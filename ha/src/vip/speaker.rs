@@ -50,6 +50,25 @@ impl<A> Action<A> {
     }
 }
 
+/// How long a worse holder has been heard, and nobody else: it is replaced after a delay (keepalived's preempt_delay), so that a
+/// node that has just come back does not take the address before it has settled.
+#[derive(Clone, Copy, Debug, Default)]
+struct Forbearance {
+    since: Option<Time>,
+}
+
+impl Forbearance {
+    /// A worse holder is heard: whether it is still to be left alone.
+    fn lasts(&mut self, now: Time, delay: Duration) -> bool {
+        now.since(*self.since.get_or_insert(now)) < delay
+    }
+
+    /// Another one is heard, or none.
+    fn end(&mut self) {
+        self.since = None;
+    }
+}
+
 /// The election for one virtual address, of either protocol. The methods are those of the machines.
 #[derive(Clone, Debug)]
 pub enum Speaker {
@@ -95,6 +114,23 @@ impl Speaker {
         }
     }
 
+    /// When the next regular advert is due, if this node sends any.
+    #[must_use]
+    pub fn beat_due(&self) -> Option<Time> {
+        match self {
+            Self::Vrrp(speaker) => speaker.beat_due(),
+            Self::Carp(speaker) => speaker.beat_due(),
+        }
+    }
+
+    /// The regular advert alone, if it is due.
+    pub fn beat(&mut self, now: Time) -> Option<Message> {
+        match self {
+            Self::Vrrp(speaker) => speaker.beat(now).map(Message::Vrrp),
+            Self::Carp(speaker) => speaker.beat(now).map(Message::Carp),
+        }
+    }
+
     /// Joins the election. Does nothing when it has joined.
     pub fn start(&mut self, now: Time) -> Vec<Action<Message>> {
         match self {
@@ -133,6 +169,36 @@ impl Speaker {
         match self {
             Self::Vrrp(speaker) => vrrps(speaker.set_priority(now, priority)),
             Self::Carp(speaker) => carps(speaker.set_advskew(now, carp::advskew_of(priority))),
+        }
+    }
+
+    /// The router at `source` holds nothing any more, for certain and for this reason.
+    pub fn bereft(
+        &mut self,
+        now: Time,
+        source: IpAddr,
+        at_once: bool,
+        reason: Reason,
+    ) -> Vec<Action<Message>> {
+        match self {
+            Self::Vrrp(speaker) => vrrps(speaker.bereft(now, source, at_once, reason)),
+            Self::Carp(speaker) => carps(speaker.bereft(now, source, at_once, reason)),
+        }
+    }
+
+    /// Takes over from a router that hands over to us.
+    pub fn take(&mut self, now: Time, from: IpAddr) -> Vec<Action<Message>> {
+        match self {
+            Self::Vrrp(speaker) => vrrps(speaker.take(now, from)),
+            Self::Carp(speaker) => carps(speaker.take(now, from)),
+        }
+    }
+
+    /// Gives way to the next advert from there, while Active.
+    pub fn set_heir(&mut self, heir: Option<IpAddr>) {
+        match self {
+            Self::Vrrp(speaker) => speaker.set_heir(heir),
+            Self::Carp(speaker) => speaker.set_heir(heir),
         }
     }
 

@@ -7,15 +7,25 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::{Role, VipView};
 
 use crate::node::SETTINGS;
 
 /// The virtual address of all tests.
 pub(crate) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 100));
 
+/// A second one, for the tests that say so.
+pub(crate) const VIP_TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 101));
+
 /// The IPv6 one, for the tests that say so.
 pub(crate) const VIP_SIX: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
+
+/// The link-local address with which keepalived's IPv6 groups begin.
+pub(crate) const VIP_LINK_LOCAL: IpAddr =
+    IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x100));
+
+/// Where every keepalived of a test writes; the file system is the test's own.
+const KEEPALIVED_LOG: &str = "/run/keepalived.log";
 
 /// Set in the inner process.
 const INSIDE: &str = "CYGNET_TEST_LAB";
@@ -197,11 +207,12 @@ impl Lab {
         said.views.first().cloned().unwrap_or_else(|| VipView {
             name: String::new(),
             address: VIP,
+            addresses: vec![VIP],
             interface: String::new(),
             protocol: cygnet_ha::vip::Protocol::Vrrp3,
             mode: cygnet_ha::vip::Mode::Hold,
             id: 0,
-            role: cygnet_ha::vip::Role::Down,
+            role: Role::Down,
             reason: "nothing shown".into(),
             role_age_ms: 0,
             priority: 0,
@@ -213,6 +224,7 @@ impl Lab {
             adverts_heard: 0,
             adverts_sent: 0,
             discarded: Vec::new(),
+            wire: cygnet_ha::vip::WireView::default(),
         })
     }
 
@@ -225,10 +237,24 @@ impl Lab {
         self.events(name).iter().any(|event| event.contains(words))
     }
 
+    /// Until this node takes part in the election and knows who has won it. Whom it has heard is not enough: it hears before it
+    /// takes part (over IPv6 its own address may not be used for a second or two), and would not take part in a hand-over.
+    pub(crate) fn wait_for_follower(&self, name: &str, holder: IpAddr) {
+        wait(&format!("{name} follows {holder}"), || {
+            let view = self.view(name);
+            view.role == Role::Standby && view.holder == Some(holder)
+        });
+    }
+
     /// Whether the kernel has the virtual address in a namespace.
     pub(crate) fn has(&self, name: &str) -> bool {
         let shown = run("ip", &format!("-n {name} -o addr show"));
         [VIP, VIP_SIX].iter().any(|address| shown.contains(&format!(" {address}/")))
+    }
+
+    /// Whether the kernel has this address in a namespace.
+    pub(crate) fn has_address(&self, name: &str, address: IpAddr) -> bool {
+        run("ip", &format!("-n {name} -o addr show")).contains(&format!(" {address}/"))
     }
 
     /// Who has the virtual address, by the kernels' words.
@@ -358,16 +384,36 @@ impl Lab {
 
     /// Starts a keepalived of the same group in a namespace.
     pub(crate) fn keepalived(&mut self, name: &str, priority: u8) {
+        self.keepalived_with(name, priority, &[VIP]);
+    }
+
+    /// The same with a list of addresses of one family.
+    pub(crate) fn keepalived_with(&mut self, name: &str, priority: u8, addresses: &[IpAddr]) {
+        let prefix = if addresses.iter().all(IpAddr::is_ipv4) { 32 } else { 128 };
+        let list: String =
+            addresses.iter().map(|address| format!("  {address}/{prefix} dev eth0\n")).collect();
         let configuration = format!(
             "global_defs {{ vrrp_version 3 }}\n\
              vrrp_instance www {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
-             advert_int 0.1\n virtual_ipaddress {{ 192.0.2.100/32 dev eth0 }}\n}}\n"
+             advert_int 0.1\n virtual_ipaddress {{\n{list} }}\n}}\n"
         );
         self.run_keepalived(name, &configuration);
     }
 
+    /// What keepalived has said against packets that it heard.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        /// The words of keepalived 2.2's `vrrp_check_packet` and `vrrp_in_chk`.
+        const WORDS: [&str; 8] =
+            ["invalid", "bogus", "drop", "not present", "mismatch", "expect", "incorrect", "malformed"];
+        let log = std::fs::read_to_string(KEEPALIVED_LOG).unwrap_or_default();
+        assert!(log.contains("Entering BACKUP STATE"), "it wrote no log: {log}");
+        let complains = |line: &&str| WORDS.iter().any(|word| line.to_lowercase().contains(word));
+        log.lines().filter(complains).map(str::to_owned).collect()
+    }
+
     fn run_keepalived(&mut self, name: &str, configuration: &str) {
         std::fs::write("/run/keepalived.conf", configuration).expect("written");
+        let log = || std::fs::File::options().append(true).create(true).open(KEEPALIVED_LOG).expect("a log");
         let child = Command::new("ip")
             .args([
                 "netns",
@@ -376,11 +422,13 @@ impl Lab {
                 "keepalived",
                 "--dont-fork",
                 "--vrrp",
+                "--log-console",
+                "--log-detail",
                 "--use-file=/run/keepalived.conf",
             ])
             .args(["--pid=/run/keepalived.pid", "--vrrp_pid=/run/keepalived-vrrp.pid"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log())
+            .stderr(log())
             .spawn();
         self.keepalived = Some(child.expect("keepalived starts"));
     }
@@ -395,6 +443,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.nodes.keys() {
+                eprintln!("{name}: {:#?}\n{:#?}", self.view(name), self.events(name));
+            }
+            eprintln!("{}", std::fs::read_to_string(KEEPALIVED_LOG).unwrap_or_default());
+        }
         if let Some(mut child) = self.keepalived.take() {
             let _ = child.kill();
             let _ = child.wait();

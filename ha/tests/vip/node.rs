@@ -9,33 +9,31 @@ use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
 use cygnet_ha::vip::{Mode, Protocol, VipSettings};
 use cygnet_netlink::guard::Guard;
 
-use crate::lab::{VIP, VIP_SIX};
+use crate::lab::{VIP, VIP_LINK_LOCAL, VIP_SIX, VIP_TWO};
 
 /// Holds the first settings of the node; without it `node_process` does nothing.
 pub(crate) const SETTINGS: &str = "CYGNET_TEST_NODE";
 
 /// `hold 150 100 preempt`: mode, priority, interval in ms, preempt or not; then `v2 PASSWORD` for VRRP version 2, `carp PASSWORD`, `six` for
-/// the IPv6 address. Nothing: no address.
+/// the IPv6 address, `two` and `two-six` for two addresses. Nothing: no address.
 fn parse(text: &str) -> Vec<VipSettings> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [mode, priority, interval_ms, preempt, ref more @ ..] = words[..] else { return Vec::new() };
-    let (protocol, address, password) = match more {
-        ["v2", password] => (Protocol::Vrrp2, VIP, Some((*password).to_owned())),
-        ["carp", password] => (Protocol::Carp, VIP, Some((*password).to_owned())),
-        ["six"] => (Protocol::Vrrp3, VIP_SIX, None),
-        _ => (Protocol::Vrrp3, VIP, None),
+    let (protocol, addresses, password) = match more {
+        ["v2", password] => (Protocol::Vrrp2, vec![VIP], Some((*password).to_owned())),
+        ["carp", password] => (Protocol::Carp, vec![VIP], Some((*password).to_owned())),
+        ["six"] => (Protocol::Vrrp3, vec![VIP_SIX], None),
+        ["two"] => (Protocol::Vrrp3, vec![VIP, VIP_TWO], None),
+        ["two-six"] => (Protocol::Vrrp3, vec![VIP_LINK_LOCAL, VIP_SIX], None),
+        _ => (Protocol::Vrrp3, vec![VIP], None),
     };
     vec![VipSettings {
-        name: "www".into(),
-        address,
-        interface: "eth0".into(),
-        id: 51,
-        protocol,
         mode: if mode == "watch" { Mode::Watch } else { Mode::Hold },
         priority: priority.parse().expect("a priority"),
         interval: Duration::from_millis(interval_ms.parse().expect("an interval")),
         preempt: preempt == "preempt",
         password,
+        ..VipSettings::new("www", "eth0", protocol, 51, addresses)
     }]
 }
 
@@ -46,8 +44,8 @@ pub(crate) fn live() {
     let guard = Guard::spawn(&program, &["--exact", "guard_process", "--include-ignored", "--nocapture"]);
     let own_fixed: Vec<IpAddr> = Vec::new();
     let guard = Some(guard.expect("a guard"));
-    let handle =
-        VipHandle::start(DriverSettings { guard, events: events.clone(), own_fixed }).expect("starts");
+    let handle = VipHandle::start(DriverSettings { guard, events: events.clone(), own_fixed, say: None })
+        .expect("starts");
     handle.configure(parse(&settings));
     handle.set_ready(true, "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,10 +1,11 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use super::{Capture, FRAME_MAX};
+use super::{Capture, FRAME_MAX, NEIGHBOURS_MAX};
 use crate::testns::{DEADLINE, frames, in_namespace, ip, runtime, settle, veth};
-use crate::wire::Mac;
+use crate::wire::{Mac, arp, ndp};
 
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
 
@@ -73,6 +74,62 @@ fn only_protocol_112_of_others_passes_the_filter() {
             send(&other, &vlan(0xe000, &v4(112, 10)));
             send(&other, &frame(&[0x08, 0x00], &v4(112, 99)));
             assert_eq!(marks(&capture).await, [1, 2, 10, 99]);
+        });
+    });
+}
+
+/// An ARP packet whose sender has `address`.
+fn arp_of(address: [u8; 4], mark: u8) -> Vec<u8> {
+    let packet = arp::Packet {
+        operation: arp::Operation::Reply,
+        sender_mac: Mac(SENDER),
+        sender_ip: address.into(),
+        target_mac: Mac::default(),
+        target_ip: [192, 0, 2, mark].into(),
+    };
+    packet.emit().to_vec()
+}
+
+/// What announces `address`, with the mark at its end.
+fn advertisement_of(address: [u8; 16], mark: u8) -> Vec<u8> {
+    ndp::unsolicited_advertisement(Mac([2, 0, 0, 0, 0, mark]), address.into())[14..].to_vec()
+}
+
+#[test]
+fn who_says_that_it_has_a_watched_address_is_heard_and_nobody_else() {
+    const ARP: [u8; 2] = [0x08, 0x06];
+    const IPV6: [u8; 2] = [0x86, 0xdd];
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        runtime().block_on(async {
+            let capture = Capture::open("eth0").expect("a capture");
+            let other = frames("eth1", 0);
+            let (mut last, mut similar) = ([0xfd; 16], [0xfd; 16]);
+            (last[15], similar[7]) = (1, 1);
+            let many = (0..NEIGHBOURS_MAX).map(|at| {
+                let [.., high, low] = at.to_be_bytes();
+                if at % 2 == 0 { IpAddr::from([10, 0, high, low]) } else { IpAddr::from([high; 16]) }
+            });
+            capture.hear_neighbours(&many.collect::<Vec<_>>()).expect("the largest filter");
+            let watched = [[192, 0, 2, 100].into(), [0xfd; 16].into(), last.into(), [192, 0, 2, 101].into()];
+            capture.hear_neighbours(&watched).expect("a filter");
+            send(&other, &frame(&ARP, &arp_of([192, 0, 2, 100], 1)));
+            send(&other, &frame(&ARP, &arp_of([192, 0, 2, 101], 2)));
+            send(&other, &frame(&ARP, &arp_of([192, 0, 2, 102], 3)));
+            send(&other, &frame(&IPV6, &advertisement_of([0xfd; 16], 4)));
+            send(&other, &frame(&IPV6, &advertisement_of(last, 5)));
+            send(&other, &frame(&IPV6, &advertisement_of(similar, 6)));
+            let mut solicitation = advertisement_of(last, 7);
+            solicitation[40] = 135;
+            send(&other, &frame(&IPV6, &solicitation));
+            send(&other, &frame(&IPV6, &v6(112, 8)));
+            send(&frames("eth0", 0), &frame(&ARP, &arp_of([192, 0, 2, 100], 9)));
+            send(&other, &frame(&[0x08, 0x00], &v4(112, 99)));
+            assert_eq!(marks(&capture).await, [1, 2, 4, 5, 8, 99]);
+            capture.hear_neighbours(&[]).expect("a filter");
+            send(&other, &frame(&ARP, &arp_of([192, 0, 2, 100], 1)));
+            send(&other, &frame(&[0x08, 0x00], &v4(112, 99)));
+            assert_eq!(marks(&capture).await, [99]);
         });
     });
 }

@@ -10,7 +10,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::lines::Told;
+use super::lines::{Told, Word};
+use super::word;
 use crate::kernel::{message, was_absent};
 use crate::{scheduling, sys};
 
@@ -102,7 +103,7 @@ impl Watch {
                 return Ok(());
             }
             if died {
-                self.remove_all("the node has died");
+                self.remove_all("the node has died", Self::say_last_word);
                 return Ok(());
             }
             self.end_lease()?;
@@ -123,7 +124,8 @@ impl Watch {
             return Ok(());
         }
         self.lease_end = None;
-        self.remove_all("the node is frozen");
+        // It may wake: no last word.
+        self.remove_all("the node is frozen", |_| {});
         Ok(())
     }
 
@@ -158,13 +160,25 @@ impl Watch {
         Input::Open
     }
 
-    fn remove_all(&mut self, reason: &str) {
+    /// Now that no address of the dead node answers any more.
+    fn say_last_word(&self) {
+        let Some(Word { word: last, own, peers }) = &self.told.word else { return };
+        if let Err(error) = word::say(last, *own, peers) {
+            let _ = writeln!(io::stderr(), "cygnet guard: the peers are not told of the death: {error}");
+        }
+    }
+
+    /// `then`: what is to be done when all of them are gone.
+    fn remove_all(&mut self, reason: &str, then: impl FnOnce(&Self)) {
         let results: Vec<_> = self
             .told
             .held
             .iter()
             .map(|&(interface, address)| (address, self.remover.remove(interface, address)))
             .collect();
+        if results.iter().all(|(_, result)| result.is_ok()) {
+            then(self);
+        }
         // Only now, and without a panic if nobody is left to read it: the addresses come first.
         for (address, result) in results {
             let _ = match result {

@@ -1,13 +1,15 @@
 //! What the node tells the guard. Pure: bytes in, what is held out.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::HELD_MAX;
+use super::word::{LastWord, PEERS_MAX};
 
-/// Bytes of the longest line: `release`, a 32-bit number, an IPv6 address, and room to spare.
-const LINE_MAX: usize = 80;
+/// Bytes of the longest line, a last word: its secret, and 33 socket addresses of up to 60 bytes. Below the kernel's unit of a
+/// pipe (4096), so that a line is written whole or not at all.
+const LINE_MAX: usize = 2200;
 
 pub(super) const BYE: &str = "bye\n";
 
@@ -27,6 +29,21 @@ pub(super) fn lease(time: Duration) -> String {
     format!("lease {}\n", time.as_millis())
 }
 
+pub(super) fn word(word: &LastWord, own: SocketAddr, peers: &[SocketAddr]) -> String {
+    let peers: String = peers.iter().take(PEERS_MAX).map(|peer| format!(" {peer}")).collect();
+    format!("word {} {own}{peers}\n", word.to_hex())
+}
+
+/// What the guard is to say when the node has died and its addresses are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) word: LastWord,
+    /// Our own address.
+    pub(super) own: SocketAddr,
+    /// At most [`PEERS_MAX`].
+    pub(super) peers: Vec<SocketAddr>,
+}
+
 /// What the node has said so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -38,6 +55,8 @@ pub(super) struct Told {
     pub(super) lease: Option<Duration>,
     /// Counts the leases, so that a new one is noticed.
     pub(super) leases: u64,
+    /// Its last word; the newest counts.
+    pub(super) word: Option<Word>,
     /// It ends in good order.
     pub(super) bye: bool,
     /// The line that has not ended yet. At most [`LINE_MAX`] bytes; a longer one is given up.
@@ -81,6 +100,12 @@ impl Told {
                 let time = Duration::from_millis(number(&mut words)?.into());
                 self.lease = Some(time).filter(|time| !time.is_zero());
                 self.leases = self.leases.wrapping_add(1);
+            }
+            "word" => {
+                let word = LastWord::from_hex(words.next()?)?;
+                let own = words.next()?.parse().ok()?;
+                let peers = words.take(PEERS_MAX).map(|word| word.parse().ok()).collect::<Option<_>>()?;
+                self.word = Some(Word { word, own, peers });
             }
             "bye" => self.bye = true,
             _ => return None,

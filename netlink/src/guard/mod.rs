@@ -12,16 +12,19 @@
 //! | `hold IFINDEX ADDRESS` | to be removed if the node dies |
 //! | `release IFINDEX ADDRESS` | no longer |
 //! | `lease MILLISECONDS` | to be removed also if no further `lease` follows in time: the node is frozen |
+//! | `word SECRET OWN PEER...` | to be said to the peers when the node has died and its addresses are gone ([`LastWord`]) |
 //! | `bye` | the node ends in good order: touch nothing |
 
 mod life;
 mod lines;
+mod word;
 
 pub use life::run;
+pub use word::{LastWord, PEERS_MAX, Seal, WORD_LEN, seal_of};
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -46,6 +49,8 @@ pub struct Guard {
     child: Child,
     pipe: ChildStdin,
     held: BTreeSet<(u32, IpAddr)>,
+    /// The line of the last word.
+    word: Option<String>,
 }
 
 impl Guard {
@@ -56,7 +61,7 @@ impl Guard {
     pub fn spawn(program: &Path, args: &[&str]) -> io::Result<Self> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let (child, pipe) = start(program, &args)?;
-        Ok(Self { program: program.to_owned(), args, child, pipe, held: BTreeSet::new() })
+        Ok(Self { program: program.to_owned(), args, child, pipe, held: BTreeSet::new(), word: None })
     }
 
     /// Has the guard remove this address (exactly /32 or /128) when the node dies. To be called before the address is
@@ -87,6 +92,15 @@ impl Guard {
         self.tell(&lines::lease(time))
     }
 
+    /// Has the guard say this to the peers, from `own`, when the node has died and the addresses that it held are gone: they
+    /// need not wait then. Replaces an earlier one; peers over [`PEERS_MAX`] are left out. Never waits. Errors as in
+    /// [`Guard::hold`].
+    pub fn last_word(&mut self, word: &LastWord, own: SocketAddr, peers: &[SocketAddr]) -> io::Result<()> {
+        let line = lines::word(word, own, peers);
+        self.word = Some(line.clone());
+        self.tell(&line)
+    }
+
     /// Whether the guard runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -108,7 +122,7 @@ impl Guard {
         (self.child, self.pipe) = start(&self.program, &self.args)?;
         let held: String =
             self.held.iter().map(|&(interface, address)| lines::hold(interface, address)).collect();
-        self.tell(&held)
+        self.tell(&(held + self.word.as_deref().unwrap_or_default()))
     }
 
     /// Ends the guard without touching an address: the node ends in good order and has removed what is its own. Waits up

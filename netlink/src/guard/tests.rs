@@ -2,18 +2,20 @@ mod told;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Guard, HELD_MAX, lines, run};
+use super::{Guard, HELD_MAX, LastWord, lines, run, seal_of};
 use crate::kernel::Kernel;
 use crate::testns::{DEADLINE, in_namespace, ip, run as program, runtime, veth};
 
 /// Tells a process of the tests below what to be.
 const ROLE: &str = "CYGNET_TEST_GUARD_ROLE";
+/// Where the guard of a test says its last word.
+const PEER: &str = "CYGNET_TEST_GUARD_PEER";
 const HELD: &str = "10.9.0.100";
 const HELD6: &str = "fd00::100";
 /// How long a dead node's address may stay.
@@ -61,6 +63,18 @@ fn helper_a_node() {
     if role == "lease" {
         guard.lease(LEASE).expect("told");
     }
+    if role == "word" {
+        let last = LastWord::new().expect("random");
+        let peer = std::env::var(PEER).expect("a peer").parse().expect("an address");
+        let own = "10.9.0.1:7300".parse().expect("an address");
+        guard.last_word(&last, own, &[peer]).expect("told");
+        let seal: String = last.seal().iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("\nseal {seal}");
+        let hung = guard.pid();
+        program("kill", &format!("-KILL {hung}"));
+        wait_until("the loss is noticed", || !guard.alive());
+        guard.respawn().expect("another guard, which must know the word too");
+    }
     println!("\nready {}", guard.pid());
     match role.as_str() {
         "bye" => guard.bye().expect("good-bye"),
@@ -80,15 +94,21 @@ fn helper_a_node() {
 struct Node {
     process: Child,
     guard: u32,
+    seal: String,
 }
 
 /// Starts the node of a test in a process group of its own, and waits until it holds its addresses.
 fn node(role: &str) -> Node {
     veth("eth0", "eth1");
     ip("address add 10.9.0.1/24 dev eth0");
+    node_here(role, "")
+}
+
+fn node_here(role: &str, peer: &str) -> Node {
     let mut process = Command::new("/proc/self/exe")
         .args(helper("helper_a_node"))
         .env(ROLE, role)
+        .env(PEER, peer)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -96,8 +116,14 @@ fn node(role: &str) -> Node {
         .expect("a node");
     let output = BufReader::new(process.stdout.take().expect("its output"));
     let mut lines = output.lines().map(|line| line.expect("text"));
-    let guard = lines.find_map(|line| line.strip_prefix("ready ").map(|pid| pid.parse().expect("a number")));
-    Node { process, guard: guard.expect("a node that is ready") }
+    let mut seal = String::new();
+    let guard = lines.find_map(|line| {
+        if let Some(said) = line.strip_prefix("seal ") {
+            seal = said.to_owned();
+        }
+        line.strip_prefix("ready ").map(|pid| pid.parse().expect("a number"))
+    });
+    Node { process, guard: guard.expect("a node that is ready"), seal }
 }
 
 fn addr(text: &str) -> IpAddr {
@@ -159,6 +185,34 @@ fn a_node_killed_with_9_leaves_no_address_behind() {
         node.process.kill().expect("kill -9");
         expect_cleaned(node.guard);
         assert!(ip("address show dev eth0").contains("10.9.0.100/24"), "the operator's /24 of it stays");
+        node.process.wait().expect("reaped");
+    });
+}
+
+/// What a peer hears within a short while; the word is said several times.
+fn heard(peer: &UdpSocket) -> Option<String> {
+    let mut buffer = [0; 64];
+    let length = peer.recv(&mut buffer).ok()?;
+    let seal = seal_of(&buffer[..length]).expect("a last word");
+    Some(seal.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[test]
+fn the_peers_hear_the_last_word_of_a_dead_node_when_its_addresses_are_gone_and_not_before() {
+    in_namespace(|| {
+        veth("eth0", "eth1");
+        ip("address add 10.9.0.1/24 dev eth0");
+        let peer = UdpSocket::bind("10.9.0.1:0").expect("a socket");
+        peer.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        let mut node = node_here("word", &peer.local_addr().expect("bound").to_string());
+        assert_eq!(heard(&peer), None, "it lives");
+        node.process.kill().expect("kill -9");
+        let start = Instant::now();
+        assert_eq!(heard(&peer), Some(node.seal.clone()));
+        println!("heard {:?} after the kill", start.elapsed());
+        assert!(!is_held(), "first the addresses");
+        assert_eq!(heard(&peer), Some(node.seal), "said again: a datagram may be lost");
+        wait_until("the guard is gone", || !runs(node.guard));
         node.process.wait().expect("reaped");
     });
 }

@@ -1,9 +1,10 @@
-//! The unsolicited neighbor advertisement (RFC 4861 section 7.2.6): what gratuitous ARP is for IPv4.
+//! The neighbor advertisement (RFC 4861 section 4.4), and the unsolicited one (section 7.2.6): what gratuitous ARP is for
+//! IPv4.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Mac;
 use super::checksum::Sum;
+use super::{Error, Mac, ip};
 
 /// Ethernet, IPv6 (RFC 8200 section 3), Neighbor Advertisement (RFC 4861 section 4.4) with the option Target Link-layer
 /// Address (section 4.6.1), in bytes from the start of the frame:
@@ -77,9 +78,106 @@ pub fn unsolicited_advertisement(mac: Mac, address: Ipv6Addr) -> [u8; FRAME_LENG
     frame
 }
 
+/// Who says that it has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// The address.
+    pub target: Ipv6Addr,
+    /// Where it is, by the option; `None`: where the frame comes from.
+    pub mac: Option<Mac>,
+}
+
+impl Advertisement {
+    /// Reads a neighbor advertisement that follows the IPv6 header at once, and checks it as RFC 4861 section 7.1.2 asks.
+    ///
+    /// # Errors
+    /// The first reason for which a receiver must discard it: [`Error::Protocol`], [`Error::HopLimit`],
+    /// [`Error::Truncated`], [`Error::Type`], [`Error::Checksum`], [`Error::Length`].
+    pub fn parse(packet: &ip::Packet<'_>) -> Result<Self, Error> {
+        /// Up to the options.
+        const FIXED: usize = 24;
+        if packet.protocol != NEXT_HEADER_ICMPV6 {
+            return Err(Error::Protocol);
+        }
+        if packet.hop_limit != HOP_LIMIT {
+            return Err(Error::HopLimit);
+        }
+        let (fixed, mut options) = packet.payload.split_first_chunk::<FIXED>().ok_or(Error::Truncated)?;
+        let [TYPE_NEIGHBOR_ADVERTISEMENT, 0, _, _, _, _, _, _, target @ ..] = fixed else {
+            return Err(Error::Type);
+        };
+        let sum = Sum::default();
+        let sum =
+            sum.pseudo_header(packet.source, packet.destination, NEXT_HEADER_ICMPV6, packet.payload.len());
+        if !sum.bytes(packet.payload).verifies() {
+            return Err(Error::Checksum);
+        }
+        let mut mac = None;
+        while let [kind, units, ..] = options {
+            // Every option has a length above 0, in units of 8 bytes.
+            let length = usize::from(*units) * 8;
+            let option = options.get(..length).filter(|option| !option.is_empty()).ok_or(Error::Length)?;
+            if [*kind, *units] == OPTION_TARGET_MAC {
+                mac = option.get(2..8).and_then(|bytes| bytes.try_into().ok()).map(Mac);
+            }
+            options = options.get(length..).unwrap_or_default();
+        }
+        Ok(Self { target: Ipv6Addr::from(*target), mac })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn address() -> Ipv6Addr {
+        "2001:db8::100".parse().expect("an address")
+    }
+
+    #[test]
+    fn what_is_announced_is_read_again() {
+        let mac = Mac([2, 0, 0, 0, 0, 0xaa]);
+        let frame = unsolicited_advertisement(mac, address());
+        let packet = ip::parse(&frame[field::VERSION..]).expect("an IPv6 packet");
+        let read = Advertisement::parse(&packet);
+        assert_eq!(read, Ok(Advertisement { target: address(), mac: Some(mac) }));
+    }
+
+    #[test]
+    fn what_a_receiver_must_discard_is_discarded_with_its_reason() {
+        let frame = unsolicited_advertisement(Mac::default(), address());
+        let good = ip::parse(&frame[field::VERSION..]).expect("an IPv6 packet");
+        let of = |payload: &[u8]| Advertisement::parse(&ip::Packet { payload, ..good });
+        let changed = |at: usize, value: u8| {
+            let mut payload = good.payload.to_vec();
+            payload[at] = value;
+            payload
+        };
+        assert_eq!(of(&good.payload[..23]), Err(Error::Truncated));
+        assert_eq!(of(&changed(0, 135)), Err(Error::Type));
+        assert_eq!(of(&changed(20, 9)), Err(Error::Checksum));
+        let hopped = ip::Packet { hop_limit: 64, ..good };
+        assert_eq!(Advertisement::parse(&hopped), Err(Error::HopLimit));
+        let other = ip::Packet { protocol: 112, ..good };
+        assert_eq!(Advertisement::parse(&other), Err(Error::Protocol));
+        for units in [0, 2] {
+            let mut payload = changed(25, units);
+            payload[2..4].fill(0);
+            let sum = Sum::default().pseudo_header(good.source, good.destination, 58, payload.len());
+            let checksum = sum.bytes(&payload).finish().to_be_bytes();
+            payload[2..4].copy_from_slice(&checksum);
+            assert_eq!(of(&payload), Err(Error::Length), "an option of {units} units");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(payload in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let (source, destination) = (address().into(), address().into());
+            let packet = ip::Packet { source, destination, hop_limit: 255, protocol: 58, payload: &payload };
+            let _ = Advertisement::parse(&packet);
+        }
+    }
 
     #[test]
     fn every_byte_of_an_announcement_is_where_the_rfcs_have_it() {

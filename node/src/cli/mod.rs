@@ -10,12 +10,15 @@ mod events;
 mod exit;
 mod from_pen;
 mod man;
+mod node;
 mod output;
 mod replay;
 mod server;
 mod status;
+mod switchover;
 mod token;
 mod vip;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +84,12 @@ pub enum Command {
     Clients(clients::ClientsArgs),
     /// What happened on this node, and why
     Events(events::EventsArgs),
+    /// How a virtual address came to be where it is: the last move, from all nodes' memory
+    Why(why::WhyArgs),
+    /// Move virtual addresses to another node without losing a new connection
+    Switchover(switchover::SwitchoverArgs),
+    /// The nodes: look, take one out of service, put it back
+    Node(node::NodeArgs),
     /// Watch a node from outside and remove its addresses when it dies (started by `run`)
     #[command(hide = true)]
     Guard,
@@ -248,6 +257,9 @@ fn dispatch(command: &Command, session: &mut Session<'_>) -> Outcome {
         Command::Server(args) => server::run(args, session),
         Command::Clients(args) => clients::run(args, session),
         Command::Events(args) => events::run(args, session),
+        Command::Why(args) => why::run(args, session),
+        Command::Node(args) => node::run(args, session),
+        Command::Switchover(args) => switchover::run(args, session),
         Command::Man(args) => man::run(args, session),
         Command::Run(_) | Command::Guard => {
             Err(ApiError::new(ErrorCode::Usage, "this command is not for a client", "").into())

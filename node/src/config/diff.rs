@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::protocol_word;
 use super::model::{
     Acl, Algorithm, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect, TlsListen,
     TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
+use super::vip::{checksum_word, protocol_word};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -199,15 +199,23 @@ fn redact(mut change: FieldChange) -> FieldChange {
 const NONE: &str = "none";
 
 fn vip_fields(vip: &Vip) -> Fields {
-    vec![
-        ("address", vip.address.to_string()),
+    let mut fields = vec![
+        ("address", addresses(vip)),
         ("protocol", protocol_word(vip.protocol).to_owned()),
         ("id", vip.id.to_string()),
         ("mode", if vip.mode == Mode::Hold { "hold" } else { "watch" }.to_owned()),
         ("interval", duration(vip.interval)),
         ("preempt", vip.preempt.to_string()),
         ("password", vip.password.as_ref().map_or_else(|| NONE.to_owned(), |word| format!("={word}"))),
-    ]
+    ];
+    set(&mut fields, !vip.preempt_delay.is_zero(), "preempt_delay", duration(vip.preempt_delay));
+    given(&mut fields, "checksum", vip.checksum.map(checksum_word));
+    fields
+}
+
+fn addresses(vip: &Vip) -> String {
+    let addresses: Vec<String> = vip.addresses.iter().map(ToString::to_string).collect();
+    addresses.join(" ")
 }
 
 fn acl_fields(acl: &Acl) -> Fields {

@@ -19,15 +19,15 @@ mod secure;
 mod server;
 mod service;
 mod values;
+mod vip;
 
 #[cfg(test)]
 mod tests;
 
 pub use cluster::{
     ACL_ENTRIES_MAX, ACLS_MAX, CONNECTIONS_MAX, DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_IDLE_TIMEOUT, DEFAULT_INTERVAL, DEFAULT_UDP_IDLE_TIMEOUT, IDLERS_MAX, LISTENS_MAX,
-    PASSWORD_BYTES_MAX, ROUTE_NAMES_MAX, ROUTES_MAX, SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX,
-    parse_cluster, protocol_word,
+    DEFAULT_IDLE_TIMEOUT, DEFAULT_UDP_IDLE_TIMEOUT, IDLERS_MAX, LISTENS_MAX, ROUTE_NAMES_MAX, ROUTES_MAX,
+    SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX, parse_cluster,
 };
 pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
@@ -39,6 +39,7 @@ pub use secure::{ALPN_BYTES_MAX, ALPN_MAX, WORDS_BYTES_MAX};
 pub use values::{
     HOST_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX,
 };
+pub use vip::{ADDRESSES_MAX, DEFAULT_INTERVAL, PASSWORD_BYTES_MAX, PREEMPT_DELAY_MAX, protocol_word};
 
 /// Longest configuration text in bytes. The cluster's text is one entry of the replicated log, kept in memory a few
 /// times over.

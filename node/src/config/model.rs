@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cygnet_ha::consensus::LogLimits;
 use cygnet_ha::vip::{Mode, Protocol};
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
 
@@ -49,8 +50,10 @@ pub struct NodeConfig {
 pub struct NodeVip {
     /// The interface.
     pub interface: Option<String>,
-    /// The priority.
+    /// The priority; 255 for the owner of the address.
     pub priority: Option<u8>,
+    /// CARP: the advskew, instead of the priority.
+    pub advskew: Option<u8>,
 }
 
 /// One voter of the cluster.
@@ -86,13 +89,13 @@ pub struct ClusterConfig {
     pub acls: Vec<Acl>,
 }
 
-/// A virtual address.
+/// A virtual router (VRRP) or virtual host (CARP): a virtual address, or several that move together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
     /// Its name.
     pub name: String,
-    /// The address.
-    pub address: IpAddr,
+    /// The addresses, in the order in which they are advertised; at least one, of one family.
+    pub addresses: Vec<IpAddr>,
     /// Who decides.
     pub protocol: Protocol,
     /// VRID or vhid.
@@ -103,8 +106,12 @@ pub struct Vip {
     pub interval: Duration,
     /// Default true.
     pub preempt: bool,
+    /// For so long a holder of lower priority is left alone. Default 0.
+    pub preempt_delay: Duration,
     /// CARP: needed to hold. VRRPv2: at most eight bytes. VRRPv3 has none.
     pub password: Option<String>,
+    /// VRRPv3 over IPv4: what the checksum covers; `None`: as the speaker that was heard last.
+    pub checksum: Option<ChecksumForm>,
 }
 
 /// A place to listen on or to connect to.

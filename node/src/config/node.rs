@@ -106,6 +106,14 @@ fn priority(value: &DeValue<'_>) -> Result<u8, Fault> {
     })
 }
 
+/// The same for one virtual address, which may be this node's own (RFC 9568 section 6.1).
+fn priority_or_owner(value: &DeValue<'_>) -> Result<u8, Fault> {
+    values::integer(value, 1..=255, "priority").map_err(|fault| {
+        let remedy = "write 1 to 254, higher is preferred; or 255 where the address is this node's own";
+        Fault::new(fault.what, remedy)
+    })
+}
+
 /// `"auto"`, one address, or a list with at most one per family.
 fn source(root: &Section<'_>, report: &mut Report<'_>) -> Option<Source> {
     let given = root.given(report, "source", |value| match value {
@@ -165,14 +173,21 @@ fn storage(root: &Section<'_>, report: &mut Report<'_>) -> Option<LogLimits> {
 fn per_vip(root: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, NodeVip> {
     let mut all = BTreeMap::new();
     for (name, section) in root.named_tables(report, "vip") {
-        section.refuse_unknown(report, &["interface", "priority"]);
+        section.refuse_unknown(report, &["interface", "priority", "advskew"]);
         if let Err(fault) = values::name_text(&name) {
             section.fault_here(report, fault);
         }
         let interface = section.given(report, "interface", values::interface);
-        let priority = section.given(report, "priority", priority);
-        if let (Some(interface), Some(priority)) = (interface.optional(), priority.optional()) {
-            all.insert(name, NodeVip { interface, priority });
+        let priority = section.given(report, "priority", priority_or_owner);
+        let advskew = section.given(report, "advskew", |v| values::integer(v, 0..=254, "advskew"));
+        if section.has("priority") && section.has("advskew") {
+            let what = "`priority` is there as well, and says the same the other way round";
+            section.fault(report, "advskew", Fault::new(what, "remove one of the two"));
+        }
+        if let (Some(interface), Some(priority), Some(advskew)) =
+            (interface.optional(), priority.optional(), advskew.optional())
+        {
+            all.insert(name, NodeVip { interface, priority, advskew });
         }
     }
     all

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cygnet_ha::vip::VipSettings;
+use cygnet_ha::vip::speaker::carp::ADVSKEW_MAX;
+use cygnet_ha::vip::speaker::vrrp::PRIORITY_OWNER;
+use cygnet_ha::vip::{Protocol, VipSettings, shown};
 
 use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
@@ -30,14 +32,14 @@ fn problem(
 /// not know where they came from; `file` is [`NODE_FILE`] or [`CLUSTER_FILE`]. [`super::locate()`] finds the lines again.
 #[must_use]
 pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
-    let virtual_addresses: BTreeMap<IpAddr, &Vip> =
-        cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
+    let virtual_addresses = by_address(cluster);
     let mut problems = Vec::new();
     problems.extend(virtual_sources(node, &virtual_addresses));
     problems.extend(virtual_members(node, &virtual_addresses));
     problems.extend(virtual_servers(cluster, &virtual_addresses));
     problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
+    problems.extend(wrong_preferences(node, cluster));
     problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
@@ -64,21 +66,24 @@ pub fn parse_cluster_for(node: &NodeConfig, text: &str, file: &str) -> Result<Cl
 /// Invariant 2: a connection to a server never starts from a virtual address. The problem if the node's file says so.
 #[must_use]
 pub fn virtual_source(node: &NodeConfig, cluster: &ClusterConfig) -> Option<Problem> {
-    let virtual_addresses = cluster.vips.iter().map(|vip| (vip.address, vip)).collect();
-    virtual_sources(node, &virtual_addresses).into_iter().next()
+    virtual_sources(node, &by_address(cluster)).into_iter().next()
+}
+
+fn by_address(cluster: &ClusterConfig) -> BTreeMap<IpAddr, &Vip> {
+    cluster.vips.iter().flat_map(|vip| vip.addresses.iter().map(move |address| (*address, vip))).collect()
 }
 
 fn virtual_sources(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
     let Source::Fixed(sources) = &node.source else { return Vec::new() };
-    let virtual_sources = sources.iter().filter_map(|source| virtual_addresses.get(source));
-    let what = |vip: &Vip| {
-        let (address, name) = (vip.address, &vip.name);
+    let virtual_sources =
+        sources.iter().filter_map(|source| Some((source, &virtual_addresses.get(source)?.name)));
+    let what = |(address, name): (&IpAddr, &String)| {
         format!(
             "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
         )
     };
     let remedy = "write this node's own address, or \"auto\"";
-    virtual_sources.map(|vip| problem(NODE_FILE, "source", what(vip), remedy)).collect()
+    virtual_sources.map(|source| problem(NODE_FILE, "source", what(source), remedy)).collect()
 }
 
 fn virtual_members(node: &NodeConfig, virtual_addresses: &BTreeMap<IpAddr, &Vip>) -> Vec<Problem> {
@@ -126,8 +131,8 @@ fn virtual_service_sources(
     virtual_addresses: &BTreeMap<IpAddr, &Vip>,
 ) -> Vec<Problem> {
     let sourced = cluster.services.iter().filter_map(|service| {
-        let vip = virtual_addresses.get(&service.source?)?;
-        let (address, name) = (vip.address, &vip.name);
+        let address = service.source?;
+        let name = &virtual_addresses.get(&address)?.name;
         let what = format!(
             "\"{address}\" is virtual (vip {name}): it moves away with the address and breaks every backend session"
         );
@@ -168,12 +173,32 @@ fn unknown_exceptions(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem
     problems
 }
 
+/// What one protocol only knows.
+fn wrong_preferences(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for vip in &cluster.vips {
+        let Some(exception) = node.per_vip.get(&vip.name) else { continue };
+        let is_carp = vip.protocol == Protocol::Carp;
+        if exception.advskew.is_some() && !is_carp {
+            let what = format!("{} is elected by VRRP, which has no advskew", vip.name);
+            let key = format!("vip[{}].advskew", vip.name);
+            problems.push(problem(NODE_FILE, key, what, "write `priority`, 1 to 254; higher is preferred"));
+        }
+        if exception.priority == Some(PRIORITY_OWNER) && is_carp {
+            let what = format!("{} is elected by CARP, which knows no owner", vip.name);
+            let key = format!("vip[{}].priority", vip.name);
+            problems.push(problem(NODE_FILE, key, what, "write 1 to 254, or `advskew = 0`"));
+        }
+    }
+    problems
+}
+
 fn missing_interface(vip: &Vip) -> Problem {
     let remedy = format!("add `interface = \"eth0\"` at the top of the node file or in [vip.{}]", vip.name);
     problem(
         NODE_FILE,
         "interface",
-        format!("virtual address {} ({}) has no interface here", vip.name, vip.address),
+        format!("virtual address {} ({}) has no interface here", vip.name, shown(&vip.addresses)),
         remedy,
     )
 }
@@ -214,6 +239,15 @@ fn interface(node: &NodeConfig, vip: &Vip) -> Option<String> {
     exception.or_else(|| node.interface.clone())
 }
 
+/// As VRRP counts; an advskew is turned round.
+fn priority(node: &NodeConfig, vip: &Vip) -> u8 {
+    let exception = node.per_vip.get(&vip.name);
+    let advskew = exception.and_then(|exception| exception.advskew);
+    let advskew =
+        advskew.filter(|_| vip.protocol == Protocol::Carp).map(|advskew| ADVSKEW_MAX.saturating_sub(advskew));
+    advskew.or_else(|| exception.and_then(|exception| exception.priority)).unwrap_or(node.priority)
+}
+
 /// The virtual addresses as this node is to treat them. A witness treats none.
 ///
 /// # Errors
@@ -229,20 +263,14 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             continue;
         };
         settings.push(VipSettings {
-            name: vip.name.clone(),
-            address: vip.address,
-            interface,
-            id: vip.id,
-            protocol: vip.protocol,
             mode: vip.mode,
-            priority: node
-                .per_vip
-                .get(&vip.name)
-                .and_then(|exception| exception.priority)
-                .unwrap_or(node.priority),
+            priority: priority(node, vip),
             interval: vip.interval,
             preempt: vip.preempt,
+            preempt_delay: vip.preempt_delay,
             password: vip.password.clone(),
+            checksum: vip.checksum,
+            ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use cygnet_ha::vip::Mode;
 
 use super::cluster::{
-    DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_INTERVAL,
-    DEFAULT_UDP_IDLE_TIMEOUT, protocol_word,
+    DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_UDP_IDLE_TIMEOUT,
 };
 use super::diff::algorithm_word;
 use super::model::{
@@ -17,6 +16,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
+use super::vip::{DEFAULT_INTERVAL, checksum_word, protocol_word};
 
 /// The text of a cluster's file that says the same as the model; reading it gives an equal model. Except for what no file
 /// can say: Pen's rules become the round robin of the house, and a weight of 0 is not written.
@@ -84,13 +84,19 @@ impl Toml {
     fn vip(&mut self, vip: &Vip) {
         self.head("[[vip]]");
         self.key("name", quoted(&vip.name));
-        self.key("address", quoted(&vip.address.to_string()));
+        let addresses: Vec<String> = vip.addresses.iter().map(ToString::to_string).collect();
+        match addresses.as_slice() {
+            [one] => self.key("address", quoted(one)),
+            many => self.key("addresses", list(many)),
+        }
         self.key("protocol", quoted(protocol_word(vip.protocol)));
         self.key("id", vip.id);
         self.key("mode", quoted(if vip.mode == Mode::Hold { "hold" } else { "watch" }));
         self.unless(&DEFAULT_INTERVAL, "interval", &vip.interval, |interval| time(*interval));
         self.flag(true, "preempt", vip.preempt);
+        self.unless(&Duration::ZERO, "preempt_delay", &vip.preempt_delay, |delay| time(*delay));
         self.given("password", vip.password.as_ref(), |password| quoted(password));
+        self.given("checksum", vip.checksum.as_ref(), |form| quoted(checksum_word(*form)));
     }
 
     fn acl(&mut self, acl: &Acl) {

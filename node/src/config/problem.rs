@@ -75,6 +75,11 @@ impl<'t> Report<'t> {
         }
     }
 
+    /// How many problems there are.
+    pub(super) fn count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Whether further problems would not be kept: looking for their remedies is in vain.
     pub(super) fn is_full(&self) -> bool {
         self.problems.len() >= PROBLEMS_MAX

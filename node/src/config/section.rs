@@ -240,6 +240,28 @@ pub(crate) fn shortened(text: &str) -> String {
 pub(super) struct Taken(BTreeMap<(&'static str, String), String>);
 
 impl Taken {
+    /// Notes that the object of `section` has this value of `key`, or tells who has it already.
+    pub(super) fn free(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        value: &str,
+    ) -> Result<(), Fault> {
+        match self.0.entry((key, value.to_owned())) {
+            Entry::Vacant(free) => {
+                free.insert(section.path.clone());
+                Ok(())
+            }
+            Entry::Occupied(taken) if *taken.get() == section.path => {
+                Err(Fault::new(format!("{value} is there twice"), "write each once"))
+            }
+            Entry::Occupied(taken) => {
+                let what = format!("{value} is taken by the {} above", section_kind(taken.get()));
+                Err(Fault::new(what, format!("give each its own {key}")))
+            }
+        }
+    }
+
     /// Notes that the object of `section` has this value of `key`; a value that an earlier one has is a fault.
     pub(super) fn claim(
         &mut self,
@@ -248,16 +270,8 @@ impl Taken {
         key: &'static str,
         value: Option<String>,
     ) {
-        let Some(value) = value else { return };
-        match self.0.entry((key, value)) {
-            Entry::Vacant(free) => {
-                free.insert(section.path.clone());
-            }
-            Entry::Occupied(taken) => {
-                let what = format!("{} is taken by the {} above", taken.key().1, section_kind(taken.get()));
-                section.fault(report, key, Fault::new(what, format!("give each its own {key}")));
-            }
-        }
+        let fault = value.and_then(|value| self.free(section, key, &value).err());
+        fault.into_iter().for_each(|fault| section.fault(report, key, fault));
     }
 }
 

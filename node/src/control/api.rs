@@ -8,8 +8,8 @@ use cygnet_ha::vip::VipView;
 use super::status::Facts;
 use super::types::{
     ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigEntry, ConfigVersion, Events, EventsQuery,
-    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetServer,
-    TokenMade,
+    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
+    SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::config::model::NodeConfig;
 
@@ -60,6 +60,14 @@ pub trait NodeApi: Send + Sync + 'static {
 
     /// What a recovery would lose.
     fn recovery(&self) -> impl Future<Output = Result<RecoveryOutlook, ApiError>> + Send;
+
+    /// Notes the operator's wish for this node, across restarts, and waits a bounded time until the elections know it. The
+    /// router has checked what follows from it. True if it was another one before.
+    fn set_node(&self, change: SetNode) -> impl Future<Output = Result<bool, ApiError>> + Send;
+
+    /// Moves addresses to another node and waits until that is done or has failed, which takes some seconds at most. The
+    /// router has checked that the other node is no worse.
+    fn switch_over(&self, wish: SwitchOver) -> impl Future<Output = Result<SwitchedOver, ApiError>> + Send;
 
     /// One page of remembered clients; `limit` is given and within bounds.
     fn clients(&self, query: ClientsQuery) -> impl Future<Output = Result<Clients, ApiError>> + Send;

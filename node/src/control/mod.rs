@@ -3,10 +3,13 @@
 //! Whoever may open the socket may change the cluster: its mode is the access control.
 
 mod api;
+mod drain;
 mod router;
 mod socket;
 pub mod status;
+mod switchover;
 pub mod types;
+pub mod why;
 
 #[cfg(test)]
 pub(crate) mod tests;

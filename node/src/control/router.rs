@@ -18,8 +18,9 @@ use super::types::{
     AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
     ClientsQuery, ConfigChecked, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
     EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, NodeApplied, PeerCheck, Reply,
-    ServerView, Servers, SetServer, TOKEN_SECONDS_MAX, Vips,
+    ServerView, Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
 };
+use super::{drain, switchover, why};
 use crate::config::diff::diff;
 use crate::config::model::ClusterConfig;
 use crate::config::{self, TEXT_BYTES_MAX, shortened};
@@ -47,6 +48,9 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/cluster/recovery", get(recovery::<A>))
         .route("/v1/clients", get(clients::<A>))
         .route("/v1/events", get(events::<A>))
+        .route("/v1/node", post(set_node::<A>))
+        .route("/v1/switchover", post(switch_over::<A>))
+        .route("/v1/why", get(why::<A>))
         .fallback(async || reply(Err::<(), _>(not_found("no such resource"))))
         .method_not_allowed_fallback(async || reply(Err::<(), _>(usage("this method is not allowed here"))))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -317,6 +321,53 @@ async fn events<A: NodeApi>(State(api): State<Arc<A>>, query: Params<EventsQuery
         query.limit = Some(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
         let page: Events = api.events(query).await?;
         Ok(page)
+    };
+    answer(work).await
+}
+
+async fn set_node<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetNode>) -> Response {
+    let work = async {
+        let change = body(request)?;
+        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
+        short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
+        let mut answer = drain::consequences(&api.facts().await?, &change)?;
+        if !change.dry_run {
+            answer.changed = api.set_node(change).await?;
+        }
+        Ok(answer)
+    };
+    answer(work).await
+}
+
+async fn switch_over<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SwitchOver>) -> Response {
+    let work = async {
+        let wish = body(request)?;
+        short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
+        switchover::allow(&api.facts().await?, &wish)?;
+        api.switch_over(wish).await
+    };
+    answer(work).await
+}
+
+/// Whose story to tell.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichVip {
+    vip: Option<String>,
+}
+
+async fn why<A: NodeApi>(State(api): State<Arc<A>>, which: Params<WhichVip>) -> Response {
+    let work = async {
+        let which = params(which)?.vip;
+        let facts = api.facts().await?;
+        let stories = why::stories(&facts, which.as_deref());
+        if let (Some(name), true) = (&which, stories.is_empty()) {
+            let names: Vec<&str> = facts.vips.iter().map(|vip| vip.name.as_str()).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let error = format!("no virtual address {}", shortened(name));
+            return Err(ApiError::new(ErrorCode::NotFound, error, format!("there are: {names}")));
+        }
+        Ok(Why { node: facts.node, stories })
     };
     answer(work).await
 }

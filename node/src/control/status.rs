@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use cygnet_ha::vip::{Mode, Role, VipView};
+use cygnet_ha::events::Event;
+use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
 
 /// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
@@ -164,19 +165,39 @@ pub struct NodeReport {
     pub config_version: u64,
     /// Its role for each virtual address.
     pub roles: BTreeMap<String, Role>,
+    /// Client connections at that moment.
+    #[serde(default)]
+    pub connections: u64,
+    /// Servers to which it may send a new client.
+    #[serde(default)]
+    pub servers_usable: u64,
+    /// Its clock at that moment, ms since 1970, for the ages of what follows.
+    #[serde(default)]
+    pub unix_ms: u64,
+    /// The newest events about its virtual addresses, oldest first: the other nodes can tell its part when it is gone.
+    #[serde(default)]
+    pub moves: Vec<Event>,
 }
 
+/// So many events go with a report. At some 400 bytes each, half of what a report may have.
+pub const MOVES_REPORTED: usize = 16;
+
 impl NodeReport {
-    /// For the way to the other nodes. A report that would be longer than [`REPORT_BYTES_MAX`] goes without its
-    /// roles, and says so: rather less than everything than nothing.
+    /// For the way to the other nodes. A report that would be longer than [`REPORT_BYTES_MAX`] goes without its events, then
+    /// without its roles, and says so: rather less than everything than nothing.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let whole = serde_json::to_vec(self).unwrap_or_default();
         if whole.len() <= REPORT_BYTES_MAX {
             return whole;
         }
+        let short = Self { moves: Vec::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&short).unwrap_or_default();
+        if bytes.len() <= REPORT_BYTES_MAX {
+            return bytes;
+        }
         let ready_reason = "too many virtual addresses for a report of their roles".to_owned();
-        let short = Self { ready_reason, roles: BTreeMap::new(), ..*self };
+        let short = Self { ready_reason, roles: BTreeMap::new(), ..short };
         serde_json::to_vec(&short).unwrap_or_default()
     }
 
@@ -225,6 +246,9 @@ pub struct SoftFacts {
     pub queued_max: u64,
 }
 
+/// The reason of a node that is not ready because the operator wants it so begins with this.
+pub const DRAINED: &str = "drained";
+
 /// All that keeps the verdict from being OK, the worst first.
 fn reasons(facts: &Facts) -> Vec<Reason> {
     let mut found = Vec::new();
@@ -252,7 +276,8 @@ fn node_reasons(facts: &Facts, found: &mut Vec<Reason>) {
     let this_is_witness = facts.members.iter().any(|member| member.here && member.witness);
     if !facts.ready && !this_is_witness {
         let what = format!("{} is not ready to hold addresses: {}", facts.node, facts.ready_reason);
-        degraded(found, what, "cygnet events");
+        let drained = facts.ready_reason.starts_with(DRAINED);
+        degraded(found, what, if drained { "cygnet node ready" } else { "cygnet events" });
     }
     if facts.config.committed == 0 {
         degraded(found, "no configuration was ever applied".to_owned(), "cygnet config apply FILE");
@@ -306,7 +331,7 @@ fn version_behind(facts: &Facts, member: &MemberFacts) -> Option<u64> {
 }
 
 fn vip_reasons(facts: &Facts, vip: &VipView, found: &mut Vec<Reason>) {
-    let name = format!("vip {} ({})", vip.name, vip.address);
+    let name = format!("vip {} ({})", vip.name, shown(&vip.addresses));
     if !vip.rivals.is_empty() {
         let rivals: Vec<String> = vip.rivals.iter().map(ToString::to_string).collect();
         down(found, format!("{name} has several holders: {}", rivals.join(", ")), "cygnet events");
@@ -330,7 +355,7 @@ fn vip_reasons(facts: &Facts, vip: &VipView, found: &mut Vec<Reason>) {
 }
 
 /// Whether some node could take the address over. A cluster of one was never meant to have one.
-fn has_standby(facts: &Facts, vip: &VipView) -> bool {
+pub(super) fn has_standby(facts: &Facts, vip: &VipView) -> bool {
     if facts.members.iter().filter(|member| !member.witness).count() < 2 {
         return true;
     }

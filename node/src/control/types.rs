@@ -8,6 +8,7 @@ pub use cygnet_ha::consensus::RecoveryOutlook;
 use cygnet_ha::events::Event;
 use cygnet_ha::state::Standing;
 use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::driver::{Kept, Moved};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
@@ -447,6 +448,71 @@ pub struct NewToken {
     pub author: String,
 }
 
+/// `POST /v1/node`: whether this node takes part in the elections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetNode {
+    /// Drain: it gives up its addresses and does not contend until it is made ready again, across restarts.
+    pub admin: Admin,
+    /// Whose wish.
+    pub author: String,
+    /// Why, in the author's words.
+    #[serde(default)]
+    pub comment: String,
+    /// Even if nobody takes an address over.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing; say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to [`SetNode`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSet {
+    /// The node.
+    pub node: String,
+    /// Its wish from now on.
+    pub admin: Admin,
+    /// False if that was its wish before.
+    pub changed: bool,
+    /// Virtual addresses that it holds and gives up with a drain.
+    pub gives_up: Vec<String>,
+    /// Virtual addresses that nobody else is ready to hold.
+    pub without_standby: Vec<String>,
+    /// Virtual addresses on this node that another daemon moves; a drain does not touch them.
+    pub watched: Vec<String>,
+}
+
+/// `GET /v1/why?vip=NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The node that tells it.
+    pub node: String,
+    /// One story a virtual address.
+    pub stories: Vec<super::why::Story>,
+}
+
+/// `POST /v1/switchover`: move addresses that this node holds to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchOver {
+    /// The node; `None`: the best one that stands by.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Names of virtual addresses; empty: all that this node holds.
+    #[serde(default)]
+    pub vips: Vec<String>,
+    /// Even if fewer servers are usable there.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing; say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Whose wish.
+    pub author: String,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenMade {
@@ -454,4 +520,17 @@ pub struct TokenMade {
     pub token: String,
     /// Where a node may join: the address of the node that was asked.
     pub address: std::net::SocketAddr,
+}
+
+/// The answer to [`SwitchOver`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOver {
+    /// The node that held the addresses.
+    pub node: String,
+    /// Client connections on it at that moment.
+    pub connections: u64,
+    /// What has moved, or would.
+    pub moved: Vec<Moved>,
+    /// What stays, and why.
+    pub refused: Vec<Kept>,
 }

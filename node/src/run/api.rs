@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::consensus::ProposeError;
+use cygnet_ha::events::Severity;
 use cygnet_ha::state::{Admin as LogAdmin, PutConfig, Version};
 use cygnet_ha::vip::VipView;
+use cygnet_ha::vip::driver::HandOver;
 
 use super::facts;
+use super::maintenance::Drained;
 use super::membership;
 use super::node::Node;
 use super::replica::Replicated;
@@ -16,11 +19,12 @@ use super::running;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::NodeApi;
-use crate::control::status::Facts;
+use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
     ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, Members,
-    NewToken, NodeApplied, PeerCheck, RecoveryOutlook, ServerView, SetServer, TokenMade,
+    NewToken, NodeApplied, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
+    SwitchedOver, TokenMade,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -105,6 +109,51 @@ impl NodeApi for Api {
         self.0.log.set_server(&change.service, &change.server, admin).await.map_err(refused)?;
         self.taken(|made_from| made_from.servers.get(&change.service, &change.server) == admin).await;
         Ok(())
+    }
+
+    async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
+        let drains = change.admin == Admin::Drain;
+        if let (true, Some(vips)) = (drains, &self.0.vips) {
+            // What can be handed over loses nothing; the rest resigns.
+            vips.hand_over(HandOver::default()).await;
+        }
+        let wish = drains.then(|| Drained { author: change.author.clone(), comment: change.comment.clone() });
+        let node = Arc::clone(&self.0);
+        let set = tokio::task::spawn_blocking(move || node.maintenance.set(wish)).await;
+        let changed = set.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| {
+            let what = format!("cannot write the wish to {}: {error}", self.0.config.state_dir.display());
+            ApiError::new(ErrorCode::Error, what, "nothing was changed; see to the disk")
+        })?;
+        if changed {
+            let what = if drains { "drained: gives up its addresses" } else { "made ready again" };
+            let why = match change.comment.as_str() {
+                "" => format!("by {}", change.author),
+                comment => format!("by {}: {comment}", change.author),
+            };
+            self.0.events.record(Severity::Info, "node", what, why);
+        }
+        let mut running = self.0.running.clone();
+        let known = |running: &Arc<running::Running>| running.ready_reason.starts_with(DRAINED) == drains;
+        let _ = tokio::time::timeout(RUN_PATIENCE, running.wait_for(known)).await;
+        Ok(changed)
+    }
+
+    async fn switch_over(&self, wish: SwitchOver) -> Result<SwitchedOver, ApiError> {
+        let vips = self.0.vips.as_ref().ok_or_else(on_a_witness)?;
+        let node = self.0.config.name.clone();
+        let connections = facts::report(&self.0).connections;
+        let SwitchOver { to, vips: names, dry_run, author, .. } = wish;
+        if !dry_run {
+            let to = to.as_deref().unwrap_or("the best standby");
+            self.0.events.record(
+                Severity::Info,
+                "node",
+                format!("asked to switch over to {to}"),
+                format!("by {author}"),
+            );
+        }
+        let reply = vips.hand_over(HandOver { vips: names, to, dry_run }).await;
+        Ok(SwitchedOver { node, connections, moved: reply.moved, refused: reply.refused })
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::vip::VipSettings;
-use cygnet_ha::vip::driver::VipHandle;
+use cygnet_ha::vip::driver::{Cluster, VipHandle};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files;
+use super::maintenance::Drained;
+use super::membership;
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
@@ -32,6 +34,7 @@ pub(crate) struct Conductor {
     node: Arc<Node>,
     surroundings: Surroundings,
     replicated: watch::Receiver<Arc<Replicated>>,
+    drained: watch::Receiver<Option<Drained>>,
     /// The log has ended: nothing new will come from it.
     log_ended: bool,
     publish: watch::Sender<Arc<Running>>,
@@ -39,6 +42,8 @@ pub(crate) struct Conductor {
     /// The sources of the current plan; `None` before the first plan.
     sources: Option<Sources>,
     pulse: Pulse,
+    /// The nodes that the elections were told of.
+    neighbours: Option<Cluster>,
 }
 
 impl Conductor {
@@ -48,15 +53,18 @@ impl Conductor {
         publish: watch::Sender<Arc<Running>>,
         replicated: watch::Receiver<Arc<Replicated>>,
     ) -> Self {
+        let drained = node.maintenance.wish();
         Self {
             node,
             surroundings,
+            drained,
             replicated,
             log_ended: false,
             publish,
             running: Running::default(),
             sources: None,
             pulse: Pulse::default(),
+            neighbours: None,
         }
     }
 
@@ -73,6 +81,8 @@ impl Conductor {
                         self.log_has_ended();
                     }
                 }
+                // The sender lives in the node.
+                _ = self.drained.changed() => {}
                 () = self.surroundings.stale() => self.surroundings.look().await,
                 _ = tick.tick() => {
                     if let Some(traffic) = &self.node.traffic {
@@ -102,6 +112,7 @@ impl Conductor {
             self.make_plan();
         }
         let readied = traffic && self.take_readiness();
+        self.take_members();
         // After the listeners: a new address must not come before those who answer on it.
         if let (Some(settings), Some(handle)) = (vips, &self.node.vips) {
             handle.configure(settings);
@@ -146,6 +157,7 @@ impl Conductor {
             let what = format!("no connection to {server} can be made: no source address");
             self.record(Severity::Alert, &format!("service {service}"), what, reason);
         }
+        self.running.sources = Arc::new(sources.clone());
         self.sources = Some(sources);
         true
     }
@@ -233,13 +245,26 @@ impl Conductor {
         }
     }
 
+    /// Tells the elections of nodes that have joined or left.
+    fn take_members(&mut self) {
+        let Some(vips) = &self.node.vips else { return };
+        // None if this node was removed: it holds nothing any more, and needs nobody.
+        let Some(cluster) = membership::neighbours(&self.node.log.status()) else { return };
+        if self.neighbours.as_ref() != Some(&cluster) {
+            vips.set_cluster(cluster.clone());
+            self.neighbours = Some(cluster);
+        }
+    }
+
     /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
     fn take_readiness(&mut self) -> bool {
         let still = self.pulse.still();
-        let (mut ready, mut reason) = self.running.readiness(still);
-        if self.node.log.status().removed {
-            (ready, reason) = (false, "this node was removed from the cluster".to_owned());
-        }
+        let drained = self.drained.borrow_and_update().as_ref().map(Drained::reason);
+        let (ready, reason) = if self.node.log.status().removed {
+            (false, "this node was removed from the cluster".to_owned())
+        } else {
+            drained.map_or_else(|| self.running.readiness(still), |reason| (false, reason))
+        };
         if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
             return false;
         }

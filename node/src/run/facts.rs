@@ -1,14 +1,16 @@
 //! What `status` is made of.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::consensus::{self, MemberStatus};
+use cygnet_ha::events::Event;
 
 use super::node::Node;
 use super::running::Running;
 use crate::balance::CLIENTS_DEFAULT;
 use crate::control::status::{
-    ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+    ConfigFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -43,11 +45,18 @@ pub(crate) fn report(node: &Node) -> NodeReport {
     let roles = node.vips.as_ref().map_or_else(BTreeMap::new, |vips| {
         vips.views().borrow().iter().map(|view| (view.name.clone(), view.role)).collect()
     });
+    let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
+    let servers = stats.iter().flat_map(|stats| &stats.services).flat_map(|service| &service.servers);
+    let is_move = |event: &Event| !event.kind.is_empty() && event.subject.starts_with("vip ");
     NodeReport {
         ready: running.ready,
         ready_reason: running.ready_reason.clone(),
         config_version: running.version,
         roles,
+        connections: servers.map(|server| u64::from(server.connections)).sum(),
+        servers_usable: services(node, &running).iter().map(|service| service.servers_usable as u64).sum(),
+        unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+        moves: node.events.newest(MOVES_REPORTED, is_move),
     }
 }
 

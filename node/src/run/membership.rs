@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cygnet_ha::consensus::{Handle, Status};
 use cygnet_ha::events::{EventLog, Severity};
+use cygnet_ha::vip::driver::Cluster;
+use cygnet_ha::vip::peers::PeerNode;
 use tokio::time::{Instant, sleep};
 
 use super::api::refused;
@@ -36,6 +38,16 @@ pub(super) fn members(status: &Status) -> Members {
         epoch: status.epoch,
         secure: status.secure,
     }
+}
+
+/// The nodes that hold addresses too, and where the last word of a dead one is heard; `None` if this node is no member.
+pub(super) fn neighbours(status: &Status) -> Option<Cluster> {
+    let own = status.members.iter().find(|member| member.id == status.id)?.address;
+    let others = status.members.iter().filter(|member| member.id != status.id && !member.witness);
+    let others = others
+        .map(|member| (PeerNode { id: member.id, name: member.name.clone() }, member.address))
+        .collect();
+    Some(Cluster { own, others })
 }
 
 /// Carries a wish out.

@@ -11,8 +11,11 @@ mod facts;
 mod files;
 mod identity;
 mod logging;
+mod maintenance;
 mod membership;
+mod moves;
 mod node;
+mod reach;
 mod replica;
 mod running;
 mod soft;
@@ -132,8 +135,18 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     let conductor = Conductor::new(Arc::clone(&node), surroundings, running, node.replicated.clone());
     tasks.spawn(conductor.run());
     tasks.spawn(report(Arc::clone(&node)));
+    if let (Some(vips), Some(mut words)) = (node.vips.clone(), node.log.words()) {
+        tasks.spawn(async move {
+            // Never ends while the log runs.
+            while let Some((from, word)) = words.recv().await {
+                vips.hear(from, word);
+            }
+        });
+    }
+    tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
         tasks.spawn(files::watch(Arc::clone(&node)));
+        tasks.spawn(reach::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
     }
     let (end, ended) = oneshot::channel::<()>();

@@ -8,6 +8,7 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
+use super::maintenance::Maintenance;
 use super::replica::Replicated;
 use super::running::Running;
 use crate::balance::ClientTable;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) replicated: watch::Receiver<Arc<Replicated>>,
     /// What this node made of it.
     pub(crate) running: watch::Receiver<Arc<Running>>,
+    /// The operator's wish for this node.
+    pub(crate) maintenance: Maintenance,
     /// The data path; none on a witness.
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.

@@ -26,6 +26,8 @@ pub(crate) struct Running {
     pub(crate) cluster: Arc<ClusterConfig>,
     /// Why the committed version does not run here.
     pub(crate) problem: Option<String>,
+    /// Where connections to the servers start from.
+    pub(crate) sources: Arc<Sources>,
     /// Addresses that cannot be listened on.
     pub(crate) listen_problems: Vec<ListenProblem>,
     /// What could not be had from this node's files.

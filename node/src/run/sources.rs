@@ -15,7 +15,7 @@ pub(crate) fn virtual_addresses(
     heard: &BTreeSet<IpAddr>,
     snapshot: &Snapshot,
 ) -> BTreeSet<IpAddr> {
-    let configured = cluster.vips.iter().map(|vip| vip.address);
+    let configured = cluster.vips.iter().flat_map(|vip| &vip.addresses).copied();
     let ours = snapshot.addresses.iter().filter(|own| own.ours).map(|own| own.address);
     configured.chain(heard.iter().copied()).chain(ours).collect()
 }

@@ -8,13 +8,15 @@ use anyhow::{Context, anyhow, bail};
 use cygnet_ha::consensus;
 use cygnet_ha::events::EventLog;
 use cygnet_ha::state::FEATURE_LEVEL;
-use cygnet_ha::vip::driver::{DriverSettings, VipHandle};
+use cygnet_ha::vip::driver::{DriverSettings, Say, VipHandle};
 use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::descriptors;
 use super::identity;
+use super::maintenance::Maintenance;
+use super::membership;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
 use super::running::{self, Running};
@@ -42,8 +44,8 @@ pub(super) async fn node(
     // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
     let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
     let checked = refuse_a_virtual_source(config, &replicated.borrow());
-    let parts =
-        checked.and_then(|()| clients.map(|clients| open_traffic(config, &events, clients)).transpose());
+    let parts = checked
+        .and_then(|()| clients.map(|clients| open_traffic(config, &events, clients, &log)).transpose());
     let parts = match parts {
         Ok(parts) => parts,
         Err(error) => {
@@ -52,8 +54,10 @@ pub(super) async fn node(
         }
     };
     let (traffic, vips) = parts.unzip();
+    // After the log, which makes the directory.
+    let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
-    Ok(Node { config, started: Instant::now(), events, log, replicated, running, traffic, vips })
+    Ok(Node { config, started: Instant::now(), events, log, replicated, running, maintenance, traffic, vips })
 }
 
 fn open_log(
@@ -101,6 +105,7 @@ fn open_traffic(
     config: &NodeConfig,
     events: &EventLog,
     clients: Arc<ClientTable>,
+    log: &consensus::Handle,
 ) -> anyhow::Result<(Traffic, VipHandle)> {
     descriptors::raise(events);
     let settings = proxy::Settings {
@@ -110,17 +115,28 @@ fn open_traffic(
         events: events.clone(),
     };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
-    let vips = open_elections(config, events)?;
+    let vips = open_elections(config, events, log)?;
     Ok((Traffic { registry: Registry::new(config.workers), clients, workers }, vips))
 }
 
-fn open_elections(config: &NodeConfig, events: &EventLog) -> anyhow::Result<VipHandle> {
+fn open_elections(
+    config: &NodeConfig,
+    events: &EventLog,
+    log: &consensus::Handle,
+) -> anyhow::Result<VipHandle> {
     let own_fixed = match &config.source {
         Source::Auto => Vec::new(),
         Source::Fixed(addresses) => addresses.clone(),
     };
     // This very file, also when a package upgrade has put another one under its name.
     let guard = Guard::spawn(Path::new("/proc/self/exe"), &["guard"]).context("cannot start the guard")?;
-    VipHandle::start(DriverSettings { guard: Some(guard), events: events.clone(), own_fixed })
-        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
+    let mouth = log.clone();
+    let say: Say = Box::new(move |to, word| mouth.say(to, word));
+    let settings = DriverSettings { guard: Some(guard), events: events.clone(), own_fixed, say: Some(say) };
+    let vips = VipHandle::start(settings)
+        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")?;
+    if let Some(cluster) = membership::neighbours(&log.status()) {
+        vips.set_cluster(cluster);
+    }
+    Ok(vips)
 }

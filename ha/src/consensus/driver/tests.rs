@@ -354,6 +354,23 @@ async fn a_preflight_asks_the_other_nodes_and_reports_carry_their_age() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_reaches_the_elections_of_the_other_node_and_one_too_long_or_to_nobody_is_refused() {
+    let mut cluster = Cluster::new(2, None);
+    cluster.settled().await;
+    let mut heard = cluster.handle(2).words().expect("not taken yet");
+    assert!(cluster.handle(2).words().is_none(), "there is one listener");
+    assert!(cluster.handle(1).say(Some(2), b"take it"));
+    assert_eq!(heard.recv().await, Some((1, b"take it".to_vec())));
+    assert!(cluster.handle(1).say(None, b"all of you"));
+    assert_eq!(heard.recv().await, Some((1, b"all of you".to_vec())));
+    assert!(!cluster.handle(1).say(Some(2), &vec![0; 40_000]), "too long");
+    assert!(!cluster.handle(1).say(Some(7), b"who?"), "no such node");
+    cluster.stop(2).await;
+    wait("the connection's end", || !cluster.handle(1).say(None, b"gone?")).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_moves_on_request_also_when_a_follower_is_asked() {
     let mut cluster = Cluster::new(2, None);
     let leader = cluster.settled().await;

@@ -28,12 +28,9 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// The one of the same family.
-    pub(super) fn like(self, address: IpAddr) -> Option<IpAddr> {
-        match address {
-            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
-        }
+    /// The one of this family.
+    pub(super) fn of(self, is_ipv4: bool) -> Option<IpAddr> {
+        if is_ipv4 { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Keeps the guard process alive, and tells it what we hold and that we are not frozen.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cygnet_netlink::guard::Guard;
+use cygnet_netlink::guard::{Guard, LastWord};
 use cygnet_netlink::scheduling::Urgency;
 
 use crate::events::{EventLog, Severity};
@@ -113,6 +113,13 @@ impl Guardian {
                     events.record(Severity::Alert, "guard", what, error.to_string());
                 }
             }
+        }
+    }
+
+    /// What the guard says to the peers should this process die.
+    pub(super) fn last_word(&mut self, word: &LastWord, own: SocketAddr, peers: &[SocketAddr]) {
+        if let Some(guard) = &mut self.guard {
+            self.broken |= guard.last_word(word, own, peers).is_err();
         }
     }
 

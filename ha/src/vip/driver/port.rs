@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::facts::{Own, Seen};
 use super::views::OnTheWire;
 use crate::time::Time;
+use crate::vip::WireView;
 use crate::vip::holder::{Ground, Link};
 use crate::vip::watch::{WatchSettings, Watcher};
 
@@ -53,10 +54,10 @@ pub(super) struct Speaks {
 }
 
 impl Speaks {
-    /// This address is to be held.
-    pub(super) fn add(&mut self, address: IpAddr) {
-        self.v4 |= address.is_ipv4();
-        self.v6 |= address.is_ipv6();
+    /// Addresses of this family are to be held.
+    pub(super) fn add(&mut self, is_ipv4: bool) {
+        self.v4 |= is_ipv4;
+        self.v6 |= !is_ipv4;
     }
 }
 
@@ -69,12 +70,15 @@ struct Sockets {
     announcer: Option<Announcer>,
 }
 
-/// The task that reads the capture socket; ends with this value.
-struct Listener(JoinHandle<()>);
+/// The capture socket and the task that reads it; both end with this value.
+struct Listener {
+    capture: Arc<Capture>,
+    task: JoinHandle<()>,
+}
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -116,12 +120,23 @@ impl Port {
         if self.watched != wanted {
             self.watcher.configure(wanted.0.clone(), wanted.1.clone());
             self.watched = wanted;
+            if let Some(Listener { capture, .. }) = &self.sockets.capture {
+                self.hear_neighbours(capture);
+            }
         }
     }
 
-    /// What the election for this address needs to know.
-    pub(super) fn ground(&self, address: IpAddr) -> Ground {
-        let source = self.seen.own.like(address);
+    /// Who says that it has one of the addresses is heard too. Without it everything else works.
+    fn hear_neighbours(&self, capture: &Capture) {
+        let addresses = self.watched.1.iter().flat_map(|router| router.addresses.iter().copied());
+        if let Err(error) = capture.hear_neighbours(&addresses.collect::<Vec<_>>()) {
+            tracing::warn!(%error, interface = &*self.name, "who answers for the addresses is not heard");
+        }
+    }
+
+    /// What an election over this family needs to know.
+    pub(super) fn ground(&self, is_ipv4: bool) -> Ground {
+        let source = self.seen.own.of(is_ipv4);
         Ground { link: self.seen.link, source, socket_error: self.error.clone() }
     }
 
@@ -131,7 +146,7 @@ impl Port {
     }
 
     /// What is known of a virtual router by what was heard.
-    pub(super) fn on_the_wire(&self, router: usize) -> OnTheWire {
+    pub(super) fn on_the_wire(&self, now: Time, router: usize) -> OnTheWire {
         let Some(view) = self.watcher.get(router) else { return OnTheWire::default() };
         let discarded = view.discarded.iter().map(|(reason, count)| ((*reason).to_owned(), *count));
         OnTheWire {
@@ -140,6 +155,7 @@ impl Port {
             rivals: view.rivals.clone(),
             valid: view.valid,
             discarded: discarded.collect(),
+            more: WireView::of(now, view, self.watcher.anomalies()),
         }
     }
 
@@ -184,8 +200,10 @@ impl Port {
             return Err(io::Error::other("the interface is being replaced"));
         }
         self.generation += 1;
-        let task = listen(capture, Arc::clone(&self.name), self.generation, frames.clone());
-        self.sockets.capture = Some(Listener(tokio::spawn(task)));
+        let capture = Arc::new(capture);
+        self.hear_neighbours(&capture);
+        let task = listen(Arc::clone(&capture), Arc::clone(&self.name), self.generation, frames.clone());
+        self.sockets.capture = Some(Listener { capture, task: tokio::spawn(task) });
         Ok(())
     }
 
@@ -216,9 +234,9 @@ impl Port {
         Ok(())
     }
 
-    /// Sends an advert for this address. `Err`: it could not be sent although the link is up.
-    pub(super) fn send(&mut self, now: Time, address: IpAddr, advert: &Message) -> Result<bool, SendFailed> {
-        let family = usize::from(address.is_ipv6());
+    /// Sends an advert over this family. `Err`: it could not be sent although the link is up.
+    pub(super) fn send(&mut self, now: Time, is_ipv4: bool, advert: &Message) -> Result<bool, SendFailed> {
+        let family = usize::from(!is_ipv4);
         let Some((source, socket)) = &self.sockets.adverts[family] else { return Ok(false) };
         let bytes = match advert {
             Message::Vrrp(advert) => advert.emit(*source, group_of(*source)),
@@ -263,7 +281,7 @@ pub(super) struct SendFailed {
 
 /// Reads frames into the queue. When it is full the rest waits in the kernel's buffer, and what does not fit there is
 /// dropped: adverts come again.
-async fn listen(capture: Capture, interface: Arc<str>, generation: u64, frames: mpsc::Sender<Frame>) {
+async fn listen(capture: Arc<Capture>, interface: Arc<str>, generation: u64, frames: mpsc::Sender<Frame>) {
     let mut buffer = vec![0; FRAME_MAX];
     let (mut window, mut left) = (Instant::now(), BUDGET);
     loop {

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_netlink::kernel::{Kernel, Snapshot};
 use cygnet_netlink::scheduling::Urgency;
-use cygnet_netlink::wire::Message;
+use cygnet_netlink::wire::{Mac, Message};
 use tokio::sync::mpsc;
 
 use super::facts::Sources;
 use super::guardian::Guardian;
 use super::heard::Heard;
+use super::peers::{HAND_OVER_PATIENCE, HandOver, Link};
 use super::port::{Frame, Port};
 use super::scout::{Order, Scouted, scout};
 use super::survey::open;
@@ -21,10 +23,10 @@ use super::views::{Sent, view};
 use super::{DriverSettings, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
-use crate::vip::holder::Holder;
+use crate::vip::holder::{Action, Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
-use crate::vip::watch::WatchEvent;
-use crate::vip::{Mode, Role};
+use crate::vip::watch::{WatchEvent, is_virtual};
+use crate::vip::{Mode, Role, shown};
 
 /// Views are at least so fresh.
 const VIEW_REFRESH: Duration = Duration::from_millis(100);
@@ -45,6 +47,18 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Within this time a claim of the same rival is reported once.
 const RIVAL_REPORT: Duration = Duration::from_secs(10);
 
+/// A claim by ARP is answered after this time, or an interval if that is longer, and so not more often either: against
+/// somebody who answers each of our announcements.
+const CLAIM_ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// Somebody else says that it has the address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    address: IpAddr,
+    mac: Mac,
+    answer_at: Time,
+}
+
 /// One virtual address with what the driver keeps for it.
 pub(super) struct Vip {
     pub(super) holder: Holder,
@@ -56,7 +70,18 @@ pub(super) struct Vip {
     /// Not configured any more; kept until its address is gone.
     pub(super) leaving: bool,
     pub(super) rival_reported: Option<Time>,
+    /// A foreign claim by ARP that waits for its explanation; when one was told last.
+    pub(super) claim: Option<Claim>,
+    pub(super) claim_reported: Option<Time>,
+    /// The role of which an event was made last.
+    pub(super) told_role: Role,
     pub(super) announce_failed: bool,
+    /// The priority that is configured.
+    pub(super) base_priority: u8,
+    /// The role when its last actions were done.
+    pub(super) acted_as: Role,
+    /// The last source that it had.
+    pub(super) spoke_from: Option<IpAddr>,
 }
 
 /// All of the thread's state.
@@ -77,6 +102,8 @@ pub(super) struct Driver {
     pub(super) vips: Vec<Vip>,
     pub(super) guardian: Guardian,
     pub(super) heard: Heard,
+    pub(super) link: Link,
+    pub(super) stopping: bool,
     pub(super) published: Time,
     pub(super) changed: bool,
     /// Sockets failed: the elections on the interfaces must be told.
@@ -112,6 +139,8 @@ impl Driver {
             vips: Vec::new(),
             guardian,
             heard: Heard::default(),
+            link: Link::new(settings.say),
+            stopping: false,
             published: Time::ZERO,
             changed: true,
             reground: false,
@@ -123,42 +152,75 @@ impl Driver {
         // What was set before the thread ran counts as a change.
         self.outputs.settings.mark_changed();
         self.outputs.ready.mark_changed();
-        loop {
-            let deadline =
-                tokio::time::Instant::from_std(self.origin + Duration::from_nanos(self.deadline().0));
-            tokio::select! {
-                biased;
-                _ = self.outputs.stop.changed() => break,
-                changed = self.outputs.settings.changed() => match changed {
-                    Ok(()) => self.configure().await,
-                    Err(_) => break,
-                },
-                changed = self.outputs.ready.changed() => match changed {
-                    Ok(()) => self.readiness().await,
-                    Err(_) => break,
-                },
-                Some(scouted) = self.scouted.recv() => self.look(scouted).await,
-                Some(frame) = self.frames.recv() => self.hear(frame).await,
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-            self.timers().await;
-            self.look_after_the_guard();
-            self.publish();
-        }
+        self.outputs.cluster.mark_changed();
+        while self.turn().await.is_continue() {}
+        self.stopping = true;
+        self.hand_over_all().await;
         self.end().await;
+    }
+
+    /// Waits for whatever comes next, and deals with it. Breaks at the stop, and when every handle is dropped.
+    async fn turn(&mut self) -> ControlFlow<()> {
+        let deadline = self.instant(self.deadline());
+        tokio::select! {
+            biased;
+            _ = self.outputs.stop.changed(), if !self.stopping => return ControlFlow::Break(()),
+            changed = self.outputs.settings.changed(), if !self.stopping => match changed {
+                Ok(()) => self.configure().await,
+                Err(_) => return ControlFlow::Break(()),
+            },
+            changed = self.outputs.ready.changed(), if !self.stopping => match changed {
+                Ok(()) => self.readiness().await,
+                Err(_) => return ControlFlow::Break(()),
+            },
+            changed = self.outputs.cluster.changed(), if !self.stopping => match changed {
+                Ok(()) => self.meet(),
+                Err(_) => return ControlFlow::Break(()),
+            },
+            Some(scouted) = self.scouted.recv() => self.look(scouted).await,
+            Some(seal) = self.link.deaths.recv() => self.death(seal).await,
+            Some((from, word)) = self.outputs.words.recv() => self.word(from, &word).await,
+            Some(asked) = self.outputs.asked.recv() => self.asked(asked),
+            Some(frame) = self.frames.recv() => self.hear(frame).await,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        self.timers().await;
+        self.look_after_the_peers().await;
+        self.look_after_the_guard();
+        self.publish();
+        ControlFlow::Continue(())
+    }
+
+    /// Before the end: a peer that can takes over while this node still holds the address.
+    async fn hand_over_all(&mut self) {
+        let until = self.now() + HAND_OVER_PATIENCE + LINGER_MAX;
+        self.hand_over(&HandOver::default(), None);
+        while self.moves() && self.now() < until && self.turn().await.is_continue() {}
     }
 
     pub(super) fn now(&self) -> Time {
         Time::ZERO + self.origin.elapsed()
     }
 
+    /// A time of the cores on the runtime's clock.
+    pub(super) fn instant(&self, time: Time) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.origin + Duration::from_nanos(time.0))
+    }
+
     /// When something is to be done next.
     fn deadline(&self) -> Time {
-        let vips = self.vips.iter().filter_map(|vip| vip.holder.poll_timeout());
+        let holders = self.vips.iter().filter_map(|vip| vip.holder.poll_timeout());
+        let claims = self.vips.iter().filter_map(|vip| vip.claim.map(|claim| claim.answer_at));
+        let vips = holders.chain(claims);
         let ports = self.ports.values().filter_map(Port::poll_timeout);
         let views =
             if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
-        vips.chain(ports).chain(self.guardian.poll_timeout()).min().unwrap_or(views).min(views)
+        vips.chain(ports)
+            .chain(self.guardian.poll_timeout())
+            .chain(self.link.poll_timeout())
+            .min()
+            .unwrap_or(views)
+            .min(views)
     }
 
     /// To be called before anything is dealt with: if the guard may have taken our addresses away, the holders must know why
@@ -183,6 +245,9 @@ impl Driver {
         }
         let heard = port.watcher.packet(now, frame.source_mac, &frame.bytes);
         self.tell(&frame.interface, &heard.events);
+        if let Some((router, address, mac)) = heard.answered {
+            self.answered(now, &frame.interface, router, address, mac);
+        }
         let Some(valid) = heard.valid else { return };
         let source = valid.source;
         let Some(which) = self.find(&frame.interface, valid.router) else { return };
@@ -192,6 +257,45 @@ impl Driver {
             report_rival(now, vip, source, &self.events);
         }
         self.act(which, actions).await;
+    }
+
+    /// Somebody else says by ARP or neighbour advertisement that it has an address that this node holds. It may be the node that
+    /// takes it over, whose advert comes next; so it is answered later, if this node still holds it. The MAC of a virtual
+    /// router is everybody's, and so perhaps our own.
+    fn answered(&mut self, now: Time, interface: &str, router: usize, address: IpAddr, mac: Mac) {
+        let ours = self.ports.get(interface).map(|port| port.seen.mac);
+        let Some(which) = self.find(interface, router) else { return };
+        let Some(vip) = self.vips.get_mut(which).filter(|_| ours != Some(mac)) else { return };
+        let settings = vip.holder.settings();
+        if settings.mode == Mode::Hold
+            && vip.holder.role() == Role::Active
+            && vip.claim.is_none()
+            && !is_virtual(mac)
+        {
+            let answer_at = now + settings.interval.max(CLAIM_ANSWER_AFTER);
+            vip.claim = Some(Claim { address, mac, answer_at });
+        }
+    }
+
+    /// Tells of claims by ARP that have not been explained, and announces the address again: hosts must learn the right place.
+    async fn answer_claims(&mut self, now: Time) {
+        for which in 0..self.vips.len() {
+            let Some(vip) = self.vips.get_mut(which) else { continue };
+            let Some(claim) = vip.claim.filter(|claim| claim.answer_at <= now) else { continue };
+            vip.claim = None;
+            let settled = vip.holder.since() + vip.holder.settings().interval.max(CLAIM_ANSWER_AFTER) <= now;
+            if vip.holder.role() != Role::Active || !settled {
+                continue;
+            }
+            if vip.claim_reported.is_none_or(|last| now.since(last) >= RIVAL_REPORT) {
+                vip.claim_reported = Some(now);
+                let Claim { address, mac, .. } = claim;
+                let what = format!("{mac} says that it has {address}, which is held here");
+                let why = "answered with an announcement; an address left behind, or a conflict";
+                self.events.record_kind(Severity::Alert, &vip.subject, "other-answers", what, why);
+            }
+            self.act(which, vec![Action::Announce]).await;
+        }
     }
 
     /// The address that the watcher of an interface knows by this index.
@@ -210,7 +314,7 @@ impl Driver {
                 Some(vip) => vip.subject.clone(),
                 None => format!("interface {interface}"),
             };
-            self.events.record(event.severity(), &subject, event.to_string(), "");
+            self.events.record_kind(event.severity(), &subject, event.name(), event.to_string(), "");
             self.changed = true;
         }
     }
@@ -236,6 +340,7 @@ impl Driver {
                 self.act(which, actions).await;
             }
         }
+        self.answer_claims(now).await;
         let names: Vec<String> = self.ports.keys().cloned().collect();
         for name in names {
             let Some(port) = self.ports.get_mut(&name) else { continue };
@@ -271,12 +376,13 @@ impl Driver {
         let mut views = Vec::with_capacity(self.vips.len());
         // Also what cannot be handled here is virtual.
         let configured = self.outputs.settings.borrow();
-        let mut known: BTreeSet<IpAddr> = configured.iter().map(|settings| settings.address).collect();
+        let mut known: BTreeSet<IpAddr> =
+            configured.iter().flat_map(|settings| &settings.addresses).copied().collect();
         drop(configured);
         for vip in self.vips.iter().filter(|vip| !vip.leaving) {
             let port = self.ports.get(&vip.holder.settings().interface);
             let wire =
-                port.zip(vip.router).map(|(port, router)| port.on_the_wire(router)).unwrap_or_default();
+                port.zip(vip.router).map(|(port, router)| port.on_the_wire(now, router)).unwrap_or_default();
             views.push(view(now, &vip.holder, wire, vip.sent));
         }
         self.outputs.views.send_replace(Arc::new(views));
@@ -347,6 +453,6 @@ fn report_rival(now: Time, vip: &mut Vip, rival: IpAddr, events: &EventLog) {
         return;
     }
     vip.rival_reported = Some(now);
-    let what = format!("{rival} claims {} as well", holder.settings().address);
+    let what = format!("{rival} claims {} as well", shown(&holder.settings().addresses));
     events.record(Severity::Alert, &vip.subject, what, "answered with an advertisement and an announcement");
 }

@@ -15,10 +15,10 @@ use super::views::Sent;
 use super::{VIPS_MAX, facts, supported};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
-use crate::vip::holder::Holder;
+use crate::vip::holder::{Holder, Presence};
 use crate::vip::speaker::vrrp::PRIORITY_OWNER;
 use crate::vip::watch::WatchSettings;
-use crate::vip::{Mode, Protocol, VipSettings};
+use crate::vip::{Mode, Protocol, Role, VipSettings};
 
 /// Why an election ends while the program goes on.
 const NOT_CONFIGURED: &str = "it is not configured any more";
@@ -34,7 +34,9 @@ impl Driver {
             let Some(vip) = self.vips.get_mut(which).filter(|vip| !vip.leaving) else { continue };
             match wanted.iter().find(|settings| is_same_election(settings, vip.holder.settings())) {
                 Some(settings) => {
-                    let actions = vip.holder.set_priority(now, settings.priority);
+                    vip.base_priority = settings.priority;
+                    let priority = self.link.priority(settings.priority);
+                    let actions = vip.holder.set_priority(now, priority);
                     self.act(which, actions).await;
                 }
                 None => {
@@ -50,9 +52,11 @@ impl Driver {
             if self.vips.iter().any(goes_on) {
                 continue;
             }
-            // One that could not remove this very address must not remove it from its successor, which sees the mark
-            // and deals with it.
-            self.vips.retain(|vip| !(vip.leaving && vip.holder.settings().address == settings.address));
+            // One that could not remove an address must not remove it from its successor, which sees the mark and deals
+            // with it.
+            let leaving = self.vips.iter_mut().filter(|vip| vip.leaving);
+            leaving.for_each(|vip| vip.holder.cede(&settings.addresses));
+            let base_priority = settings.priority;
             self.vips.push(Vip {
                 subject: format!("vip {}", settings.name),
                 holder: Holder::new(now, settings, salt()),
@@ -60,7 +64,13 @@ impl Driver {
                 sent: Sent::default(),
                 leaving: false,
                 rival_reported: None,
+                claim: None,
+                claim_reported: None,
+                told_role: Role::Down,
                 announce_failed: false,
+                base_priority,
+                acted_as: Role::Down,
+                spoke_from: None,
             });
         }
         self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
@@ -140,8 +150,9 @@ impl Driver {
             let Some(vip) = self.vips.get_mut(which) else { continue };
             let settings = vip.holder.settings();
             let index = self.ports.get(&settings.interface).and_then(|port| port.seen.index);
-            let presence = facts::presence(&snapshot, index, settings.address);
-            let actions = vip.holder.presence_seen(now, presence);
+            let presence = |address: &_| facts::presence(&snapshot, index, *address);
+            let presences: Vec<Presence> = settings.addresses.iter().map(presence).collect();
+            let actions = vip.holder.presence_seen(now, &presences);
             self.act(which, actions).await;
         }
         self.snapshot = Some((epoch, snapshot));
@@ -151,9 +162,10 @@ impl Driver {
     fn survey_ports(&mut self, snapshot: &Snapshot) {
         let now = self.now();
         let settings = || self.vips.iter().map(|vip| vip.holder.settings());
-        self.sources.virtual_addresses = settings().map(|settings| settings.address).collect();
+        self.sources.virtual_addresses =
+            settings().flat_map(|settings| &settings.addresses).copied().collect();
         let owned = settings().filter(|settings| settings.priority == PRIORITY_OWNER);
-        self.sources.owned = owned.map(|settings| settings.address).collect();
+        self.sources.owned = owned.flat_map(|settings| &settings.addresses).copied().collect();
         let own = facts::own_addresses(snapshot, &self.sources);
         let names: BTreeSet<String> = settings().map(|settings| settings.interface.clone()).collect();
         self.ports.retain(|name, _| names.contains(name));
@@ -167,7 +179,7 @@ impl Driver {
                 }
                 vip.router = Some(routers.len());
                 if vip.holder.settings().mode == Mode::Hold {
-                    speaks.add(vip.holder.settings().address);
+                    speaks.add(vip.holder.settings().is_ipv4());
                 }
                 routers.push(watch_settings(vip.holder.settings()));
             }
@@ -185,9 +197,10 @@ impl Driver {
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which) else { continue };
             let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
-            let address = vip.holder.settings().address;
-            vip.sent.source = port.seen.own.like(address);
-            let actions = vip.holder.ground(now, port.ground(address));
+            let is_ipv4 = vip.holder.settings().is_ipv4();
+            vip.sent.source = port.seen.own.of(is_ipv4);
+            vip.spoke_from = vip.sent.source.or(vip.spoke_from);
+            let actions = vip.holder.ground(now, port.ground(is_ipv4));
             self.act(which, actions).await;
         }
     }
@@ -217,10 +230,10 @@ fn conflict(new: &VipSettings, other: &VipSettings) -> Option<String> {
     if new.interface != other.interface {
         return None;
     }
-    if new.address == other.address {
-        return Some(format!("`{name}` has the address {} on {} already", new.address, new.interface));
+    if let Some(address) = new.addresses.iter().find(|address| other.addresses.contains(address)) {
+        return Some(format!("`{name}` has the address {address} on {} already", new.interface));
     }
-    let family = |vip: &VipSettings| (vip.id, vip.address.is_ipv4(), vip.protocol == Protocol::Carp);
+    let family = |vip: &VipSettings| (vip.id, vip.is_ipv4(), vip.protocol == Protocol::Carp);
     let number = || format!("`{name}` has the identifier {} on {} already", new.id, new.interface);
     (family(new) == family(other)).then(number)
 }
@@ -235,7 +248,7 @@ fn watch_settings(settings: &VipSettings) -> WatchSettings {
     WatchSettings {
         protocol: settings.protocol,
         id: settings.id,
-        addresses: vec![settings.address],
+        addresses: settings.addresses.clone(),
         interval: settings.interval,
         password: settings.password.clone(),
     }

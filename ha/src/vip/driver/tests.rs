@@ -3,23 +3,16 @@
 use super::*;
 
 fn settings() -> VipSettings {
-    VipSettings {
-        name: "www".into(),
-        address: IpAddr::from([192, 0, 2, 100]),
-        interface: "eth0".into(),
-        id: 51,
-        protocol: Protocol::Vrrp3,
-        mode: Mode::Hold,
-        priority: 100,
-        interval: Duration::from_secs(1),
-        preempt: true,
-        password: None,
-    }
+    VipSettings::new("www", "eth0", Protocol::Vrrp3, 51, vec![IpAddr::from([192, 0, 2, 100])])
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
 #[test]
 fn what_can_be_held_is_supported_at_both_ends_of_the_interval() {
-    let six = VipSettings { address: "2001:db8::100".parse().expect("an address"), ..settings() };
+    let six = VipSettings { addresses: addresses(&["fe80::100", "2001:db8::100"]), ..settings() };
     for ms in [10, 50, 40_950] {
         let interval = Duration::from_millis(ms);
         assert_eq!(supported(&VipSettings { interval, ..settings() }), Ok(()));
@@ -42,6 +35,7 @@ fn carp_is_held_with_a_password_and_watched_without() {
 
 #[test]
 fn nonsense_is_refused_with_what_would_be_right() {
+    let with = |texts: &[&str]| VipSettings { addresses: addresses(texts), ..settings() };
     let cases = [
         (VipSettings { id: 0, ..settings() }, "1 to 255"),
         (VipSettings { priority: 0, ..settings() }, "1 to 254"),
@@ -55,7 +49,11 @@ fn nonsense_is_refused_with_what_would_be_right() {
         ),
         (VipSettings { protocol: Protocol::Vrrp2, interval: Duration::from_secs(256), ..settings() }, "255"),
         (VipSettings { interface: "a-name-of-sixteen".into(), ..settings() }, "name of an interface"),
-        (VipSettings { address: IpAddr::from([224, 0, 0, 18]), ..settings() }, "cannot be a virtual"),
+        (with(&["192.0.2.100", "224.0.0.18"]), "224.0.0.18 cannot be a virtual"),
+        (with(&[]), "no virtual address"),
+        (with(&["192.0.2.100", "2001:db8::100"]), "two families"),
+        (with(&["192.0.2.100", "192.0.2.101", "192.0.2.100"]), "192.0.2.100 is there twice"),
+        (with(&["10.0.0.1"; ADDRESSES_MAX + 1]), "21 addresses"),
     ];
     for (case, hint) in cases {
         let why = supported(&case).expect_err("nonsense");

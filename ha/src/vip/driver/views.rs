@@ -1,11 +1,12 @@
 //! What the operator sees of one virtual address; pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::time::Time;
 use crate::vip::holder::Holder;
-use crate::vip::{Mode, Role, VipView};
+use crate::vip::speaker::carp::advskew_of;
+use crate::vip::{Mode, Protocol, Role, VipSettings, VipView, WireView};
 
 /// What the wire says of a virtual router.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ pub(super) struct OnTheWire {
     pub(super) rivals: Vec<IpAddr>,
     pub(super) valid: u64,
     pub(super) discarded: Vec<(String, u64)>,
+    pub(super) more: WireView,
 }
 
 /// What we have sent.
@@ -39,7 +41,8 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
     let shown = shown(now, holder, &wire, sent);
     VipView {
         name: settings.name.clone(),
-        address: settings.address,
+        address: settings.addresses.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        addresses: settings.addresses.clone(),
         interface: settings.interface.clone(),
         protocol: settings.protocol,
         mode: settings.mode,
@@ -52,10 +55,19 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
         holder_priority: shown.priority,
         holder_heard_ms: shown.heard.map(|heard| milliseconds(now.since(heard))),
         rivals: shown.rivals,
-        address_present: holder.presence().any(),
+        address_present: holder.is_present(),
         adverts_heard: wire.valid,
         adverts_sent: sent.count,
         discarded: wire.discarded,
+        wire: wire.more,
+    }
+}
+
+/// Our own priority, as it goes over the wire: CARP has the advskew in its place.
+fn advertised(settings: &VipSettings) -> u8 {
+    match settings.protocol {
+        Protocol::Carp => advskew_of(settings.priority),
+        Protocol::Vrrp2 | Protocol::Vrrp3 => settings.priority,
     }
 }
 
@@ -74,7 +86,7 @@ fn shown(now: Time, holder: &Holder, wire: &OnTheWire, sent: Sent) -> Shown {
     match (settings.mode, holder.role()) {
         (Mode::Hold, Role::Active) => Shown {
             holder: sent.source,
-            priority: sent.source.map(|_| settings.priority),
+            priority: sent.source.map(|_| advertised(settings)),
             heard: sent.last,
             rivals: rivals_of_ours(now, holder, wire, sent.source),
         },
@@ -117,28 +129,17 @@ fn rivals_of_ours(now: Time, holder: &Holder, wire: &OnTheWire, own: Option<IpAd
 mod tests {
     use super::*;
     use crate::vip::holder::{Ground, Link, Presence};
-    use crate::vip::{Protocol, VipSettings};
 
-    const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
     fn ms(count: u64) -> Time {
         Time(count * 1_000_000)
     }
 
     fn settings(mode: Mode) -> VipSettings {
-        VipSettings {
-            name: "www".into(),
-            address: IpAddr::from([192, 0, 2, 100]),
-            interface: "eth0".into(),
-            id: 51,
-            protocol: Protocol::Vrrp3,
-            mode,
-            priority: 255,
-            interval: Duration::from_secs(1),
-            preempt: true,
-            password: None,
-        }
+        VipSettings { mode, priority: 255, ..VipSettings::new("www", "eth0", Protocol::Vrrp3, 51, vec![VIP]) }
     }
 
     /// Active since the start: the owner is at once.
@@ -147,7 +148,7 @@ mod tests {
         let source = Some(OWN);
         holder.ready(Time::ZERO, true, "");
         holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
-        holder.added(Time::ZERO, Ok(true));
+        holder.added(Time::ZERO, VIP, Ok(true));
         assert_eq!(holder.role(), Role::Active);
         holder
     }
@@ -180,14 +181,14 @@ mod tests {
         let mut holder = Holder::new(Time::ZERO, settings(Mode::Watch), 7);
         let source = Some(OWN);
         holder.ground(Time::ZERO, Ground { link: Link::Up, source, socket_error: None });
-        holder.presence_seen(ms(1_000), Presence { shorter: Some(24), ..Presence::default() });
+        holder.presence_seen(ms(1_000), &[Presence { shorter: Some(24), ..Presence::default() }]);
         holder
     }
 
     #[test]
     fn a_watching_node_shows_the_wire() {
         let mut holder = watching();
-        holder.presence_seen(ms(2_000), Presence::default());
+        holder.presence_seen(ms(2_000), &[Presence::default()]);
         let wire = OnTheWire { rivals: vec![OWN], ..heard(2_500) };
         let view = view(ms(3_000), &holder, wire, Sent::default());
         assert_eq!((view.holder, view.holder_heard_ms), (Some(PEER), Some(500)));

@@ -10,10 +10,10 @@ use crate::events::Severity;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Add the address, and call [`super::Holder::added`] before anything else.
-    AddAddress,
+    AddAddress(IpAddr),
     /// Remove the address, and call [`super::Holder::removed`].
-    RemoveAddress,
-    /// One gratuitous ARP.
+    RemoveAddress(IpAddr),
+    /// One gratuitous ARP, or neighbor advertisement, for each address.
     Announce,
     /// Send the advert.
     SendAdvert(Message),

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::carp::{AUTHLEN, Advertisement};
 
-use super::{ANSWER_SPACING, Rank, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Rank, Reason, STALL_MIN};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub advskew: u8,
     /// Whether a worse master is replaced.
     pub preempt: bool,
+    /// For so long a worse master is followed before it is replaced.
+    pub preempt_delay: Duration,
     /// Signs the adverts.
     pub password: String,
     /// Where the counter begins: a random number, so that no advert of an earlier life is repeated.
@@ -96,6 +98,8 @@ struct Master {
     answer_owed: bool,
     /// We were frozen, by so much, and listen until `advert_due` whether somebody has taken over.
     frozen: Option<Duration>,
+    /// Whom we have asked to take over.
+    heir: Option<IpAddr>,
 }
 
 /// One vhid of this node.
@@ -103,6 +107,9 @@ struct Master {
 pub struct Speaker {
     settings: Settings,
     state: State,
+    /// We have handed over on purpose: who has it now is not preempted.
+    stands_back: bool,
+    forbearance: Forbearance,
 }
 
 impl Speaker {
@@ -111,7 +118,7 @@ impl Speaker {
     pub fn new(mut settings: Settings) -> Self {
         settings.advbase = settings.advbase.clamp(1, BOW_OUT - 1);
         settings.advskew = settings.advskew.min(ADVSKEW_MAX);
-        Self { settings, state: State::Init }
+        Self { settings, state: State::Init, forbearance: Forbearance::default(), stands_back: false }
     }
 
     /// The role, in this program's terms.
@@ -210,6 +217,32 @@ impl Speaker {
         actions
     }
 
+    /// When the next regular advert is due, if this host sends any.
+    #[must_use]
+    pub fn beat_due(&self) -> Option<Time> {
+        match &self.state {
+            State::Master(master) if master.frozen.is_none() => Some(master.advert_due),
+            State::Init | State::Backup(_) | State::Master(_) => None,
+        }
+    }
+
+    /// The regular advert alone, if it is due: for a driver that waits for something else, and must not fall silent meanwhile.
+    /// One that is so late that this process must have been frozen is left to [`Speaker::timeout`].
+    pub fn beat(&mut self, now: Time) -> Option<Advertisement> {
+        let due = self.beat_due().filter(|due| *due <= now)?;
+        if now.since(due) > self.interval() {
+            return None;
+        }
+        let next = due + self.interval();
+        if let State::Master(master) = &mut self.state {
+            master.advert_due = next;
+        }
+        self.own_advert().into_iter().find_map(|action| match action {
+            Action::Send(advert) => Some(advert),
+            _ => None,
+        })
+    }
+
     /// Changes the advskew of a running election. A Master tells at once.
     pub fn set_advskew(&mut self, now: Time, advskew: u8) -> Vec<Action> {
         let advskew = advskew.min(ADVSKEW_MAX);
@@ -217,6 +250,7 @@ impl Speaker {
             return Vec::new();
         }
         self.settings.advskew = advskew;
+        self.stands_back = false;
         let next = now + self.interval();
         match &mut self.state {
             State::Master(master) if master.frozen.is_none() => {
@@ -224,6 +258,44 @@ impl Speaker {
                 self.own_advert()
             }
             State::Master(_) | State::Init | State::Backup(_) => Vec::new(),
+        }
+    }
+
+    /// The host at `source` is gone for certain: its process has ended, and its addresses with it. A Backup that follows it
+    /// takes over: `at_once`, or after the skew that it would add to its interval, when a better one does.
+    pub fn bereft(&mut self, now: Time, source: IpAddr, at_once: bool, reason: Reason) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        if !stalled.is_empty() {
+            return stalled;
+        }
+        let (skew, wait) = (self.skew(), self.down_interval());
+        let State::Backup(backup) = &mut self.state else { return Vec::new() };
+        if backup.heard != Some(source) {
+            return Vec::new();
+        }
+        if at_once {
+            return self.become_master(now, reason);
+        }
+        // What is left of its wait is the skew.
+        backup.set = now + skew - wait;
+        Vec::new()
+    }
+
+    /// The Master at `from` hands over to us.
+    pub fn take(&mut self, now: Time, from: IpAddr) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        match self.state {
+            // Whoever was frozen does not know how old that is.
+            _ if !stalled.is_empty() => stalled,
+            State::Backup(_) => self.become_master(now, Reason::Inherits(from)),
+            State::Init | State::Master(_) => Vec::new(),
+        }
+    }
+
+    /// A Master gives way to the next advert from there; `None`: to better ones only, as always.
+    pub fn set_heir(&mut self, heir: Option<IpAddr>) {
+        if let State::Master(master) = &mut self.state {
+            master.heir = heir;
         }
     }
 
@@ -291,8 +363,14 @@ impl Speaker {
             return self.become_master(now, Reason::TooSlow { from: source, rank: theirs });
         }
         // OpenBSD: a host that demotes itself wants to be replaced, whoever preempts.
-        if own < theirs && (self.settings.preempt || theirs.demote > own.demote) {
+        let preempt = self.settings.preempt
+            && !self.stands_back
+            && !self.forbearance.lasts(now, self.settings.preempt_delay);
+        if own < theirs && (preempt || theirs.demote > own.demote) {
             return self.become_master(now, Reason::PreemptsRank { from: source, rank: theirs });
+        }
+        if own >= theirs {
+            self.forbearance.end();
         }
         if let State::Backup(backup) = &mut self.state {
             *backup = Backup { set: now, heard: Some(source) };
@@ -309,6 +387,13 @@ impl Speaker {
             self.state = State::Backup(Backup { set: now, heard: Some(source) });
             let bow = self.signed(BOW_OUT, BOW_OUT);
             return std::iter::once(Action::BecomeStandby(Reason::Stalled { late })).chain(bow).collect();
+        }
+        if let State::Master(Master { heir: Some(heir), .. }) = self.state
+            && heir == source
+        {
+            self.stands_back = true;
+            self.state = State::Backup(Backup { set: now, heard: Some(source) });
+            return vec![Action::BecomeStandby(Reason::HandedOver(source))];
         }
         let reason = match theirs.cmp(&own) {
             std::cmp::Ordering::Less => Reason::Better { to: source, rank: theirs },
@@ -334,11 +419,14 @@ impl Speaker {
     }
 
     fn become_master(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        self.stands_back = false;
+        self.forbearance.end();
         self.state = State::Master(Master {
             advert_due: now + self.interval(),
             answer_not_before: now,
             answer_owed: false,
             frozen: None,
+            heir: None,
         });
         std::iter::once(Action::BecomeActive(reason)).chain(self.own_advert()).collect()
     }

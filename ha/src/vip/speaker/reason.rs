@@ -79,6 +79,14 @@ pub enum Reason {
         /// What it advertised.
         rank: Rank,
     },
+    /// The active node has died, and its guard has said so.
+    Died(IpAddr),
+    /// The active node has let go of the address, and has said so over the nodes' own connection.
+    Released(IpAddr),
+    /// The active node hands over to this one.
+    Inherits(IpAddr),
+    /// This node has handed over to another.
+    HandedOver(IpAddr),
     /// The process did not run for too long.
     Stalled {
         /// How late the timer was noticed.
@@ -93,9 +101,26 @@ impl Reason {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Silence { last: Some(_), .. } | Self::Stalled { .. } => Severity::Warning,
+            Self::Silence { last: Some(_), .. }
+            | Self::Died(_)
+            | Self::Released(_)
+            | Self::Stalled { .. } => Severity::Warning,
             _ => Severity::Info,
         }
+    }
+
+    /// Whether another holds the address already when it is given up for this reason, and has announced it: what is under way
+    /// here may end in peace.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        matches!(
+            self,
+            Self::Higher { .. }
+                | Self::HigherAddress(_)
+                | Self::Better { .. }
+                | Self::LowerAddress(_)
+                | Self::HandedOver(_)
+        )
     }
 }
 
@@ -126,6 +151,15 @@ impl fmt::Display for Reason {
             Self::TooSlow { from, rank } => {
                 write!(f, "{from} advertised {rank}: too seldom to be waited for")
             }
+            Self::Died(source) => {
+                write!(
+                    f,
+                    "{source} has died: its guard says that its process has ended and the address is gone"
+                )
+            }
+            Self::Released(source) => write!(f, "{source} has let go of it, and says so"),
+            Self::Inherits(source) => write!(f, "{source} hands it over"),
+            Self::HandedOver(source) => write!(f, "handed over to {source}"),
             Self::Stalled { late } => {
                 write!(
                     f,

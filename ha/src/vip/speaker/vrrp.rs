@@ -36,13 +36,18 @@
 //!   one interval: an advert that it finds in its queue, or hears meanwhile, ends its term; if there is none it goes on,
 //!   for nobody took over.
 //! - Answers are at least [`ANSWER_SPACING`] apart, however many claims come in.
+//!
+//! And two things that only nodes of one cluster do with each other, over a connection of their own ([`crate::vip::peers`]):
+//! a Backup that is told for certain that the Active router is dead, or is asked to take over, does not wait for its timer
+//! (6.4.2, "If the Active_Down_Timer fires"); and an Active router that has asked so gives way to the one that it asked, and to no
+//! other, as if that one were better (6.4.3), does not repeat its claim, and stands back from preempting it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use super::{ANSWER_SPACING, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -78,6 +83,8 @@ pub struct Settings {
     pub interval_cs: u16,
     /// Preempt_Mode.
     pub preempt: bool,
+    /// For so long a lower Active router is followed before it is preempted. Not in the RFC; an owner does not wait.
+    pub preempt_delay: Duration,
     /// What the adverts carry, version 2 only.
     pub auth: Auth,
     /// The checksum form to send in version 3 over IPv4; `None`: as the router that was heard last.
@@ -126,6 +133,8 @@ struct Active {
     answer_owed: bool,
     /// We were frozen, by so much, and listen until `advert_due` whether somebody has taken over.
     frozen: Option<Duration>,
+    /// Whom we have asked to take over.
+    heir: Option<IpAddr>,
 }
 
 /// One virtual router of this node.
@@ -138,6 +147,9 @@ pub struct Speaker {
     /// The checksum form that we send: as the last router that we heard. keepalived's at first, for it is the most common
     /// peer and accepts no other.
     checksum: ChecksumForm,
+    /// We have handed over on purpose: who has it now is not preempted.
+    stands_back: bool,
+    forbearance: Forbearance,
 }
 
 impl Speaker {
@@ -152,7 +164,14 @@ impl Speaker {
         };
         let active_interval = centiseconds(settings.interval_cs);
         let checksum = settings.checksum.unwrap_or(ChecksumForm::PseudoHeader);
-        Self { settings, state: State::Initialize, active_interval, checksum }
+        Self {
+            settings,
+            state: State::Initialize,
+            active_interval,
+            checksum,
+            forbearance: Forbearance::default(),
+            stands_back: false,
+        }
     }
 
     /// The role, in this program's terms.
@@ -265,6 +284,29 @@ impl Speaker {
         actions
     }
 
+    /// When the next regular advert is due, if this router sends any.
+    #[must_use]
+    pub fn beat_due(&self) -> Option<Time> {
+        match &self.state {
+            State::Active(active) if active.frozen.is_none() => Some(active.advert_due),
+            State::Initialize | State::Backup(_) | State::Active(_) => None,
+        }
+    }
+
+    /// The regular advert alone, if it is due: for a driver that waits for something else, and must not fall silent meanwhile.
+    /// One that is so late that this process must have been frozen is left to [`Speaker::timeout`].
+    pub fn beat(&mut self, now: Time) -> Option<Advertisement> {
+        let due = self.beat_due().filter(|due| *due <= now)?;
+        if now.since(due) > self.interval() {
+            return None;
+        }
+        let next = due + self.interval();
+        if let State::Active(active) = &mut self.state {
+            active.advert_due = next;
+        }
+        Some(self.advertisement(self.settings.priority))
+    }
+
     /// Changes the priority of a running election (1..=255). An Active router tells at once, so that a better one need not
     /// wait; the timer of a Backup runs on from where it was set, with the new skew.
     pub fn set_priority(&mut self, now: Time, priority: u8) -> Vec<Action> {
@@ -273,6 +315,7 @@ impl Speaker {
             return Vec::new();
         }
         self.settings.priority = priority;
+        self.stands_back = false;
         let next = now + self.interval();
         let own = self.advertisement(priority);
         match &mut self.state {
@@ -283,6 +326,43 @@ impl Speaker {
                 vec![Action::Send(own)]
             }
             State::Initialize | State::Backup(_) => Vec::new(),
+        }
+    }
+
+    /// The router at `source` is gone for certain: its process has ended, and its addresses with it. A Backup that follows it
+    /// takes over: `at_once`, or as after a resignation, when a better one does.
+    pub fn bereft(&mut self, now: Time, source: IpAddr, at_once: bool, reason: Reason) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        if !stalled.is_empty() {
+            return stalled;
+        }
+        let State::Backup(backup) = &mut self.state else { return Vec::new() };
+        let lower = backup.lower.map(|(source, _)| source);
+        if ![backup.heard, lower, backup.resigned].contains(&Some(source)) {
+            return Vec::new();
+        }
+        if at_once {
+            return self.become_active(now, reason);
+        }
+        *backup = Backup { resigned: Some(source), ..Backup::fresh(now) };
+        Vec::new()
+    }
+
+    /// The Active router at `from` hands over to us.
+    pub fn take(&mut self, now: Time, from: IpAddr) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        match self.state {
+            // Whoever was frozen does not know how old that is.
+            _ if !stalled.is_empty() => stalled,
+            State::Backup(_) => self.become_active(now, Reason::Inherits(from)),
+            State::Initialize | State::Active(_) => Vec::new(),
+        }
+    }
+
+    /// An Active router gives way to the next advert from there; `None`: to better ones only, as always.
+    pub fn set_heir(&mut self, heir: Option<IpAddr>) {
+        if let State::Active(active) = &mut self.state {
+            active.heir = heir;
         }
     }
 
@@ -354,13 +434,20 @@ impl Speaker {
     /// RFC 9568 section 6.4.2, "If an ADVERTISEMENT is received".
     fn advert_in_backup(&mut self, now: Time, source: IpAddr, advert: &Advertisement) {
         let preempt = self.settings.preempt || self.settings.priority == PRIORITY_OWNER;
+        let preempt = preempt && !self.stands_back;
         let own_priority = self.settings.priority;
         let State::Backup(backup) = &mut self.state else { return };
         if advert.priority == PRIORITY_RESIGNS {
             *backup = Backup { resigned: Some(source), ..Backup::fresh(now) };
-        } else if preempt && advert.priority < own_priority {
+        } else if preempt
+            && advert.priority < own_priority
+            && (own_priority == PRIORITY_OWNER || !self.forbearance.lasts(now, self.settings.preempt_delay))
+        {
             backup.lower = Some((source, advert.priority));
         } else {
+            if advert.priority >= own_priority {
+                self.forbearance.end();
+            }
             *backup = Backup { heard: Some(source), ..Backup::fresh(now) };
             self.adopt_interval(advert);
         }
@@ -376,6 +463,14 @@ impl Speaker {
         }
         if advert.priority == PRIORITY_RESIGNS {
             return self.answer_claim(now, true);
+        }
+        if let State::Active(Active { heir: Some(heir), .. }) = self.state
+            && heir == source
+        {
+            self.stands_back = true;
+            self.state = State::Backup(Backup { heard: Some(source), ..Backup::fresh(now) });
+            self.adopt_interval(advert);
+            return vec![Action::BecomeStandby(Reason::HandedOver(source))];
         }
         if (advert.priority, source) <= own {
             return self.answer_claim(now, false);
@@ -432,12 +527,15 @@ impl Speaker {
 
     /// Transition to Active: sections 6.4.1 and 6.4.2 alike.
     fn become_active(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        self.forbearance.end();
         self.active_interval = self.interval();
+        self.stands_back = false;
         self.state = State::Active(Active {
             advert_due: now + self.interval(),
             answer_not_before: now,
             answer_owed: false,
             frozen: None,
+            heir: None,
         });
         // The holder adds and announces the address before the advert goes out; the RFC has the advert first, but a router
         // that cannot add the address must not have claimed it.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cygnet_netlink::wire::Mac;
+
 use super::Reason;
 use crate::events::Severity;
 use crate::vip::Protocol;
@@ -137,6 +139,15 @@ pub enum Anomaly {
     MixedChecksums,
     /// The sender's MAC changed, its content did not.
     OtherMac,
+    /// A sender advertises at another interval than is configured here; over VRRPv2 such a packet is discarded instead.
+    OtherInterval {
+        /// What it says (CARP: its advbase).
+        told: Duration,
+        /// What is configured.
+        configured: Duration,
+    },
+    /// Somebody else than the holder says by ARP or neighbour advertisement that it has the address.
+    OtherAnswers(Mac),
     /// An unknown virtual router claims an address that this node has for itself.
     OwnAddressClaimed(IpAddr),
     /// A stream of packets that had to be discarded.
@@ -158,6 +169,8 @@ impl Anomaly {
             Self::SharedNumber { .. } => "shared-number",
             Self::MixedChecksums => "mixed-checksums",
             Self::OtherMac => "other-mac",
+            Self::OtherInterval { .. } => "other-interval",
+            Self::OtherAnswers(_) => "other-answers",
             Self::OwnAddressClaimed(_) => "own-address-claimed",
             Self::JunkRate { .. } => "junk-rate",
         }
@@ -182,6 +195,29 @@ impl WatchEvent {
         }
     }
 
+    /// A short stable word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Appeared { .. } => "appeared",
+            Self::Changed { .. } => "changed",
+            Self::Resigned { .. } => "resigned",
+            Self::TimedOut { .. } => "timed-out",
+            Self::SecondHolder { .. } => "second-holder",
+            Self::SecondHolderGone { .. } => "second-holder-gone",
+            Self::PriorityChanged { .. } => "priority-changed",
+            Self::Flapping { .. } => "flapping",
+            Self::NothingHeard { .. } => "nothing-heard",
+            Self::Anomaly { anomaly, .. } => anomaly.name(),
+        }
+    }
+
+    /// Whether it is something that must not be: counted, and shown until it is forgotten with its router.
+    #[must_use]
+    pub const fn is_anomaly(&self) -> bool {
+        matches!(self, Self::SecondHolder { .. } | Self::Flapping { .. } | Self::Anomaly { .. })
+    }
+
     /// How much it matters.
     #[must_use]
     pub const fn severity(&self) -> Severity {
@@ -194,7 +230,9 @@ impl WatchEvent {
             | Self::Anomaly { anomaly: Anomaly::UnknownRouter { .. } | Anomaly::OtherMac, .. } => {
                 Severity::Info
             }
-            Self::TimedOut { .. } | Self::SecondHolder { .. } => Severity::Alert,
+            Self::TimedOut { .. }
+            | Self::SecondHolder { .. }
+            | Self::Anomaly { anomaly: Anomaly::OtherAnswers(_), .. } => Severity::Alert,
             Self::Anomaly { anomaly: Anomaly::Discarded(Reason::OwnSource | Reason::Spoof), .. } => {
                 Severity::Alert
             }
@@ -268,6 +306,15 @@ impl fmt::Display for Anomaly {
                 "the senders of this virtual router use different checksum forms and may not understand each other",
             ),
             Self::OtherMac => f.write_str("a sender's MAC changed"),
+            Self::OtherInterval { told, configured } => {
+                let (told, configured) = (told.as_millis(), configured.as_millis());
+                write!(f, "a sender advertises every {told} ms; {configured} ms are configured here")
+            }
+            Self::OtherAnswers(mac) => write!(
+                f,
+                "{mac} says that it has the address, beside the holder: hosts may reach the wrong node (an address left \
+                 behind, or a conflict)"
+            ),
             Self::OwnAddressClaimed(address) => {
                 write!(f, "an unknown virtual router claims {address}, an address of this node")
             }

@@ -11,10 +11,13 @@
 
 mod event;
 mod limit;
+mod neighbour;
 mod reason;
+mod rhythm;
 mod router;
 mod segment;
 mod sender;
+mod tally;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -24,10 +27,13 @@ use cygnet_netlink::wire::{Mac, Message, carp, ip, parse_advertisement};
 
 pub use event::{Anomaly, Change, WatchEvent};
 pub use limit::{REPORT_INTERVAL, REPORT_INTERVAL_MAX};
+pub use neighbour::{ANSWERS_KEPT, Answer, is_virtual};
 pub use reason::{Counters, Reason};
+pub use rhythm::Rhythm;
 pub use router::{FLAPPING_CHANGES, FLAPPING_WINDOW, Holder, RouterView, SENDERS_KEPT};
 pub use segment::{STRANGER_ADDRESSES_KEPT, STRANGERS_KEPT, Stranger};
 pub use sender::COUNTERS_KEPT;
+pub use tally::{Tallies, Tally};
 
 use crate::time::Time;
 use crate::vip::Protocol;
@@ -85,6 +91,8 @@ pub struct Heard {
     pub about: Option<usize>,
     /// The source address of a discarded packet, if it could be read.
     pub source: Option<IpAddr>,
+    /// Somebody says by ARP or neighbour advertisement that it has an address of this virtual router: which, and where.
+    pub answered: Option<(usize, IpAddr, Mac)>,
 }
 
 /// The watcher of one interface.
@@ -95,6 +103,7 @@ pub struct Watcher {
     segment: Segment,
     started: bool,
     discarded: Counters,
+    tallies: Tallies,
     /// When the last [`JUNK_PACKETS`] were discarded.
     junk: VecDeque<Time>,
     anomalies: Limiter,
@@ -114,6 +123,7 @@ impl Watcher {
             segment: Segment::default(),
             started: false,
             discarded: Counters::new(),
+            tallies: Tallies::default(),
             junk: VecDeque::new(),
             anomalies: Limiter::default(),
             changes: Bucket::default(),
@@ -132,9 +142,16 @@ impl Watcher {
         self.started = false;
     }
 
-    /// A packet of IP protocol 112 was captured; `bytes` begin with the IP header.
+    /// A packet was captured: of IP protocol 112, ARP, or a neighbour advertisement; `bytes` begin with the IP or ARP header.
     pub fn packet(&mut self, now: Time, source_mac: Mac, bytes: &[u8]) -> Heard {
         let mut heard = Heard { events: self.timeout(now), ..Heard::default() };
+        if neighbour::is_one(bytes) {
+            match neighbour::claim(source_mac, bytes) {
+                Ok((address, mac)) => self.answered(now, address, mac, &mut heard),
+                Err(error) => self.discard(now, None, None, Reason::Wire(error), &mut heard),
+            }
+            return heard;
+        }
         let packet = match ip::parse(bytes) {
             Ok(packet) => packet,
             Err(error) => {
@@ -191,6 +208,15 @@ impl Watcher {
             self.report(now, Some(index), Some(source), anomaly, events);
         }
         Ok(index)
+    }
+
+    fn answered(&mut self, now: Time, address: IpAddr, mac: Mac, heard: &mut Heard) {
+        let has_it = |router: &Router| router.settings.addresses.contains(&address);
+        let Some(index) = self.routers.iter().position(has_it) else { return };
+        heard.answered = Some((index, address, mac));
+        if let Some(anomaly) = self.routers[index].answered(now, mac) {
+            self.report(now, Some(index), None, anomaly, &mut heard.events);
+        }
     }
 
     fn stranger(&mut self, now: Time, source: IpAddr, message: &Message, events: &mut Vec<WatchEvent>) {
@@ -280,14 +306,26 @@ impl Watcher {
         anomaly: Anomaly,
         events: &mut Vec<WatchEvent>,
     ) {
-        match self.anomalies.admit(now, (router, anomaly.name(), source)) {
-            Some(suppressed) => events.push(WatchEvent::Anomaly { router, source, anomaly, suppressed }),
+        let admitted = self.anomalies.admit(now, (router, anomaly.name(), source));
+        let event = WatchEvent::Anomaly { router, source, anomaly, suppressed: admitted.unwrap_or_default() };
+        self.note(now, &event);
+        match admitted {
+            Some(_) => events.push(event),
             None => self.suppressed = self.suppressed.saturating_add(1),
         }
     }
 
+    /// Counts what is wrong, whether it is reported or not.
+    fn note(&mut self, now: Time, event: &WatchEvent) {
+        let of_router = event.router().and_then(|index| self.routers.get_mut(index));
+        of_router.map_or(&mut self.tallies, |router| &mut router.view.anomalies).note(now, event);
+    }
+
     fn announce(&mut self, now: Time, changes: Vec<WatchEvent>, events: &mut Vec<WatchEvent>) {
         for change in changes {
+            if change.is_anomaly() {
+                self.note(now, &change);
+            }
             if self.changes.take(now) {
                 events.push(change);
             } else {
@@ -353,6 +391,12 @@ impl Watcher {
     #[must_use]
     pub fn discarded(&self) -> &Counters {
         &self.discarded
+    }
+
+    /// What was wrong on the segment and is about no virtual router of ours, by name.
+    #[must_use]
+    pub fn anomalies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// Events that were not reported, because they came too often.

@@ -18,7 +18,10 @@ use cygnet_netlink::wire::vrrp::Auth;
 use cygnet_netlink::wire::{Mac, Message};
 
 use super::event::{Anomaly, Change, WatchEvent};
+use super::neighbour::{self, Answer, Neighbours};
+use super::rhythm::Rhythm;
 use super::sender::{Claim, Sender};
+use super::tally::Tallies;
 use super::{Counters, Reason, WatchSettings};
 use crate::time::Time;
 use crate::vip::Protocol;
@@ -55,6 +58,12 @@ pub struct RouterView {
     pub rivals: Vec<IpAddr>,
     /// Valid advertisements.
     pub valid: u64,
+    /// How regular the holder's advertisements are, since it holds the address.
+    pub rhythm: Rhythm,
+    /// Who says by ARP or neighbour advertisement that it has the address; at most [`neighbour::ANSWERS_KEPT`].
+    pub answers: Vec<Answer>,
+    /// What was wrong, by name.
+    pub anomalies: Tallies,
     /// Discarded packets that carried its number.
     pub discarded: Counters,
 }
@@ -67,6 +76,7 @@ pub(super) struct Router {
     last_holder: Option<(IpAddr, Time)>,
     /// Who was preempted, and when, until it has spoken once more.
     displaced: Option<(IpAddr, Time)>,
+    neighbours: Neighbours,
     changes: VecDeque<Time>,
     nothing_heard_at: Option<Time>,
 }
@@ -79,6 +89,7 @@ impl Router {
             senders: Vec::new(),
             last_holder: None,
             displaced: None,
+            neighbours: Neighbours::default(),
             changes: VecDeque::new(),
             nothing_heard_at: None,
         }
@@ -147,6 +158,10 @@ impl Router {
         if is_news && self.senders.iter().any(differs) {
             anomalies.push(Anomaly::MixedChecksums);
         }
+        let configured = self.settings.interval;
+        if claim.told != configured && !claim.resigns {
+            anomalies.push(Anomaly::OtherInterval { told: claim.told, configured });
+        }
         let Some(at) = self.senders.iter().position(|sender| sender.source == source) else {
             // A stranger's resignation says nothing and is not remembered.
             if !claim.resigns {
@@ -163,6 +178,7 @@ impl Router {
             self.resign(now, index, source, events);
             return anomalies;
         }
+        let held_on = self.view.holder.is_some_and(|holder| holder.source == source);
         if self.view.holder.is_some_and(|holder| holder.source == source) && before != claim.priority {
             events.push(WatchEvent::PriorityChanged {
                 router: index,
@@ -172,7 +188,27 @@ impl Router {
             });
         }
         self.claim(now, index, source, events);
+        if held_on && self.view.holder.is_some_and(|holder| holder.source == source) {
+            anomalies.extend(self.neighbours.holder_advertised().map(Anomaly::OtherAnswers));
+        }
         anomalies
+    }
+
+    /// Somebody says by ARP or neighbour advertisement that it has the address.
+    pub(super) fn answered(&mut self, now: Time, mac: Mac) -> Option<Anomaly> {
+        neighbour::note(&mut self.view.answers, now, mac);
+        let speakers = || self.senders.iter().filter(|sender| sender.active);
+        if neighbour::is_virtual(mac) || speakers().any(|sender| sender.mac == mac) {
+            return None;
+        }
+        if !self.view.rivals.is_empty() {
+            // Two speak, and that is said; which of them this is cannot be known.
+            self.neighbours.explained();
+            return None;
+        }
+        let by_adverts = speakers().all(|sender| !neighbour::is_virtual(sender.mac));
+        let settled = now.since(self.view.holder?.since) > self.usual_interval() * 2;
+        self.neighbours.claimed(mac, by_adverts, settled).map(Anomaly::OtherAnswers)
     }
 
     fn admit(&mut self, index: usize, sender: Sender, events: &mut Vec<WatchEvent>) {
@@ -214,6 +250,7 @@ impl Router {
         } else if !self.view.rivals.contains(&source) {
             self.view.rivals.push(source);
             self.view.rivals.sort_unstable();
+            self.neighbours.explained();
             events.push(WatchEvent::SecondHolder { router: index, holder: held_by, rival: source });
         }
     }
@@ -254,6 +291,7 @@ impl Router {
     fn refresh_holder(&mut self, source: IpAddr) {
         let sender = self.senders.iter().find(|sender| sender.source == source);
         if let Some((sender, holder)) = sender.zip(self.view.holder.as_mut()) {
+            self.view.rhythm.beat(sender.heard.since(holder.heard), sender.claim.interval);
             holder.priority = sender.claim.priority;
             holder.heard = sender.heard;
             self.last_holder = Some((source, sender.heard));
@@ -277,6 +315,8 @@ impl Router {
     ) {
         let Some(sender) = self.sender(source) else { return };
         let (priority, heard) = (sender.claim.priority, sender.heard);
+        self.view.rhythm = Rhythm::begin(sender.claim.interval);
+        self.neighbours.holder_changed();
         events.push(match from {
             Some((from, change)) => WatchEvent::Changed { router: index, from, to: source, priority, change },
             None => {
@@ -323,6 +363,7 @@ impl Router {
             return;
         }
         self.view.holder = None;
+        self.neighbours.holder_changed();
         events.push(match change {
             Change::Resigned => WatchEvent::Resigned { router: index, holder },
             _ => WatchEvent::TimedOut { router: index, holder, silent: now.since(heard) },

@@ -42,6 +42,8 @@ pub(super) struct Claim {
     pub(super) priority: u8,
     /// What deadlines are counted in: the interval, for CARP advbase.
     base: Duration,
+    /// The interval as it stands in the packet (CARP: advbase), to compare with what is configured.
+    pub(super) told: Duration,
     /// When the next advertisement is due.
     pub(super) interval: Duration,
     pub(super) resigns: bool,
@@ -57,13 +59,15 @@ impl Claim {
             |interval: Duration| if interval.is_zero() { fallback.max(INTERVAL_MIN) } else { interval };
         match message {
             Message::Vrrp(vrrp) => {
-                let base = or_fallback(CENTISECOND * u32::from(vrrp.interval_cs));
+                let told = CENTISECOND * u32::from(vrrp.interval_cs);
+                let base = or_fallback(told);
                 let skew_unit = if vrrp.version == Version::V2 { SECOND } else { base };
                 Self {
                     kind: Kind::Vrrp { skew_unit },
                     rank: u32::from(vrrp.priority),
                     priority: vrrp.priority,
                     base,
+                    told,
                     interval: base,
                     resigns: vrrp.priority == 0,
                     form: (vrrp.version == Version::V3 && over_ipv4).then_some(vrrp.checksum),
@@ -78,6 +82,7 @@ impl Claim {
                     kind: Kind::Carp { advbase: carp.advbase },
                     rank: 0x00ff_ffff - u32::from_be_bytes(worse),
                     priority: carp.advskew,
+                    told: SECOND * u32::from(carp.advbase),
                     base: if carp.advbase == 0 { interval } else { SECOND * u32::from(carp.advbase) },
                     interval,
                     resigns: carp.is_resignation(),

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::guard::HELD_MAX;
 use crate::guard::lines::{self, BYE, Told};
+use crate::guard::{HELD_MAX, LastWord, PEERS_MAX, WORD_LEN, seal_of};
 
 fn told(text: &str) -> Told {
     let mut told = Told::default();
@@ -36,7 +36,7 @@ fn lines_are_understood_as_they_are_written() {
 
 #[test]
 fn a_line_that_makes_no_sense_is_skipped_and_the_next_one_counts() {
-    let long = "hold 1 10.0.0.1".to_owned() + &" ".repeat(500);
+    let long = "hold 1 10.0.0.1".to_owned() + &" ".repeat(5000);
     for nonsense in
         ["", "hold", "hold 1", "hold x 10.0.0.1", "hold 1 10.0.0.256", "hold -1 ::1", "adieu", &long]
     {
@@ -57,6 +57,37 @@ fn what_is_held_is_bounded() {
     assert_eq!(told(&many).held.len(), HELD_MAX);
 }
 
+#[test]
+fn a_last_word_is_understood_as_it_is_written_and_the_newest_counts() {
+    let own: SocketAddr =
+        "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe%4294967295]:65535".parse().expect("an address");
+    let (old, new) = (LastWord::new().expect("random"), LastWord::new().expect("random"));
+    assert_ne!(old.seal(), new.seal());
+    let many = [own; PEERS_MAX + 3];
+    let text = lines::word(&old, own, &[]) + &lines::word(&new, own, &many);
+    let heard = told(&text).word.expect("a word");
+    assert_eq!((heard.word.seal(), heard.own, heard.peers.len()), (new.seal(), own, PEERS_MAX));
+    assert_eq!(seal_of(&new.datagram()), Some(new.seal()));
+    assert!(!format!("{new:?}").contains(&new.to_hex()), "it must not come into a log");
+    for nonsense in ["word", "word 00 10.0.0.1:1", &format!("word {} 10.0.0.1", new.to_hex())] {
+        assert_eq!(told(&format!("{nonsense}\n")).word, None, "{nonsense}");
+    }
+}
+
+#[test]
+fn other_datagrams_are_no_last_words() {
+    let good = LastWord::new().expect("random").datagram();
+    let mut other = good;
+    other[0] ^= 1;
+    assert_eq!(
+        [seal_of(&other), seal_of(&good[1..]), seal_of(&[]), seal_of(&good[..good.len() - 1])],
+        [None; 4]
+    );
+    other = good;
+    other[WORD_LEN - 1] ^= 1;
+    assert_ne!(seal_of(&other), seal_of(&good));
+}
+
 fn line() -> impl Strategy<Value = String> {
     let held = (0..4_u32, prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]));
     prop_oneof![
@@ -64,6 +95,7 @@ fn line() -> impl Strategy<Value = String> {
         held.prop_map(|(interface, address)| format!("release {interface} {address}\n")),
         (0..3_u32).prop_map(|time| format!("lease {time}\n")),
         "[a-z0-9 .:]{0,100}\n",
+        "word [0-9a-f]{64} 10.0.0.1:7300( 10.0.0.2:7300){0,3}\n",
         Just(BYE.to_owned()),
     ]
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod failures;
+mod moves;
 mod replay;
 mod views;
 
@@ -16,6 +17,13 @@ pub(super) struct Ran {
     pub(super) exit: Exit,
     pub(super) out: String,
     pub(super) err: String,
+}
+
+impl Ran {
+    /// A command that has not run.
+    fn none() -> Self {
+        Self { exit: Exit::Error, out: String::new(), err: String::new() }
+    }
 }
 
 /// How a command is run.

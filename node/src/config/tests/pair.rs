@@ -160,6 +160,30 @@ fn settings_take_the_exceptions_of_the_node() {
     assert_eq!((settings[0].interface.as_str(), settings[0].priority), ("eth0", 100));
 }
 
+#[test]
+fn a_preference_is_written_as_the_protocol_counts_it() {
+    let node = |line: &str| with(NODE, "[cluster]", &format!("[vip.www]\n{line}\n[cluster]"));
+    let carp = with(CLUSTER, "protocol = \"vrrp3\"", "protocol = \"carp\"\npassword = \"secret\"");
+    let priority = |line: &str| {
+        let (node, cluster) = (parse_node(&node(line), "n").unwrap(), parse_cluster(&carp, "c").unwrap());
+        vip_settings(&node, &cluster).unwrap()[0].priority
+    };
+    assert_eq!(["advskew = 0", "advskew = 100", "advskew = 254"].map(priority), [254, 154, 0]);
+    assert_eq!(
+        check(&node("advskew = 10"), CLUSTER),
+        "node: vip[www].advskew: www is elected by VRRP, which has no advskew; write `priority`, 1 to 254; higher is preferred"
+    );
+    assert_eq!(check(&node("priority = 255"), CLUSTER), "");
+    assert_eq!(
+        check(&node("priority = 255"), &carp),
+        "node: vip[www].priority: www is elected by CARP, which knows no owner; write 1 to 254, or `advskew = 0`"
+    );
+    assert_eq!(
+        printed(&parse_node(&node("priority = 9\nadvskew = 9"), "n").unwrap_err()).split("advskew: ").nth(1),
+        Some("`priority` is there as well, and says the same the other way round; remove one of the two")
+    );
+}
+
 fn difference(before: &str, after: &str) -> String {
     let changes = diff(&parse_cluster(before, "b").unwrap(), &parse_cluster(after, "a").unwrap());
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::vip::{Mode, Protocol};
+use cygnet_netlink::wire::vrrp::ChecksumForm;
 use proptest::prelude::*;
 
 use super::super::diff::diff;
@@ -14,16 +15,20 @@ use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
 
 prop_compose! {
-    fn a_vip(index: u8)(centis in 1u64..4096, preempt: bool, hold: bool) -> Vip {
+    fn a_vip(index: u8)(
+        centis in 1u64..4096, preempt: bool, hold: bool, more in 0u8..3,
+    ) -> Vip {
         Vip {
             name: format!("v{index}"),
-            address: Ipv4Addr::new(192, 0, 2, index).into(),
+            addresses: (2..=2 + more).map(|third| Ipv4Addr::new(192, 0, third, index).into()).collect(),
             protocol: Protocol::Vrrp3,
             id: index,
             mode: if hold { Mode::Hold } else { Mode::Watch },
             interval: Duration::from_millis(centis * 10).min(Duration::from_millis(40_950)),
             preempt,
+            preempt_delay: Duration::from_secs(if preempt { centis % 1000 } else { 0 }),
             password: None,
+            checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
     }
 }

@@ -231,6 +231,64 @@ fn what_must_be_unique_is() {
 }
 
 #[test]
+fn what_does_not_go_into_one_list_of_addresses_is_named_at_its_place() {
+    let one = "address = \"192.0.2.100\"";
+    let wrong = |list: &str| printed(&parse_cluster(&with(CLUSTER, one, list), "c").unwrap_err());
+    assert_eq!(
+        wrong("addresses = [\"192.0.2.100\", \"192.0.2.1000\", \"192.0.2.100\", \"2001:db8::1\"]"),
+        "c:3:29: vip[www].addresses: \"192.0.2.1000\" is not an IP address; write an IPv4 or IPv6 address such as \"192.0.2.100\" or \"2001:db8::100\"\n\
+         c:3:45: vip[www].addresses: 192.0.2.100 is there twice; write each once\n\
+         c:3:60: vip[www].addresses: 192.0.2.100 and 2001:db8::1 are of two families, and one advertisement carries one; give the other family a [[vip]] of its own; it may have the same id"
+    );
+    assert_eq!(
+        wrong("addresses = []"),
+        "c:3:13: vip[www].addresses: 0 addresses, not 1 to 20; write `addresses = [\"192.0.2.100\", \"192.0.2.101\"]`, and more in another [[vip]]"
+    );
+    let both = format!("{one}\naddresses = [\"192.0.2.101\"]");
+    assert_eq!(
+        wrong(&both),
+        "c:3:11: vip[www].address: `addresses` is there as well; write all of them there, and remove this one"
+    );
+    let second = "[[vip]]\nname = \"mail\"\naddresses = [\"192.0.2.101\", \"192.0.2.100\"]\nprotocol = \"vrrp3\"\nid = 52\nmode = \"hold\"\n";
+    assert_eq!(
+        followed_by(second),
+        "c:15:29: vip[mail].addresses: 192.0.2.100 is taken by the vip www above; give each its own address"
+    );
+}
+
+#[test]
+fn a_form_of_checksum_is_for_those_who_have_two() {
+    let id = "id = 51";
+    let wrong = |lines: &str| printed(&parse_cluster(&with(CLUSTER, id, lines), "c").unwrap_err());
+    assert_eq!(
+        wrong("id = 51\nchecksum = \"pseudo\""),
+        "c:6:12: vip[www].checksum: \"pseudo\" is unknown; write one of \"pseudo-header\", \"message\""
+    );
+    let two = with(CLUSTER, "vrrp3", "vrrp2");
+    let problems = parse_cluster(&with(&two, id, "id = 51\nchecksum = \"message\""), "c").unwrap_err();
+    assert_eq!(
+        printed(&problems),
+        "c:6:12: vip[www].checksum: only VRRP version 3 over IPv4 has two forms of the checksum; remove it"
+    );
+}
+
+#[test]
+fn who_does_not_preempt_has_no_delay() {
+    let lines = "id = 51\npreempt = false\npreempt_delay = \"10s\"";
+    assert_eq!(
+        printed(&parse_cluster(&with(CLUSTER, "id = 51", lines), "c").unwrap_err()),
+        "c:7:17: vip[www].preempt_delay: this node does not preempt; remove it, or write preempt = true"
+    );
+}
+
+#[test]
+fn the_families_have_their_own_numbers() {
+    let six = "[[vip]]\nname = \"six\"\naddresses = [\"fe80::100\", \"2001:db8::100\"]\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
+    let cluster = parse_cluster(&format!("{CLUSTER}{six}"), "c").unwrap();
+    assert_eq!(cluster.vips[1].addresses.len(), 2);
+}
+
+#[test]
 fn a_wildcard_shares_its_port_with_nothing() {
     let service = "[[service]]\nname = \"all\"\nlisten = [\"0.0.0.0:80\"]\n\
                    [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.11:8080\"\n";

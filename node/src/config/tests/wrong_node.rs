@@ -86,7 +86,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "interface = \"eth0\"",
         "[vip.www]\niface = \"eth1\"",
-        "n:3:1: vip[www].iface: unknown key; known here: interface, priority",
+        "n:3:1: vip[www].iface: unknown key; known here: interface, priority, advskew",
     ),
     (
         "interface = \"eth0\"",

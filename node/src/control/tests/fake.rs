@@ -7,18 +7,19 @@ use std::thread::JoinHandle;
 
 use cygnet_ha::events::{Event, Severity};
 use cygnet_ha::state::Standing;
-use cygnet_ha::vip::{Mode, Protocol, Role, VipView};
+use cygnet_ha::vip::driver::Moved;
+use cygnet_ha::vip::{Mode, Protocol, Role, VipView, WireView};
 use tokio::sync::oneshot;
 
 use crate::config::model::NodeConfig;
 use crate::config::parse_node;
 use crate::control::status::{
-    ConfigFacts, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+    ConfigFacts, DRAINED, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
     ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView, Members, NewToken, NodeApplied,
-    PeerCheck, RecoveryOutlook, ServerView, SetServer, TokenMade,
+    PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -59,6 +60,7 @@ pub(crate) fn vip() -> VipView {
     VipView {
         name: "www".into(),
         address: "192.0.2.100".parse().unwrap(),
+        addresses: vec!["192.0.2.100".parse().unwrap()],
         interface: "eth0".into(),
         protocol: Protocol::Vrrp3,
         mode: Mode::Hold,
@@ -75,6 +77,7 @@ pub(crate) fn vip() -> VipView {
         adverts_heard: 4,
         adverts_sent: 62,
         discarded: vec![("checksum".into(), 2)],
+        wire: WireView::default(),
     }
 }
 
@@ -84,6 +87,8 @@ fn member(id: u64, here: bool) -> MemberFacts {
         ready_reason: "all listeners are up".into(),
         config_version: 41,
         roles: [("www".to_owned(), Role::Standby)].into(),
+        servers_usable: 2,
+        ..NodeReport::default()
     };
     MemberFacts {
         id,
@@ -186,6 +191,7 @@ impl World {
             unix_ms: 1_795_372_524_000 + sequence * 1000,
             severity,
             subject: "vip www".into(),
+            kind: what.into(),
             what: what.into(),
             why: why.into(),
         };
@@ -276,6 +282,25 @@ impl NodeApi for FakeNode {
             server.admin = change.admin;
         }
         Ok(())
+    }
+
+    async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
+        let mut world = self.world();
+        world.refuse()?;
+        let drained = world.facts.ready_reason.starts_with(DRAINED);
+        let drains = change.admin == Admin::Drain;
+        let reason = if drains { format!("{DRAINED} by {}", change.author) } else { "ready".to_owned() };
+        (world.facts.ready, world.facts.ready_reason) = (!drains, reason);
+        Ok(drained != drains)
+    }
+
+    async fn switch_over(&self, wish: SwitchOver) -> Result<SwitchedOver, ApiError> {
+        let world = self.world();
+        world.refuse()?;
+        let to = wish.to.unwrap_or_else(|| "lb2".to_owned());
+        let took_ms = if wish.dry_run { 0 } else { 12 };
+        let moved = vec![Moved { vip: "www".into(), to, took_ms }];
+        Ok(SwitchedOver { node: "lb1".into(), connections: 12, moved, refused: Vec::new() })
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

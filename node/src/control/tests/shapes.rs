@@ -23,7 +23,9 @@ fn a_vip_keeps_its_shape() {
         "name": "www", "address": "192.0.2.100", "interface": "eth0", "protocol": "vrrp3", "mode": "hold", "id": 51,
         "role": "active", "reason": "no other speaker", "role_age_ms": 62000, "priority": 150, "holder": "10.0.0.1",
         "holder_priority": 150, "holder_heard_ms": null, "rivals": [], "address_present": true, "adverts_heard": 4,
-        "adverts_sent": 62, "discarded": [["checksum", 2]]
+        "adverts_sent": 62, "discarded": [["checksum", 2]],
+        "wire": {"holder_since_ms": null, "interval_us": null, "jitter_us": null, "longest_us": null, "missed": 0,
+                 "answers": [], "anomalies": [], "segment": []}
     });
     assert_eq!(serde_json::to_value(vip()).unwrap(), expected);
 }
@@ -52,7 +54,7 @@ fn the_status_keeps_its_shape() {
             {"id": 2, "name": "lb2", "address": "10.0.0.2:7300", "witness": false, "here": false, "connected": true,
              "heard_age_ms": 120,
              "report": {"ready": true, "ready_reason": "all listeners are up", "config_version": 41,
-                        "roles": {"www": "standby"}},
+                        "roles": {"www": "standby"}, "connections": 0, "servers_usable": 2, "unix_ms": 0, "moves": []},
              "report_age_ms": 300}
         ],
         "vips": [],

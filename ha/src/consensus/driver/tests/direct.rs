@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
+use tokio::sync::mpsc;
 
 use super::{Seen, settings};
 use crate::consensus::core::{Core, CoreSettings};
@@ -25,7 +26,7 @@ fn driver(dir: &Path) -> (Driver, Seen, Receiver<Input>) {
     let store = RedbStore::open(dir, &Identity { cluster: "demo".into(), node: 1 }).unwrap();
     let core = Core::open(CoreSettings::new(1, vec![1, 2], Vec::new()), store).unwrap();
     let (inbox, inputs) = sync_channel(8);
-    let shared = Arc::new(Shared::new(settings, Arc::new(|_: &str| Ok(())), inbox));
+    let shared = Arc::new(Shared::new(settings, Arc::new(|_: &str| Ok(())), inbox, mpsc::channel(1).0));
     let seen = Seen::default();
     (Driver::new(shared, core, Box::new(seen.clone())), seen, inputs)
 }

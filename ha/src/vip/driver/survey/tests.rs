@@ -1,24 +1,11 @@
 //! Which settings go together.
 
-use std::time::Duration;
-
 use std::net::IpAddr;
 
 use super::*;
 
 fn settings(name: &str, address: [u8; 4], id: u8) -> VipSettings {
-    VipSettings {
-        name: name.into(),
-        address: IpAddr::from(address),
-        interface: "eth0".into(),
-        id,
-        protocol: Protocol::Vrrp3,
-        mode: Mode::Hold,
-        priority: 100,
-        interval: Duration::from_secs(1),
-        preempt: true,
-        password: None,
-    }
+    VipSettings::new(name, "eth0", Protocol::Vrrp3, id, vec![IpAddr::from(address)])
 }
 
 #[test]
@@ -43,7 +30,7 @@ fn two_on_one_interface_and_one_on_two_interfaces_go_together() {
     assert_eq!(conflict(&elsewhere, &www), None);
     let v6 = VipSettings {
         name: "six".into(),
-        address: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 5, 1]),
+        addresses: vec![IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 5, 1])],
         ..www.clone()
     };
     assert_eq!(conflict(&v6, &www), None);

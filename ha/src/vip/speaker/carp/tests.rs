@@ -19,6 +19,7 @@ fn settings(advskew: u8) -> Settings {
         advbase: 1,
         advskew,
         preempt: true,
+        preempt_delay: Duration::ZERO,
         password: "secret".into(),
         counter: 7,
     }
@@ -104,6 +105,19 @@ fn a_worse_master_is_replaced_at_once_with_preempt_and_followed_without() {
     // One that demotes itself, as OpenBSD does, wants to be replaced.
     assert_eq!(modest.advert(ms(20), HIGH, &advert(1, 1, 0)).len(), 2);
     assert_eq!(modest.role(), Role::Active);
+}
+
+#[test]
+fn a_backup_with_a_delay_follows_a_worse_host_for_so_long_but_not_one_that_demotes_itself() {
+    let with_delay = Settings { preempt_delay: Duration::from_secs(10), ..settings(100) };
+    let mut speaker = backup(with_delay.clone());
+    for second in 1..=10 {
+        assert!(speaker.advert(ms(second * 1000), HIGH, &advert(0, 1, 200)).is_empty());
+    }
+    assert_eq!(speaker.advert(ms(11_000), HIGH, &advert(0, 1, 200)).len(), 2);
+    assert_eq!(speaker.role(), Role::Active);
+    let mut speaker = backup(with_delay);
+    assert_eq!(speaker.advert(ms(1000), HIGH, &advert(1, 1, 0)).len(), 2);
 }
 
 #[test]

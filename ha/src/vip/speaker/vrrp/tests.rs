@@ -24,6 +24,7 @@ fn settings(priority: u8) -> Settings {
         priority,
         interval_cs: 100,
         preempt: true,
+        preempt_delay: Duration::ZERO,
         auth: Auth::None,
         checksum: None,
     }
@@ -188,6 +189,35 @@ fn a_backup_that_does_not_preempt_follows_a_lower_priority_unless_it_is_the_owne
     let before = speaker.poll_timeout();
     speaker.advert(ms(3001), LOW, &advert(1, 100));
     assert_eq!(speaker.poll_timeout(), before, "priority 255 preempts always");
+}
+
+#[test]
+fn a_backup_with_a_delay_follows_a_lower_priority_for_so_long_and_then_preempts_it() {
+    let preempt_delay = Duration::from_secs(10);
+    let mut speaker = Speaker::new(Settings { preempt_delay, ..settings(100) });
+    speaker.start(Time::ZERO);
+    for second in 1..=10 {
+        speaker.advert(ms(second * 1000), LOW, &advert(50, 100));
+        assert_eq!(speaker.poll_timeout(), Some(ms(second * 1000) + speaker.active_down_interval()));
+    }
+    // A better one begins the time anew.
+    speaker.advert(ms(10_500), HIGH, &advert(150, 100));
+    for second in 11..=20 {
+        speaker.advert(ms(second * 1000), LOW, &advert(50, 100));
+    }
+    let followed = ms(20_000) + speaker.active_down_interval();
+    assert_eq!(speaker.poll_timeout(), Some(followed));
+    speaker.advert(ms(21_000), LOW, &advert(50, 100));
+    assert_eq!(speaker.poll_timeout(), Some(followed), "the delay is over: its timer runs out");
+    let actions = speaker.timeout(followed);
+    assert_eq!(actions[0], Action::BecomeActive(Reason::Preempts { from: LOW, priority: 50 }));
+    // Silence is not waited for any longer than without a delay.
+    let mut speaker = Speaker::new(Settings { preempt_delay, ..settings(100) });
+    speaker.start(Time::ZERO);
+    speaker.advert(ms(1000), LOW, &advert(50, 100));
+    let due = speaker.poll_timeout().expect("a timer");
+    assert_eq!(due, ms(1000) + speaker.active_down_interval());
+    assert!(matches!(speaker.timeout(due)[0], Action::BecomeActive(Reason::Silence { .. })));
 }
 
 #[test]

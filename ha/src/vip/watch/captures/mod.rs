@@ -136,6 +136,11 @@ impl Replay {
         let heard = self.watcher.packet(now, mac, bytes);
         self.take_in(&number.to_string(), &heard.events);
         let counted = self.watcher.discarded().values().sum::<u64>() - counted;
+        if heard.answered.is_some() {
+            assert_eq!((counted, heard.valid, heard.discarded), (0, None, None), "packet {number}");
+            assert_eq!(before, state(&self.watcher), "packet {number}: ARP moved the state");
+            return;
+        }
         if let Some(reason) = heard.discarded {
             assert_eq!(before, state(&self.watcher), "packet {number} ({}) changed the state", reason.name());
             assert_eq!(heard.valid, None);
@@ -149,27 +154,38 @@ impl Replay {
     }
 }
 
-/// The IP packet of an Ethernet frame, if it is of protocol 112: what the kernel's filter lets through.
-fn filter(frame: &[u8]) -> Option<(Mac, &[u8])> {
+/// The packet of an Ethernet frame, if it is what the kernel's filter lets through: protocol 112, and who says that it
+/// has one of the addresses.
+fn filter<'f>(frame: &'f [u8], addresses: &[IpAddr]) -> Option<(Mac, &'f [u8])> {
+    const ICMPV6: u8 = 58;
     let mac = Mac(frame.get(6..12)?.try_into().unwrap());
     let bytes = &frame[14..];
-    let protocol = match frame[12..14] {
-        [0x08, 0x00] => *bytes.get(9)?,
-        [0x86, 0xdd] => *bytes.get(6)?,
-        _ => return None,
+    let is_watched = |address: IpAddr| addresses.contains(&address);
+    let taken = match frame[12..14] {
+        [0x08, 0x00] => *bytes.get(9)? == PROTOCOL_VRRP,
+        [0x86, 0xdd] if *bytes.get(6)? == PROTOCOL_VRRP => true,
+        [0x86, 0xdd] => {
+            *bytes.get(6)? == ICMPV6
+                && *bytes.get(40)? == 136
+                && is_watched(<[u8; 16]>::try_from(bytes.get(48..64)?).unwrap().into())
+        }
+        [0x08, 0x06] => is_watched(<[u8; 4]>::try_from(bytes.get(14..18)?).unwrap().into()),
+        _ => false,
     };
-    (protocol == PROTOCOL_VRRP).then_some((mac, bytes))
+    taken.then_some((mac, bytes))
 }
 
 fn replay(capture: &Capture) -> Outcome {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../netlink/fixtures/captures").join(capture.file);
     let file = std::fs::read(path.with_extension("pcap")).unwrap();
     let mut replay = Replay::new(capture);
+    let watched = capture.routers.iter().map(table::settings);
+    let addresses: Vec<IpAddr> = watched.flat_map(|settings| settings.addresses).collect();
     let mut first = None;
     for (at, record) in pcap::Reader::new(&file).unwrap().enumerate() {
         let record = record.unwrap();
         let now = Time(record.time_ns - *first.get_or_insert(record.time_ns));
-        if let Some((mac, bytes)) = filter(record.bytes) {
+        if let Some((mac, bytes)) = filter(record.bytes, &addresses) {
             replay.packet(at + 1, now, mac, bytes);
         }
     }

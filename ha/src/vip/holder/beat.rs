@@ -1,0 +1,24 @@
+//! The regular advert alone, for a driver that waits for the kernel: one address that is slow to change must not silence the
+//! others.
+
+use cygnet_netlink::wire::Message;
+
+use super::Holder;
+use crate::time::Time;
+use crate::vip::Role;
+
+impl Holder {
+    /// When [`Holder::beat`] has something to send.
+    #[must_use]
+    pub fn beat_due(&self) -> Option<Time> {
+        // What waits for its address has claimed nothing yet.
+        let speaks = self.role == Role::Active && self.adding.is_none() && !self.lacks_address();
+        self.speaker.beat_due().filter(|_| speaks)
+    }
+
+    /// The regular advert, if it is due; everything else waits for [`Holder::timeout`].
+    pub fn beat(&mut self, now: Time) -> Option<Message> {
+        self.beat_due()?;
+        self.speaker.beat(now)
+    }
+}

@@ -1,0 +1,192 @@
+//! `vip status`, `vip watch`, `why` and `node`.
+
+use cygnet_ha::events::{Event, Severity};
+use cygnet_ha::vip::{AnomalyView, AnswerView, Role};
+use serde_json::Value;
+
+use super::{Ran, Served, Terminal, run, run_on};
+use crate::cli::Exit;
+use crate::control::status::NodeReport;
+
+fn anomaly(name: &str, count: u64) -> AnomalyView {
+    let what = format!("the last {name}");
+    AnomalyView { name: name.into(), what, severity: Severity::Alert, count, last_ms: 2_000 }
+}
+
+#[test]
+fn what_is_wrong_on_the_wire_stands_below_the_addresses() {
+    let served = Served::start();
+    {
+        let mut world = served.node.world();
+        let wire = &mut world.facts.vips[0].wire;
+        (wire.anomalies, wire.segment) = (vec![anomaly("replay", 3)], vec![anomaly("unknown-id", 70)]);
+        wire.interval_us = Some(1_000_000);
+        wire.jitter_us = Some(1_250);
+        wire.missed = 4;
+        wire.answers = vec![AnswerView { mac: "02:00:00:00:00:0c".into(), heard_ms: 500, count: 9 }];
+    }
+    let ran = run(&served, &["vip", "status"]);
+    let below: Vec<&str> = ran.out.lines().skip(2).collect();
+    let expected = [
+        "",
+        "WRONG WITH      WHAT        TIMES    LAST  THE LAST OF THEM",
+        "vip www         replay          3  2s ago  the last replay",
+        "interface eth0  unknown-id     70  2s ago  the last unknown-id",
+    ];
+    assert_eq!((ran.exit, below), (Exit::Ok, expected.to_vec()));
+    let wide = run(&served, &["vip", "-o", "wide"]).out;
+    assert!(wide.contains("02:00:00:00:00:0c (500ms ago)") && wide.contains("1.2"), "{wide}");
+}
+
+#[test]
+fn watch_tells_the_state_first_and_each_change_once() {
+    let served = Served::start();
+    let (mut once, mut json) = (Ran::none(), Ran::none());
+    let socket = served.socket();
+    let terminal = Terminal { answer: None, colour: false };
+    std::thread::scope(|scope| {
+        let text = scope.spawn(|| run_on(&socket, &["vip", "watch", "--for", "1s"], &terminal));
+        let lines =
+            scope.spawn(|| run_on(&socket, &["vip", "watch", "--for", "1s", "-o", "json"], &terminal));
+        // Both have asked once when the node was asked from its last event on.
+        while served.node.world().asked_after.iter().filter(|after| **after == 2).count() < 2 {
+            std::thread::yield_now();
+        }
+        let mut world = served.node.world();
+        world.facts.vips[0].role = Role::Standby;
+        let new = Event { sequence: 3, what: "gave up".into(), ..world.events[1].clone() };
+        let other = Event { sequence: 4, subject: "service web".into(), ..new.clone() };
+        world.events.extend([new, other]);
+        drop(world);
+        (once, json) = (text.join().unwrap(), lines.join().unwrap());
+    });
+    let lines: Vec<&str> = once.out.lines().collect();
+    assert_eq!((once.exit, lines.len()), (Exit::Ok, 3), "{}", once.out);
+    assert!(lines[0].contains("active ") && lines[0].contains("held by 10.0.0.1 (150)"), "{}", once.out);
+    assert!(lines.iter().any(|line| line.contains("gave up")));
+    assert!(lines.iter().any(|line| line.contains("standby")));
+    let kinds: Vec<Value> =
+        json.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["state", "event", "state"]);
+}
+
+fn told(sequence: u64, unix_ms: u64, kind: &str, what: &str, why: &str) -> Event {
+    let (severity, subject) = (Severity::Info, "vip www".to_owned());
+    Event { sequence, unix_ms, severity, subject, kind: kind.into(), what: what.into(), why: why.into() }
+}
+
+/// lb2 took the address from lb1 twenty seconds ago; the clocks of the two are an hour apart.
+fn moved(served: &Served) {
+    let mut world = served.node.world();
+    let members = &mut world.facts.members;
+    let hour = 3_600_000;
+    members[0].report = Some(NodeReport {
+        unix_ms: 100_000,
+        moves: vec![
+            told(1, 10_000, "active", "active: holds 192.0.2.100 on eth0", "nobody advertised"),
+            told(2, 79_500, "down", "down: gives up 192.0.2.100", "not ready: worker 1 hangs"),
+        ],
+        ..NodeReport::default()
+    });
+    let report = members[1].report.as_mut().unwrap();
+    report.unix_ms = hour + 99_700;
+    report.moves = vec![
+        told(7, hour + 79_900, "active", "active: holds 192.0.2.100 on eth0", "10.0.0.1 has resigned"),
+        told(8, hour + 79_901, "cost", "lb1 carried 25 connections when it last reported, 300ms before", ""),
+    ];
+}
+
+#[test]
+fn why_tells_the_last_move_from_all_nodes_in_the_order_of_ages() {
+    let served = Served::start();
+    moved(&served);
+    let ran = run(&served, &["why"]);
+    let expected = "vip www (192.0.2.100), held by 10.0.0.1: moved to lb2 from lb1 20s ago
+  why: 10.0.0.1 has resigned
+  held by nobody meanwhile: about 400ms
+  cost: lb1 carried 25 connections when it last reported, 300ms before
+
+AGO  NODE  WHAT
+20s  lb1   down: gives up 192.0.2.100 (not ready: worker 1 hangs)
+20s  lb2   active: holds 192.0.2.100 on eth0 (10.0.0.1 has resigned)
+20s  lb2   lb1 carried 25 connections when it last reported, 300ms before
+";
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, expected));
+    let json: Value = serde_json::from_str(&run(&served, &["why", "www", "-o", "json"]).out).unwrap();
+    let last = &json["stories"][0]["last_move"];
+    assert_eq!((&last["to"], &last["from"], &last["gap_ms"]), (&"lb2".into(), &"lb1".into(), &400.into()));
+    assert_eq!(last["age_ms"], 20_100);
+}
+
+#[test]
+fn why_says_whose_part_is_old_and_what_is_not_known() {
+    let served = Served::start();
+    moved(&served);
+    {
+        let mut world = served.node.world();
+        world.facts.members[1].connected = false;
+        world.facts.members[1].report_age_ms = Some(60_000);
+        world.facts.members[1].report.as_mut().unwrap().moves.clear();
+    }
+    let ran = run(&served, &["why", "www"]);
+    assert!(ran.out.contains("lb2 is not connected; its part is as of 1m0s ago"), "{}", ran.out);
+    assert!(ran.out.contains("cost: not known"), "{}", ran.out);
+    let ran = run(&served, &["why", "mail"]);
+    assert_eq!(
+        (ran.exit, ran.err.as_str()),
+        (Exit::Error, "error: no virtual address mail\n  there are: www\n")
+    );
+    served.node.world().facts.members[0].report = None;
+    assert!(run(&served, &["why"]).out.contains("no move is remembered"));
+}
+
+#[test]
+fn a_node_is_drained_and_made_ready_again() {
+    let served = Served::start();
+    let ran = run(&served, &["node", "drain", "--dry-run"]);
+    let said = "lb1 would be drained (dry run)\nit would give up: www\n";
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Differs, said));
+    let ran = run(&served, &["node", "drain"]);
+    let refused = "error: not confirmed: lb1 gives up www. Drain it?\n  add --yes\n";
+    assert_eq!((ran.exit, ran.err.as_str()), (Exit::Refused, refused));
+    let yes = Terminal { answer: Some("y\n"), colour: false };
+    let ran = run_on(&served.socket(), &["node", "drain", "--comment", "new disk"], &yes);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, "lb1 is drained\nit gives up: www\n"));
+    assert!(run(&served, &["status"]).out.contains("drained by alice; cygnet node ready"));
+    assert!(run(&served, &["node", "list"]).out.contains("drained by alice"));
+    let ran = run(&served, &["node", "ready", "-o", "json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.exit, &json["changed"]), (Exit::Ok, &true.into()));
+    assert_eq!(run(&served, &["node", "ready"]).out, "lb1 is ready already\n");
+}
+
+#[test]
+fn a_drain_that_would_leave_an_address_on_no_node_needs_force() {
+    let served = Served::start();
+    served.node.world().facts.members[1].connected = false;
+    let ran = run(&served, &["node", "drain", "--yes"]);
+    assert_eq!(ran.exit, Exit::Refused);
+    assert!(ran.err.contains("no other node is ready to hold www"), "{}", ran.err);
+    assert!(served.node.world().facts.ready, "nothing was changed");
+    assert_eq!(run(&served, &["node", "drain", "--yes", "--force"]).exit, Exit::Ok);
+}
+
+#[test]
+fn a_switchover_says_what_would_happen_asks_and_does_it() {
+    let served = Served::start();
+    let ran = run(&served, &["switchover", "--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.contains("www  lb1   lb2     -  would move (dry run)"), "{}", ran.out);
+    let ran = run(&served, &["switchover"]);
+    let refused =
+        "error: not confirmed: lb1 moves www to lb2 (12 connections run here). Go on?\n  add --yes\n";
+    assert_eq!((ran.exit, ran.err.as_str()), (Exit::Refused, refused));
+    let ran = run(&served, &["switchover", "--to", "lb2", "--yes"]);
+    assert_eq!(ran.exit, Exit::Ok);
+    assert!(ran.out.contains("12ms  moved; announced there before"), "{}", ran.out);
+    served.node.world().facts.members[1].report.as_mut().unwrap().servers_usable = 1;
+    let ran = run(&served, &["switchover", "--yes"]);
+    assert_eq!(ran.exit, Exit::Refused);
+    assert!(ran.err.contains("lb2 would serve worse"), "{}", ran.err);
+    assert_eq!(run(&served, &["switchover", "--yes", "--force", "-o", "json"]).exit, Exit::Ok);
+}
