@@ -140,7 +140,7 @@ struct Small {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
     /// Opens a connection.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Answers a hello: go on.
     Welcome,
     /// Answers a hello: the connection is refused, for this reason.
@@ -185,7 +185,7 @@ pub enum Frame {
         bytes: Vec<u8>,
     },
     /// A node without a certificate wants to become a member.
-    JoinAsk(JoinAsk),
+    JoinAsk(Box<JoinAsk>),
     /// The answer.
     JoinAnswer(Box<JoinAnswer>),
     /// The sender holds the address, and would rather lead.
@@ -299,7 +299,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
     let garbled = |error: String| FrameError::Garbled { kind, error };
     let small = || Small::decode(body).map_err(|error| garbled(error.to_string()));
     let frame = match kind {
-        HELLO => Frame::Hello(Hello::decode(body).map_err(|error| garbled(error.to_string()))?),
+        HELLO => Frame::Hello(Box::new(Hello::decode(body).map_err(|error| garbled(error.to_string()))?)),
         WELCOME => Frame::Welcome,
         REFUSED => Frame::Refused(small()?.text.unwrap_or_default()),
         RAFT => Frame::Raft(Box::new(Message::decode(body).map_err(|error| garbled(error.to_string()))?)),
@@ -321,7 +321,9 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
             Frame::Report { age_ms: number, bytes }
         }
         PING => Frame::Ping { mute: small()?.number != 0 },
-        JOIN_ASK => Frame::JoinAsk(JoinAsk::decode(body).map_err(|error| garbled(error.to_string()))?),
+        JOIN_ASK => {
+            Frame::JoinAsk(Box::new(JoinAsk::decode(body).map_err(|error| garbled(error.to_string()))?))
+        }
         JOIN_ANSWER => {
             let answer = JoinAnswer::decode(body).map_err(|error| garbled(error.to_string()))?;
             Frame::JoinAnswer(Box::new(answer))
@@ -463,7 +465,7 @@ mod tests {
                 |(protocol, cluster, node, last)| {
                     let epoch = (node % 2 == 0).then_some(Epoch { number: last, ..Epoch::default() });
                     let address = "10.0.0.1:7300".to_owned();
-                    Frame::Hello(Hello {
+                    Frame::Hello(Box::new(Hello {
                         protocol,
                         cluster,
                         node,
@@ -473,11 +475,11 @@ mod tests {
                         epoch,
                         address,
                         ..Hello::default()
-                    })
+                    }))
                 }
             ),
             (any::<u64>(), ".{0,9}", bytes(), any::<bool>()).prop_map(|(token, name, secret, witness)| {
-                Frame::JoinAsk(JoinAsk { token, name, secret, witness, ..JoinAsk::default() })
+                Frame::JoinAsk(Box::new(JoinAsk { token, name, secret, witness, ..JoinAsk::default() }))
             }),
             (option::of(".{0,9}"), any::<u64>(), bytes()).prop_map(|(refused, id, certificate)| {
                 let members = vec![WireMember { id, ..WireMember::default() }];

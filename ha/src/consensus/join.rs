@@ -220,7 +220,7 @@ pub async fn join(
     let work = async {
         let stream = timeout(GREETING, TcpStream::connect(address)).await??;
         let (mut link, authority) = connect_pinned(token.authority, stream).await?;
-        link.bytes.write_all(&Frame::JoinAsk(ask).encode()).await?;
+        link.bytes.write_all(&Frame::JoinAsk(Box::new(ask)).encode()).await?;
         link.bytes.flush().await?;
         Ok((read_frame(&mut link.bytes, decode_header, JOIN_TIME).await?, authority))
     };

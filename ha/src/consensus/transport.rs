@@ -389,7 +389,7 @@ async fn dial(shared: &Shared, peer: &Peer) -> io::Result<Link> {
         name: own.as_ref().map(|own| own.name.clone()).unwrap_or_default(),
         address: own.map(|own| own.address.to_string()).unwrap_or_default(),
     };
-    reply(&mut link, &Frame::Hello(hello)).await?;
+    reply(&mut link, &Frame::Hello(Box::new(hello))).await?;
     let denied = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     match timeout(GREETING, read_frame(&mut link.bytes, decode_header, READ_IDLE)).await?? {
         Some(Frame::Welcome) => Ok(link),

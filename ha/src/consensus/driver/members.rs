@@ -92,10 +92,11 @@ impl Driver {
         if !before.is_empty() {
             self.tell_members(&before, &members);
         }
-        remember_members(&self.shared);
         if members.was_removed(self.shared.settings.id) {
+            // What the directory knows of this node stays, so that it can say after a restart why it takes no part.
             return Err(CoreError::Removed);
         }
+        remember_members(&self.shared);
         Ok(())
     }
 

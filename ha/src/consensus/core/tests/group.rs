@@ -220,8 +220,10 @@ impl Group {
             for (_, message) in due {
                 let (from, to) = (message.from, message.to);
                 if self.is_up(to) {
-                    // Only what a node without its log refuses may be refused here.
-                    let waits = self.core(to).is_waiting() || self.core(to).is_incomplete();
+                    // Only what a node without its log refuses may be refused here, and whoever was removed.
+                    let waits = self.core(to).is_waiting()
+                        || self.core(to).is_incomplete()
+                        || self.core(to).state().members().was_removed(from);
                     let stepped = self.core(to).step(from, message);
                     stepped.unwrap_or_else(|error| assert!(waits, "{error}"));
                     self.advance(to);

@@ -14,7 +14,7 @@ use crate::state::command::CONFIG_TEXT_MAX;
 
 async fn greet(address: SocketAddr, hello: Hello) -> Frame {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
+    stream.write_all(&Frame::Hello(Box::new(hello)).encode()).await.unwrap();
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await.unwrap();
     let (kind, length) = decode_header(header).unwrap();
@@ -115,7 +115,7 @@ async fn a_frame_that_stops_in_the_middle_ends_the_connection_as_silence_does() 
         last: 0,
         ..Hello::default()
     };
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
+    stream.write_all(&Frame::Hello(Box::new(hello)).encode()).await.unwrap();
     let mut welcome = [0; HEADER];
     stream.read_exact(&mut welcome).await.unwrap();
     stream.write_all(&[5, 0, 0, 1, 0, 7, 7, 7]).await.unwrap();
