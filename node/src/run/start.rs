@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use super::descriptors;
 use super::identity;
 use super::maintenance::Maintenance;
-use super::membership;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
 use super::running::{self, Running};
@@ -133,10 +132,5 @@ fn open_elections(
     let mouth = log.clone();
     let say: Say = Box::new(move |to, word| mouth.say(to, word));
     let settings = DriverSettings { guard: Some(guard), events: events.clone(), own_fixed, say: Some(say) };
-    let vips = VipHandle::start(settings)
-        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")?;
-    if let Some(cluster) = membership::neighbours(&log.status()) {
-        vips.set_cluster(cluster);
-    }
-    Ok(vips)
+    VipHandle::start(settings).context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
 }
