@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::command::Signal;
 use crate::enter;
 use crate::pair::{BALANCERS, CLIENT, SERVICE, VIP, front_address};
-use crate::peers::cygnet::{self, ClusterSettings, LIMIT, VipFacts};
+use crate::peers::cygnet::{self, ClusterSettings, LIMIT, NodeSettings, VipFacts};
 use crate::probe::{self, Held, Probe, Report, unix_ms};
 use crate::scenario::CygnetPair;
 use crate::wait;
@@ -69,7 +69,8 @@ impl Demo {
         let own = BALANCERS.map(|node| SocketAddr::new(front_address(node), SERVICE.port()).to_string());
         let cluster =
             ClusterSettings { sticky: Some("30m"), also_listen: own.to_vec(), ..ClusterSettings::default() };
-        let all = CygnetPair::start(&cluster)?;
+        println!("  lb1 begins the cluster, lb2 joins it by a token; the link between them is encrypted.\n");
+        let all = CygnetPair::start_with(&NodeSettings::encrypted_pair(), &cluster)?;
         let now = Instant::now();
         let demo = Self { start, all, events: BTreeMap::new(), rows: Vec::new(), line_at: now, last: (0, 0) };
         demo.say("both nodes run, the configuration is committed, lb1 holds the address");

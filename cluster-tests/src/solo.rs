@@ -39,7 +39,7 @@ impl Solo {
         let (file, state, api) =
             (folder.join("solo.toml"), folder.join("solo-state"), folder.join("solo.sock"));
         let text = format!(
-            "name = \"solo\"\nstate_dir = {state:?}\napi = {api:?}\nworkers = 2\nsource = \"127.0.0.1\"\n[cluster]\nname = \"solo\"\n\
+            "name = \"solo\"\nstate_dir = {state:?}\napi = {api:?}\nworkers = 2\nsource = \"127.0.0.1\"\n[cluster]\nname = \"solo\"\ninsecure = true\n\
              [[cluster.member]]\nid = 1\nname = \"solo\"\naddress = \"127.0.0.1:7300\"\n"
         );
         std::fs::write(&file, text)?;

@@ -50,6 +50,9 @@ pub struct NodeSettings {
     pub source: String,
     /// The members of the cluster; `w1` is a witness.
     pub members: Vec<String>,
+    /// Whether the links between the nodes are encrypted: the first node begins the cluster, the others join by tokens.
+    /// Otherwise the list of members is in the files.
+    pub encrypted: bool,
     /// What else stands at the end of the file.
     pub more: String,
 }
@@ -69,8 +72,15 @@ impl NodeSettings {
             priority: if name == BALANCERS[0] { 150 } else { 100 },
             source: "auto".to_owned(),
             members: members.iter().map(|member| (*member).to_owned()).collect(),
+            encrypted: false,
             more: String::new(),
         }
+    }
+
+    /// The pair with encrypted links.
+    #[must_use]
+    pub fn encrypted_pair() -> [Self; 2] {
+        Self::pair().map(|node| Self { encrypted: true, ..node })
     }
 
     /// The file's text.
@@ -84,6 +94,13 @@ impl NodeSettings {
             state_dir(name).display(),
             api(name).display(),
         );
+        if self.encrypted {
+            text.push_str(&format!("address = \"{}:{PEER_PORT}\"\n", back_address(name)));
+            text.push_str(if name == WITNESS { "witness = true\n" } else { "" });
+            text.push_str(&self.more);
+            return text;
+        }
+        text.push_str("insecure = true\n");
         for member in &self.members {
             let id = if member == WITNESS { 3 } else { 1 + usize::from(member != BALANCERS[0]) };
             let address = back_address(member);
@@ -233,14 +250,53 @@ pub struct Cygnet {
 }
 
 impl Cygnet {
+    /// Writes a node's file; returns its path.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write_files(settings: &NodeSettings) -> Result<String> {
+        std::fs::create_dir_all(state_dir(&settings.name))?;
+        Ok(write_config(&format!("{}.toml", settings.name), &settings.text())?.display().to_string())
+    }
+
+    /// Begins the cluster with a node that does not run yet; returns the token for the next one.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn init(settings: &NodeSettings) -> Result<String> {
+        let file = Self::write_files(settings)?;
+        let output = command_against(&settings.name, &["cluster", "init", "--config", &file, "-o", "json"])?;
+        ensure!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(said["token"].as_str().context("no token")?.to_owned())
+    }
+
+    /// Lets a node that does not run yet join the one at `to`.
+    ///
+    /// # Errors
+    /// If the program is missing.
+    pub fn join(settings: &NodeSettings, to: &str, token: &str) -> Result<Output> {
+        let (file, address) = (Self::write_files(settings)?, format!("{}:{PEER_PORT}", back_address(to)));
+        command_against(&settings.name, &["cluster", "join", &address, "--token", token, "--config", &file])
+    }
+
+    /// A token from this node.
+    ///
+    /// # Errors
+    /// If the node refuses.
+    pub fn token(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["token", "create"];
+        all.extend(args);
+        Ok(self.json(&all)?["token"].as_str().context("no token")?.to_owned())
+    }
+
     /// Starts a node; does not wait for it.
     ///
     /// # Errors
     /// If the program is missing.
     pub fn start(settings: &NodeSettings) -> Result<Self> {
         let name = settings.name.clone();
-        std::fs::create_dir_all(state_dir(&name))?;
-        let config = write_config(&format!("{name}.toml"), &settings.text())?;
+        let config = Self::write_files(settings)?;
         let mut command = in_node(&name, program()?);
         command.args(["run", "--config"]).arg(config);
         let process = Process::start(&format!("cygnet-{name}"), command)?;
@@ -252,10 +308,44 @@ impl Cygnet {
     /// # Errors
     /// If that does not come about within [`LIMIT`].
     pub fn start_all(nodes: &[NodeSettings], cluster: &ClusterSettings) -> Result<Vec<Self>> {
-        let started: Vec<Self> = nodes.iter().map(Self::start).collect::<Result<_>>()?;
+        let encrypted = nodes.first().is_some_and(|node| node.encrypted);
+        let started = if encrypted {
+            Self::start_encrypted(nodes)?
+        } else {
+            nodes.iter().map(Self::start).collect::<Result<Vec<Self>>>()?
+        };
         let first = started.first().context("no nodes")?;
         first.apply(&cluster.text())?;
         Ok(started)
+    }
+
+    /// Begins a cluster with the first node and lets the others join it, one after the other.
+    fn start_encrypted(nodes: &[NodeSettings]) -> Result<Vec<Self>> {
+        let (first, others) = nodes.split_first().context("no nodes")?;
+        let mut token = Self::init(first)?;
+        let mut started = vec![Self::start(first)?];
+        started[0].wait_status(LIMIT, "a quorum of one", |status| status.quorum.reached)?;
+        for node in others {
+            let output = Self::join(node, &first.name, &token)?;
+            ensure!(output.status.success(), "join: {}", String::from_utf8_lossy(&output.stderr));
+            started.push(Self::start(node)?);
+            started[0].wait_voters(started.len())?;
+            token = started[0].token(&[])?;
+        }
+        Ok(started)
+    }
+
+    /// Waits until so many members vote.
+    ///
+    /// # Errors
+    /// If that has not come within [`LIMIT`].
+    pub fn wait_voters(&self, count: usize) -> Result<()> {
+        wait::until(LIMIT, &format!("{count} voters"), || {
+            let Ok(shown) = self.json(&["cluster", "members"]) else { return Ok(None) };
+            let all = shown["members"].as_array().cloned().unwrap_or_default();
+            let voters = all.iter().filter(|member| member["voter"] == true).count();
+            Ok((voters == count).then_some(()))
+        })
     }
 
     /// Runs a command of `cygnet` against this node, whatever its exit code.

@@ -85,7 +85,8 @@ fn check_snapshot(receiver: Receiver, message: &Message) -> Result<(), Rejected>
         return reject(format!("a snapshot at index {}, term {}", meta.index, meta.term));
     }
     check_voters(meta.get_conf_state()).map_err(Rejected)?;
-    if !meta.get_conf_state().voters.contains(&receiver.id) {
+    let members = meta.get_conf_state();
+    if !members.voters.contains(&receiver.id) && !members.learners.contains(&receiver.id) {
         return reject("a snapshot of a cluster without us".to_owned());
     }
     match State::restore(&snapshot.data) {

@@ -7,15 +7,18 @@
 //! Nothing leaves before what it promises is durable. After an error the core must not be used again: the node goes
 //! on with the state that it has.
 
+mod members;
+mod recover;
 #[cfg(test)]
 mod tests;
 mod types;
 
-use prost::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
-use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
 
-pub use self::types::{AppliedEntry, CoreError, CoreSettings, NotProposed, Output, RaftRole};
+pub use self::types::{
+    AppliedEntry, Begin, CoreError, CoreSettings, Discarded, NotProposed, Output, RaftRole,
+};
 use super::check::{Receiver, Rejected, check};
 use super::limits::{
     APPEND_BYTES, APPENDS_IN_FLIGHT, APPLY_BYTES, COMMIT_SAVE_TICKS, ELECTION_TICKS, HAND_OVER_TICKS,
@@ -23,7 +26,7 @@ use super::limits::{
 };
 use super::logger::logger;
 use super::store::mirror::Mirror;
-use super::store::{Batch, LogStore, Position, Stored};
+use super::store::{Batch, Epoch, LogStore, Position, Stored};
 use crate::state::State;
 
 /// Marks an entry as soft in its context: its commit need not be durable at once.
@@ -46,6 +49,11 @@ pub struct Core<S> {
     snapshot_bytes: u64,
     commit_unsaved: bool,
     ticks: u64,
+    epoch: Epoch,
+    /// The log was lost; until it is complete again this node does not vote.
+    lost: bool,
+    /// It is complete; that is written down with the next turn.
+    found: bool,
 }
 
 impl<S: LogStore> Core<S> {
@@ -56,23 +64,40 @@ impl<S: LogStore> Core<S> {
     pub fn open(settings: CoreSettings, mut store: S) -> Result<Self, CoreError> {
         let stored = match store.load()? {
             Some(stored) => stored,
-            None => bootstrap(&settings, &mut store)?,
+            None => begin(&settings, &mut store)?,
         };
         let snapshot = stored.snapshot.get_metadata();
-        let mut known = snapshot.get_conf_state().voters.clone();
-        let mut configured = settings.voters.clone();
-        known.sort_unstable();
-        configured.sort_unstable();
-        if known != configured {
-            return Err(CoreError::Members { stored: known, configured });
+        let state =
+            if snapshot.index == 0 { State::default() } else { State::restore(&stored.snapshot.data)? };
+        if state.members().is_empty() && snapshot.index != 0 {
+            same_members(&settings, snapshot.get_conf_state())?;
         }
-        let mut state = State::restore(&stored.snapshot.data)?;
-        state.skip_to(snapshot.index);
-        let config = raft_config(&settings, snapshot.index);
+        Self::start(settings, store, stored, state)
+    }
+
+    fn start(settings: CoreSettings, store: S, stored: Stored, mut state: State) -> Result<Self, CoreError> {
+        let applied = stored.snapshot.get_metadata().index;
+        state.skip_to(applied);
+        let config = raft_config(&settings, applied);
         let snapshot_bytes = stored.snapshot.data.len() as u64;
         let log_bytes = stored.entries.iter().map(|entry| entry.data.len() as u64).sum();
+        let (epoch, lost) = (stored.epoch, stored.lost);
         let node = RawNode::new(&config, Mirror::new(stored), &logger())?;
-        Ok(Self { settings, node, store, state, log_bytes, snapshot_bytes, commit_unsaved: false, ticks: 0 })
+        let mut core = Self {
+            settings,
+            node,
+            store,
+            state,
+            log_bytes,
+            snapshot_bytes,
+            commit_unsaved: false,
+            ticks: 0,
+            epoch,
+            lost,
+            found: false,
+        };
+        core.follow_members();
+        Ok(core)
     }
 
     /// One [`super::limits::TICK`] has passed.
@@ -85,6 +110,10 @@ impl<S: LogStore> Core<S> {
             let epoch = self.ticks / (2 * ELECTION_TICKS as u64);
             let drawn = mix(mix(seed ^ self.settings.id) ^ epoch) % ELECTION_TICKS as u64;
             self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + drawn as usize);
+        }
+        if !self.is_leader() && !self.may_vote() {
+            // It would vote for itself first.
+            self.node.raft.election_elapsed = 0;
         }
         self.node.tick();
         if self.ticks.is_multiple_of(HAND_OVER_TICKS) {
@@ -104,15 +133,18 @@ impl<S: LogStore> Core<S> {
         let log = &self.node.raft.raft_log;
         let receiver = Receiver { id: self.settings.id, term: self.node.raft.term, last: log.last_index() };
         let kind = check(receiver, from, &message)?;
-        if !self.settings.voters.contains(&from) {
-            return Err(Rejected("the sender is no member".to_owned()));
-        }
+        self.may_speak(from, kind)?;
+        let commit = message.commit;
         if kind == MessageType::MsgHeartbeat && message.commit > receiver.last {
             // The leader believes that we have entries which our disk has lost. It will learn better from our next
             // connection; until then nothing may be committed on its word.
             message.commit = log.committed;
         }
-        self.node.step(message).map_err(|error| Rejected(error.to_string()))
+        self.node.step(message).map_err(|error| Rejected(error.to_string()))?;
+        if self.lost && kind == MessageType::MsgAppend {
+            self.complete_if_caught_up(commit);
+        }
+        Ok(())
     }
 
     /// Proposes an entry; leader only. Whether it is committed shows in a later [`Output`].
@@ -122,6 +154,9 @@ impl<S: LogStore> Core<S> {
     pub fn propose(&mut self, data: Vec<u8>, soft: bool) -> Result<(), NotProposed> {
         if !self.is_leader() {
             return Err(NotProposed::NotLeader);
+        }
+        if !soft && let Some(change) = members::change_of(&data) {
+            return self.propose_members(change);
         }
         let context = if soft { SOFT.to_vec() } else { Vec::new() };
         self.node.propose(context, data).map_err(|_| NotProposed::Busy)
@@ -173,6 +208,9 @@ impl<S: LogStore> Core<S> {
             self.compact()?;
         }
         self.compact_if_due()?;
+        if std::mem::take(&mut self.found) {
+            self.store.write(&Batch { lost: Some(false), ..Batch::default() })?;
+        }
         Ok(output)
     }
 
@@ -181,6 +219,7 @@ impl<S: LogStore> Core<S> {
         output.messages.append(&mut ready.take_messages());
         if !ready.snapshot().is_empty() {
             self.state = State::restore(&ready.snapshot().data)?;
+            self.follow_members();
             output.restored = true;
         }
         let committed = ready.take_committed_entries();
@@ -207,6 +246,11 @@ impl<S: LogStore> Core<S> {
     /// One transaction for all that a Ready wants durable. A commit index alone can wait, unless it commits
     /// something that an operator is told about.
     fn write_ready(&mut self, ready: &raft::Ready, hard: bool) -> Result<(), CoreError> {
+        if self.is_waiting() && ready.snapshot().is_empty() {
+            // Nothing was promised to anybody, and what the disk has from an earlier life stays until it can be
+            // replaced as a whole.
+            return Ok(());
+        }
         if let Some(state) = ready.hs()
             && !ready.must_sync()
             && !hard
@@ -228,6 +272,7 @@ impl<S: LogStore> Core<S> {
             batch.truncate = Some(Position { index: meta.index, term: meta.term });
             batch.clear_log = true;
             batch.conf_state = Some(meta.get_conf_state());
+            (batch.epoch, batch.lost) = (Some(self.epoch), Some(self.lost));
             self.log_bytes = 0;
             self.snapshot_bytes = ready.snapshot().data.len() as u64;
         }
@@ -243,7 +288,7 @@ impl<S: LogStore> Core<S> {
     /// # Errors
     /// The store's.
     pub fn save_commit(&mut self) -> Result<(), CoreError> {
-        if self.commit_unsaved {
+        if self.commit_unsaved && !self.is_waiting() {
             let hard_state = self.node.store().hard_state().clone();
             self.store.write(&Batch { hard_state: Some(&hard_state), ..Batch::default() })?;
             self.commit_unsaved = false;
@@ -261,25 +306,11 @@ impl<S: LogStore> Core<S> {
                     output.applied.push(AppliedEntry { index, origin, outcome });
                 }
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                    self.apply_members(&entry)?;
+                    self.apply_members(&entry, output)?;
                     self.state.skip_to(index);
                 }
             }
         }
-        Ok(())
-    }
-
-    /// This version proposes no changes of membership, but follows those of a newer one.
-    fn apply_members(&mut self, entry: &Entry) -> Result<(), CoreError> {
-        let garbled = |error: prost::DecodeError| {
-            raft::Error::ConfChangeError(format!("entry {}: {error}", entry.index))
-        };
-        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
-            self.node.apply_conf_change(&ConfChange::decode(entry.data.as_slice()).map_err(garbled)?)?
-        } else {
-            self.node.apply_conf_change(&ConfChangeV2::decode(entry.data.as_slice()).map_err(garbled)?)?
-        };
-        self.node.mut_store().apply(&Batch { conf_state: Some(&conf_state), ..Batch::default() });
         Ok(())
     }
 
@@ -321,25 +352,6 @@ impl<S: LogStore> Core<S> {
         self.snapshot_bytes = snapshot.data.len() as u64;
         self.log_bytes = tail_bytes;
         Ok(())
-    }
-
-    /// A witness that leads hands over to a node with traffic that has all entries.
-    fn hand_over(&mut self) {
-        if !self.is_leader() || !self.settings.witnesses.contains(&self.settings.id) {
-            return;
-        }
-        let last = self.node.raft.raft_log.last_index();
-        let successor = self.settings.voters.iter().copied().find(|id| {
-            let caught_up = |progress: &raft::Progress| {
-                progress.matched == last
-                    && progress.state == ProgressState::Replicate
-                    && progress.recent_active
-            };
-            !self.settings.witnesses.contains(id) && self.node.raft.prs().get(*id).is_some_and(caught_up)
-        });
-        if let Some(successor) = successor {
-            self.node.transfer_leader(successor);
-        }
     }
 
     /// The replicated state.
@@ -398,6 +410,11 @@ impl<S: LogStore> Core<S> {
     pub fn voters(&self) -> &[u64] {
         &self.node.store().conf_state().voters
     }
+
+    /// Those that get the log and do not vote.
+    pub fn learners(&self) -> &[u64] {
+        &self.node.store().conf_state().learners
+    }
 }
 
 /// The finalizer of splitmix64.
@@ -429,18 +446,33 @@ fn raft_config(settings: &CoreSettings, applied: u64) -> Config {
     }
 }
 
-/// Begins the log. Every first voter writes the same.
-fn bootstrap<S: LogStore>(settings: &CoreSettings, store: &mut S) -> Result<Stored, CoreError> {
-    let mut voters = settings.voters.clone();
+/// As long as the list of members stands in the nodes' files, it must not change.
+fn same_members(settings: &CoreSettings, stored: &ConfState) -> Result<(), CoreError> {
+    let (mut known, mut configured) = (stored.voters.clone(), settings.voters.clone());
+    known.sort_unstable();
+    configured.sort_unstable();
+    if known == configured { Ok(()) } else { Err(CoreError::Members { stored: known, configured }) }
+}
+
+/// Begins the log. Every first voter of a list writes the same; what is fetched is not written before it has come.
+fn begin<S: LogStore>(settings: &CoreSettings, store: &mut S) -> Result<Stored, CoreError> {
+    let (mut voters, mut state) = match &settings.begin {
+        Begin::Voters => (settings.voters.clone(), State::default()),
+        Begin::State(state) => (state.members().voters(), State::clone(state)),
+        Begin::Fetch { lost } => {
+            // Never term 0: see BOOTSTRAP.
+            let hard_state = HardState { term: BOOTSTRAP.term, ..HardState::default() };
+            return Ok(Stored { hard_state, lost: *lost, ..Stored::default() });
+        }
+    };
     voters.sort_unstable();
     let conf_state = ConfState::from((voters, Vec::new()));
-    let mut state = State::default();
     state.skip_to(BOOTSTRAP.index);
     let mut snapshot = Snapshot { data: state.snapshot(), ..Snapshot::default() };
     snapshot.mut_metadata().index = BOOTSTRAP.index;
     snapshot.mut_metadata().term = BOOTSTRAP.term;
     snapshot.mut_metadata().set_conf_state(conf_state.clone());
-    let hard_state = raft::eraftpb::HardState { term: BOOTSTRAP.term, vote: 0, commit: BOOTSTRAP.index };
+    let hard_state = HardState { term: BOOTSTRAP.term, vote: 0, commit: BOOTSTRAP.index };
     let batch = Batch {
         snapshot: Some(&snapshot),
         truncate: Some(BOOTSTRAP),

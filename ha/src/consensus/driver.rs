@@ -3,6 +3,7 @@
 //! One turn: take what waits in the inbox, tick if it is time, advance the core, send, apply, answer. When the core
 //! fails, or panics, it is given up with an event; the thread stays to say so, and traffic goes on.
 
+mod members;
 mod pending;
 mod soft;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use super::soft::{SOFT_MAX, SoftQueue};
 use super::status::CoreView;
 use super::store::redb::RedbStore;
 use crate::events::Severity;
-use crate::state::{Command, Kind, Origin, Outcome};
+use crate::state::{Command, Kind, Members, Origin, Outcome};
 use pending::Pending;
 use soft::Flight;
 
@@ -39,6 +40,9 @@ const INPUTS_PER_TURN: usize = 256;
 /// After a pause (a stopped process, a machine asleep) at most so many ticks are made up for. More would look to
 /// raft like a dead leader.
 const TICKS_PER_TURN: u32 = 2;
+
+/// How often the members are looked after. An election timeout.
+const TEND_EVERY: Duration = Duration::from_millis(500);
 
 const SUBJECT: &str = "cluster";
 
@@ -56,6 +60,11 @@ pub(super) struct Driver {
     leader: Option<u64>,
     published_version: u64,
     stopped: Option<String>,
+    removed: bool,
+    /// This node holds a virtual address.
+    active: bool,
+    members: Members,
+    tend_not_before: Instant,
     /// When a slow turn was told of last.
     slow_told: Option<Instant>,
 }
@@ -76,6 +85,7 @@ pub(super) fn spawn(mut driver: Driver, inputs: Receiver<Input>) -> io::Result<o
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, core: Core<RedbStore>, applied: Box<dyn Applied>) -> Self {
         let now = Instant::now();
+        shared.set_epoch(core.epoch());
         // Other numbers than those of an earlier life, whatever the clock says and wherever the log has got to: a
         // number that the log has seen would be answered with the result of then.
         let next_sequence = RandomState::new().hash_one(shared.settings.id) >> 1;
@@ -93,6 +103,10 @@ impl Driver {
             leader: None,
             published_version: 0,
             stopped: None,
+            removed: false,
+            active: false,
+            members: Members::default(),
+            tend_not_before: now,
             slow_told: None,
         }
     }
@@ -114,10 +128,7 @@ impl Driver {
                     self.guarded(|driver| driver.core.as_mut().map_or(Ok(()), Core::save_commit));
                     return;
                 }
-                self.guarded(|driver| {
-                    driver.take(input, Instant::now());
-                    Ok(())
-                });
+                self.guarded(|driver| driver.take(input, Instant::now()));
                 taken += 1;
                 next = if taken < INPUTS_PER_TURN { inputs.try_recv().ok() } else { None };
             }
@@ -131,7 +142,10 @@ impl Driver {
     fn guarded(&mut self, step: impl FnOnce(&mut Self) -> Result<(), CoreError>) {
         let reason = match catch_unwind(AssertUnwindSafe(|| step(self))) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => {
+                self.removed |= matches!(error, CoreError::Removed);
+                error.to_string()
+            }
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -145,6 +159,7 @@ impl Driver {
         let mut view = CoreView::clone(&self.shared.view.load());
         view.stopped = Some(reason.clone());
         view.leader = None;
+        view.removed = self.removed;
         self.shared.view.store(Arc::new(view));
         for (_, pending) in std::mem::take(&mut self.pending) {
             pending.answer(Err(ProposeError::Stopped(reason.clone())));
@@ -188,18 +203,23 @@ impl Driver {
             self.applied.restored(core.state());
         }
         self.publish(true);
-        result.map(|output| self.send(output.messages))
+        result.map(|output| self.send(output.messages))?;
+        self.follow_members()
     }
 
-    fn take(&mut self, input: Input, now: Instant) {
+    fn take(&mut self, input: Input, now: Instant) -> Result<(), CoreError> {
         match input {
             Input::Propose { kind, reply } => self.propose(*kind, reply, now),
             Input::SoftWaiting | Input::Stop => {}
             Input::NotProposed { sequence } => self.not_proposed(sequence),
             Input::Forwarded { from, command, soft } => self.forwarded(from, &command, soft),
             Input::Transfer { to } => self.transfer(to),
-            Input::Raft { from, message, .. } => {
-                let Some(core) = &mut self.core else { return };
+            Input::Raft { from, message, epoch, .. } => {
+                let Some(core) = &mut self.core else { return Ok(()) };
+                // It was on its way when this node began to follow another life of the log.
+                if epoch != core.epoch().number {
+                    return Ok(());
+                }
                 if let Err(error) = core.step(from, *message) {
                     self.rejected += 1;
                     tracing::debug!(from, %error, "dropped");
@@ -220,7 +240,13 @@ impl Driver {
                     core.report_unreachable(peer);
                 }
             }
+            input @ (Input::Active(_)
+            | Input::LeadWish { .. }
+            | Input::Adopt { .. }
+            | Input::Recover { .. }
+            | Input::Removed) => return self.take_members(input),
         }
+        Ok(())
     }
 
     fn turn(&mut self, now: Instant) -> Result<(), CoreError> {
@@ -243,8 +269,9 @@ impl Driver {
         for _ in 0..4 {
             let Some(core) = &mut self.core else { return Ok(()) };
             let output = core.advance()?;
-            self.handle(output);
+            self.handle(output)?;
             self.watch_leader(now);
+            self.tend(now);
             self.serve_pending(now);
             if !self.pump_soft(now) {
                 break;
@@ -252,19 +279,24 @@ impl Driver {
         }
         if let Some(core) = &mut self.core {
             let output = core.advance()?;
-            self.handle(output);
+            self.handle(output)?;
         }
         self.publish(false);
         Ok(())
     }
 
-    fn handle(&mut self, output: Output) {
+    fn handle(&mut self, output: Output) -> Result<(), CoreError> {
         let Output { messages, applied, restored } = output;
         self.send(messages);
-        if restored && let Some(core) = &self.core {
+        if restored {
             // Also when the version is the same: servers may have been drained meanwhile.
-            publish_state(&self.shared, core);
-            self.applied.restored(core.state());
+            self.restore_applied();
+        }
+        if restored || applied.iter().any(|entry| matches!(entry.outcome, Outcome::Members { .. })) {
+            if let Some(core) = &self.core {
+                publish_state(&self.shared, core);
+            }
+            self.follow_members()?;
         }
         for entry in applied {
             let ours = entry.origin.filter(|origin| origin.node == self.shared.settings.id);
@@ -281,6 +313,7 @@ impl Driver {
                 pending.answer(result.map(committed).map_err(ProposeError::Refused));
             }
         }
+        Ok(())
     }
 
     fn tell(&mut self, outcome: &Outcome) {
@@ -295,6 +328,7 @@ impl Driver {
                 publish_state(&self.shared, core);
                 self.applied.servers(core.state());
             }
+            Outcome::Members { .. } => {}
             Outcome::Clients(facts) if !facts.is_empty() => self.applied.clients(facts),
             Outcome::Clients(_) | Outcome::Refused(_) | Outcome::Repeated(_) => {}
         }
@@ -419,8 +453,11 @@ impl Driver {
             clients: state.clients().len(),
             rejected: self.rejected,
             voters: core.voters().to_vec(),
-            matched: core.voters().iter().filter_map(matched).collect(),
+            matched: core.voters().iter().chain(core.learners()).filter_map(matched).collect(),
             stopped: None,
+            fetching: core.is_waiting() || core.is_incomplete(),
+            removed: false,
+            last: core.last(),
         };
         self.shared.view.store(Arc::new(view));
         if always || state.version() != self.published_version {
@@ -432,7 +469,10 @@ impl Driver {
 
 fn publish_state(shared: &Shared, core: &Core<RedbStore>) {
     let state = core.state();
-    let published =
-        Published { configuration: state.configuration().clone(), servers: state.servers().clone() };
+    let published = Published {
+        configuration: state.configuration().clone(),
+        servers: state.servers().clone(),
+        members: state.members().clone(),
+    };
     shared.published.store(Arc::new(published));
 }

@@ -10,6 +10,8 @@
 use prost::Message as _;
 use raft::eraftpb::{Message, Snapshot};
 
+use super::store::Epoch;
+use crate::state::WireMember;
 use crate::state::command::CONFIG_TEXT_MAX;
 
 /// Raised when old and new nodes can no longer talk to each other at all.
@@ -30,6 +32,10 @@ const SNAPSHOT_META_MAX: usize = 64 * 1024;
 const PROPOSAL_MAX: usize = CONFIG_TEXT_MAX + 16 * 1024;
 /// The longest node report and the longest explanation.
 pub const REPORT_MAX: usize = 16 * 1024;
+/// A question of a node that joins: a key, a name, an address.
+const JOIN_MAX: usize = 4 * 1024;
+/// Its answer: certificates, a key, and the members.
+const JOINED_MAX: usize = 64 * 1024;
 /// The longest word between the elections of two nodes: some 60 bytes for each of 256 virtual addresses, and as much again.
 pub const WORD_MAX: usize = 32 * 1024;
 /// A frame of a kind that this version does not know.
@@ -56,6 +62,67 @@ pub struct Hello {
     /// The last entry on the speaker's disk.
     #[prost(uint64, tag = "6")]
     pub last: u64,
+    /// The life of the log that the speaker lives in.
+    #[prost(message, optional, tag = "7")]
+    pub epoch: Option<Epoch>,
+    /// The speaker's name.
+    #[prost(string, tag = "8")]
+    pub name: String,
+    /// Where it listens, as text: for nodes that do not know it yet.
+    #[prost(string, tag = "9")]
+    pub address: String,
+}
+
+/// The first frame of a node that has a token and wants to become a member.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinAsk {
+    /// [`PROTOCOL`].
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// [`crate::state::FEATURE_LEVEL`] of the node.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
+    /// Number of the token.
+    #[prost(fixed64, tag = "3")]
+    pub token: u64,
+    /// Secret of the token.
+    #[prost(bytes = "vec", tag = "4")]
+    pub secret: Vec<u8>,
+    /// How the node wants to be called.
+    #[prost(string, tag = "5")]
+    pub name: String,
+    /// Where it will listen.
+    #[prost(string, tag = "6")]
+    pub address: String,
+    /// Whether it is to be a witness.
+    #[prost(bool, tag = "7")]
+    pub witness: bool,
+    /// Its public key, DER.
+    #[prost(bytes = "vec", tag = "8")]
+    pub key: Vec<u8>,
+    /// The cluster as its own file names it.
+    #[prost(string, tag = "9")]
+    pub cluster: String,
+}
+
+/// What it gets.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinAnswer {
+    /// Why not, if not; all else is empty then.
+    #[prost(string, optional, tag = "1")]
+    pub refused: Option<String>,
+    /// The number of the new member.
+    #[prost(uint64, tag = "2")]
+    pub id: u64,
+    /// Its certificate, PEM.
+    #[prost(bytes = "vec", tag = "3")]
+    pub certificate: Vec<u8>,
+    /// The authority's key, PEM; not for a witness.
+    #[prost(bytes = "vec", tag = "4")]
+    pub authority_key: Vec<u8>,
+    /// All members, the new one included.
+    #[prost(message, repeated, tag = "5")]
+    pub members: Vec<WireMember>,
 }
 
 /// Numbers and text of the small frames.
@@ -73,7 +140,7 @@ struct Small {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
     /// Opens a connection.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Answers a hello: go on.
     Welcome,
     /// Answers a hello: the connection is refused, for this reason.
@@ -117,6 +184,20 @@ pub enum Frame {
         /// For the node's own code to read.
         bytes: Vec<u8>,
     },
+    /// A node without a certificate wants to become a member.
+    JoinAsk(Box<JoinAsk>),
+    /// The answer.
+    JoinAnswer(Box<JoinAnswer>),
+    /// The sender holds the address, and would rather lead.
+    Lead,
+    /// Answers a hello: the cluster lives in a later epoch, follow it.
+    Behind(Epoch),
+    /// Answers a hello: the node was removed from the cluster.
+    Removed,
+    /// A member without the authority's key asks for a new certificate for its public key (DER).
+    CertificateAsk(Vec<u8>),
+    /// The certificate, PEM.
+    CertificateAnswer(Vec<u8>),
     /// What the elections of two nodes have to say to each other; for their own code to read.
     Word(Vec<u8>),
     /// Nothing to say, still here.
@@ -162,6 +243,13 @@ const PREFLIGHT_ASK: u8 = 10;
 const PREFLIGHT_ANSWER: u8 = 11;
 const REPORT: u8 = 12;
 const PING: u8 = 13;
+const JOIN_ASK: u8 = 20;
+const JOIN_ANSWER: u8 = 21;
+const LEAD: u8 = 22;
+const BEHIND: u8 = 23;
+const REMOVED: u8 = 24;
+const CERTIFICATE_ASK: u8 = 25;
+const CERTIFICATE_ANSWER: u8 = 26;
 const WORD: u8 = 32;
 
 /// Kind and length of the body, if a frame of this kind may be so long.
@@ -172,7 +260,9 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
     let [kind, length @ ..] = header;
     let length = u32::from_be_bytes(length) as usize;
     let limit = match kind {
-        HELLO | WELCOME | NOT_PROPOSED | TRANSFER | PING => HELLO_MAX,
+        HELLO | WELCOME | NOT_PROPOSED | TRANSFER | PING | LEAD | BEHIND | REMOVED => HELLO_MAX,
+        JOIN_ASK | CERTIFICATE_ASK => JOIN_MAX,
+        JOIN_ANSWER | CERTIFICATE_ANSWER => JOINED_MAX,
         REFUSED | PREFLIGHT_ANSWER | REPORT => REPORT_MAX + 64,
         RAFT => RAFT_MAX,
         SNAPSHOT => SNAPSHOT_MAX,
@@ -183,13 +273,18 @@ pub fn decode_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
     within(kind, length, limit)
 }
 
-/// The same for the first frame of a connection, whose sender may be anybody: a hello, or nothing.
+/// The same for the first frame of a connection, whose sender may be anybody: a hello, a wish to join, or nothing.
 ///
 /// # Errors
-/// Too long, or no hello.
+/// Too long, or none of these.
 pub fn decode_first_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
     let (kind, length) = decode_header(header)?;
-    within(kind, length, if kind == HELLO { HELLO_MAX } else { 0 })
+    let limit = match kind {
+        HELLO => HELLO_MAX,
+        JOIN_ASK => JOIN_MAX,
+        _ => 0,
+    };
+    within(kind, length, limit)
 }
 
 fn within(kind: u8, length: usize, limit: usize) -> Result<(u8, usize), FrameError> {
@@ -204,7 +299,7 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
     let garbled = |error: String| FrameError::Garbled { kind, error };
     let small = || Small::decode(body).map_err(|error| garbled(error.to_string()));
     let frame = match kind {
-        HELLO => Frame::Hello(Hello::decode(body).map_err(|error| garbled(error.to_string()))?),
+        HELLO => Frame::Hello(Box::new(Hello::decode(body).map_err(|error| garbled(error.to_string()))?)),
         WELCOME => Frame::Welcome,
         REFUSED => Frame::Refused(small()?.text.unwrap_or_default()),
         RAFT => Frame::Raft(Box::new(Message::decode(body).map_err(|error| garbled(error.to_string()))?)),
@@ -226,6 +321,18 @@ pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Frame>, FrameError> {
             Frame::Report { age_ms: number, bytes }
         }
         PING => Frame::Ping { mute: small()?.number != 0 },
+        JOIN_ASK => {
+            Frame::JoinAsk(Box::new(JoinAsk::decode(body).map_err(|error| garbled(error.to_string()))?))
+        }
+        JOIN_ANSWER => {
+            let answer = JoinAnswer::decode(body).map_err(|error| garbled(error.to_string()))?;
+            Frame::JoinAnswer(Box::new(answer))
+        }
+        LEAD => Frame::Lead,
+        BEHIND => Frame::Behind(Epoch::decode(body).map_err(|error| garbled(error.to_string()))?),
+        REMOVED => Frame::Removed,
+        CERTIFICATE_ASK => Frame::CertificateAsk(body.to_vec()),
+        CERTIFICATE_ANSWER => Frame::CertificateAnswer(body.to_vec()),
         WORD => Frame::Word(body.to_vec()),
         _ => return Ok(None),
     };
@@ -286,6 +393,13 @@ impl Frame {
             Self::PreflightAnswer { .. } => PREFLIGHT_ANSWER,
             Self::Report { .. } => REPORT,
             Self::Ping { .. } => PING,
+            Self::JoinAsk(_) => JOIN_ASK,
+            Self::JoinAnswer(_) => JOIN_ANSWER,
+            Self::Lead => LEAD,
+            Self::Behind(_) => BEHIND,
+            Self::Removed => REMOVED,
+            Self::CertificateAsk(_) => CERTIFICATE_ASK,
+            Self::CertificateAnswer(_) => CERTIFICATE_ANSWER,
             Self::Word(_) => WORD,
         }
     }
@@ -295,7 +409,12 @@ impl Frame {
             Small { number, text, bytes: content }.encode_to_vec()
         };
         let body = match self {
-            Self::Welcome => return,
+            Self::Welcome | Self::Lead | Self::Removed => return,
+            Self::JoinAsk(ask) => ask.encode_to_vec(),
+            Self::JoinAnswer(answer) => answer.encode_to_vec(),
+            Self::Behind(epoch) => epoch.encode_to_vec(),
+            Self::CertificateAsk(key) => key.clone(),
+            Self::CertificateAnswer(pem) => pem.clone(),
             Self::Ping { mute } => small(u64::from(*mute), None, Vec::new()),
             Self::Hello(hello) => hello.encode_to_vec(),
             Self::Refused(reason) => small(0, Some(reason.clone()), Vec::new()),
@@ -344,9 +463,38 @@ mod tests {
         prop_oneof![
             (any::<u32>(), ".{0,9}", any::<u64>(), any::<u64>()).prop_map(
                 |(protocol, cluster, node, last)| {
-                    Frame::Hello(Hello { protocol, cluster, node, to: 1, level: 1, last })
+                    let epoch = (node % 2 == 0).then_some(Epoch { number: last, ..Epoch::default() });
+                    let address = "10.0.0.1:7300".to_owned();
+                    Frame::Hello(Box::new(Hello {
+                        protocol,
+                        cluster,
+                        node,
+                        to: 1,
+                        level: 1,
+                        last,
+                        epoch,
+                        address,
+                        ..Hello::default()
+                    }))
                 }
             ),
+            (any::<u64>(), ".{0,9}", bytes(), any::<bool>()).prop_map(|(token, name, secret, witness)| {
+                Frame::JoinAsk(Box::new(JoinAsk { token, name, secret, witness, ..JoinAsk::default() }))
+            }),
+            (option::of(".{0,9}"), any::<u64>(), bytes()).prop_map(|(refused, id, certificate)| {
+                let members = vec![WireMember { id, ..WireMember::default() }];
+                Frame::JoinAnswer(Box::new(JoinAnswer {
+                    refused,
+                    id,
+                    certificate,
+                    members,
+                    ..JoinAnswer::default()
+                }))
+            }),
+            prop_oneof![Just(Frame::Lead), Just(Frame::Removed)],
+            any::<u64>().prop_map(|number| Frame::Behind(Epoch { number, ..Epoch::default() })),
+            bytes().prop_map(Frame::CertificateAsk),
+            bytes().prop_map(Frame::CertificateAnswer),
             Just(Frame::Welcome),
             any::<bool>().prop_map(|mute| Frame::Ping { mute }),
             ".{0,9}".prop_map(Frame::Refused),

@@ -12,18 +12,22 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::authority::fingerprint;
 use super::core::{Core, CoreError, CoreSettings};
 use super::driver::{Driver, spawn};
 use super::frame::{Frame, REPORT_MAX, WORD_MAX};
+use super::join::new_token;
+use super::keeper::keep;
 use super::limits::{ANSWER_TIMEOUT, INBOX_INPUTS, PREFLIGHT_TIMEOUT, STOP_TIMEOUT, TICK, WORDS_WAITING};
 use super::shared::{Input, Member, Preflight, Settings, Shared};
 use super::status::{MemberStatus, Status};
 use super::store::redb::RedbStore;
 use super::store::{Identity, StoreError};
-use super::transport::{accept_all, connect_forever, listen};
+use super::transport::{accept_all, listen};
 use crate::events::Severity;
 use crate::state::{
-    Admin, ClientFact, CommandError, Configuration, Kind, PutConfig, Refusal, Servers, SetServer, State,
+    Admin, ClientFact, CommandError, Configuration, Kind, MemberId, PutConfig, Refusal, Servers, SetServer,
+    State, Token,
 };
 
 /// A node that stops while it leads waits so long for another to take over.
@@ -96,6 +100,32 @@ pub enum ProposeError {
         /// What it takes.
         needed: u32,
     },
+    /// Tokens need an authority.
+    #[error(
+        "the links of this cluster are not encrypted, so nobody can join by a token; add the node to the list \
+             of members in all node files, or begin the cluster with `cygnet cluster init`"
+    )]
+    Insecure,
+    /// Those that are left could not decide anything.
+    #[error(
+        "without it only {reachable} of {needed} needed voters could be reached; bring the others back first, or \
+             add --force"
+    )]
+    WouldLoseQuorum {
+        /// Voters that can be reached, without the one that leaves.
+        reachable: usize,
+        /// How many it would take.
+        needed: usize,
+    },
+    /// It would slow down or stop the others.
+    #[error("it is {behind} entries behind; wait until it has caught up")]
+    NotCaughtUp {
+        /// Entries.
+        behind: u64,
+    },
+    /// A recovery would throw away what need not be lost.
+    #[error("there is a quorum, and nothing to recover; remove a lost node with `cygnet cluster remove`")]
+    NothingToRecover,
     /// This node takes part no more.
     #[error("this node takes no part in the cluster any more: {0}")]
     Stopped(String),
@@ -125,7 +155,8 @@ pub enum StartError {
     Foreign(StoreError),
     /// The members are not those of the log.
     #[error(
-        "{}: {error}; membership cannot be changed yet: restore the list of members", file.display()
+        "{}: {error}; restore the list of members: once the nodes have agreed, members come and go by \
+         `cygnet cluster`, not by the list", file.display()
     )]
     Members {
         /// The state directory.
@@ -152,6 +183,29 @@ pub enum StartError {
     /// The thread could not be made, or there is no runtime.
     #[error("cannot start the raft thread: {0}")]
     Thread(String),
+}
+
+/// What is known before a recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryOutlook {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// There is a quorum, and nothing to recover.
+    pub quorum: bool,
+    /// How many nodes vote.
+    pub voters: usize,
+    /// Those of them that cannot be reached.
+    pub missing: Vec<String>,
+    /// The last entry of this node's log.
+    pub last: u64,
+    /// Entries at its end that are not known to be committed; they count as committed afterwards.
+    pub uncommitted: u64,
+    /// The version of the configuration here.
+    pub version: u64,
+    /// Entries that another node was known to have beyond that. They are lost.
+    pub known_lost: u64,
+    /// Others may have decided more without this node: there are more than two voters.
+    pub may_lose_more: bool,
 }
 
 /// Node and word.
@@ -186,21 +240,23 @@ impl Handle {
         let core = open_core(&settings)?;
         let address = own.address;
         let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
-        settings.events.record(
-            Severity::Info,
-            "cluster",
-            format!("listening for the other nodes on {address}"),
-            "the link between nodes is not encrypted yet: keep it on a network of its own",
-        );
+        let (severity, why) = match &settings.security {
+            Some(_) => (Severity::Info, "encrypted, by certificates of the cluster's own authority"),
+            None => {
+                (Severity::Warning, "`insecure`: the links are plain, and anybody who reaches them may speak")
+            }
+        };
+        let what = format!("listening for the other nodes on {address}");
+        settings.events.record(severity, "cluster", what, why);
         let (inbox, inputs) = sync_channel(INBOX_INPUTS);
         let (words_in, words) = mpsc::channel(WORDS_WAITING);
         let shared = Arc::new(Shared::new(settings, preflight, inbox, words_in));
         let driver = Driver::new(Arc::clone(&shared), core, applied);
         let ended = spawn(driver, inputs).map_err(|error| StartError::Thread(error.to_string()))?;
-        let mut tasks = vec![runtime.spawn(accept_all(Arc::clone(&shared), listener))];
-        for id in shared.peers.keys() {
-            tasks.push(runtime.spawn(connect_forever(Arc::clone(&shared), *id)));
-        }
+        let tasks = vec![
+            runtime.spawn(accept_all(Arc::clone(&shared), listener)),
+            runtime.spawn(keep(Arc::clone(&shared))),
+        ];
         let running = Arc::new(Mutex::new(Some(Running { tasks, ended })));
         Ok(Self { shared, running, words: Arc::new(Mutex::new(Some(words))) })
     }
@@ -228,14 +284,109 @@ impl Handle {
     }
 
     async fn propose(&self, kind: Kind) -> Result<Committed, ProposeError> {
+        self.shared.propose(kind).await
+    }
+
+    /// Makes a token that lets one node in. Returns its text.
+    ///
+    /// # Errors
+    /// Says why not, and what helps; within a bounded time.
+    pub async fn create_token(
+        &self,
+        witness: bool,
+        learner: bool,
+        ttl: Duration,
+        author: &str,
+    ) -> Result<String, ProposeError> {
+        let Some(security) = &self.shared.settings.security else { return Err(ProposeError::Insecure) };
+        let made = fingerprint(&security.current().credentials.authority)
+            .and_then(|authority| new_token(authority, witness, learner, ttl, author));
+        let (token, kept) = made.map_err(|error| ProposeError::Stopped(error.to_string()))?;
+        self.propose(Kind::CreateToken(kept)).await?;
+        Ok(token.to_string())
+    }
+
+    /// Removes a member for good. `force`: also if those that are left and can be reached are too few to decide.
+    ///
+    /// # Errors
+    /// Says why not, and what helps; within a bounded time.
+    pub async fn remove_member(&self, id: u64, force: bool) -> Result<Committed, ProposeError> {
+        let view = self.shared.view.load_full();
+        let left: Vec<u64> = view.voters.iter().copied().filter(|voter| *voter != id).collect();
+        let (peers, own) = (self.shared.peers(), self.shared.settings.id);
+        let speaks =
+            |voter: &&u64| **voter == own || peers.get(voter).is_some_and(|peer| self.shared.has_voice(peer));
+        let (reachable, needed) = (left.iter().filter(speaks).count(), left.len() / 2 + 1);
+        if view.voters.contains(&id) && !left.is_empty() && reachable < needed && !force {
+            return Err(ProposeError::WouldLoseQuorum { reachable, needed });
+        }
+        self.propose(Kind::RemoveMember(MemberId { id })).await
+    }
+
+    /// Makes a learner a voter, if it has caught up.
+    ///
+    /// # Errors
+    /// Says why not, and what helps; within a bounded time.
+    pub async fn promote_member(&self, id: u64) -> Result<Committed, ProposeError> {
+        let view = self.shared.view.load_full();
+        if let Some(matched) = view.matched.get(&id).filter(|matched| **matched < view.commit) {
+            return Err(ProposeError::NotCaughtUp { behind: view.commit - matched });
+        }
+        self.propose(Kind::PromoteMember(MemberId { id })).await
+    }
+
+    /// Whether this node holds a virtual address: it leads then, if it can.
+    pub fn set_active(&self, active: bool) {
+        self.shared.input(Input::Active(active));
+    }
+
+    /// What is known of what a recovery would lose.
+    #[must_use]
+    pub fn recovery_outlook(&self) -> RecoveryOutlook {
+        let view = self.shared.view.load_full();
+        let (peers, own) = (self.shared.peers(), self.shared.settings.id);
+        let (reachable, needed) = self.shared.quorum();
+        let others = view.voters.iter().filter(|voter| **voter != own);
+        let missing = others
+            .clone()
+            .filter(|voter| !peers.get(voter).is_some_and(|peer| self.shared.has_voice(peer)))
+            .map(|voter| self.shared.name_of(*voter))
+            .collect();
+        let known_last = peers.values().map(|peer| peer.last.load(Ordering::Relaxed)).max().unwrap_or(0);
+        RecoveryOutlook {
+            cluster: self.shared.settings.cluster.clone(),
+            quorum: reachable >= needed && view.leader.is_some(),
+            voters: view.voters.len(),
+            missing,
+            last: view.last,
+            uncommitted: view.last.saturating_sub(view.commit),
+            version: view.version,
+            known_lost: known_last.saturating_sub(view.last),
+            may_lose_more: view.voters.len() > 2 || view.fetching,
+        }
+    }
+
+    /// Makes this node the only voter, in a new epoch. The others follow when they come back, and say what they had to
+    /// give up.
+    ///
+    /// # Errors
+    /// There is a quorum, this node has no log, or its disk fails.
+    pub async fn recover(&self) -> Result<u64, ProposeError> {
+        let outlook = self.recovery_outlook();
+        if outlook.quorum {
+            return Err(ProposeError::NothingToRecover);
+        }
+        if self.shared.view.load().fetching {
+            let reason = "this node has no whole log of its own; recover another one";
+            return Err(ProposeError::Stopped(reason.to_owned()));
+        }
         let (reply, result) = oneshot::channel();
-        if !self.shared.input(Input::Propose { kind: Box::new(kind), reply }) {
+        if !self.shared.input(Input::Recover { reply }) {
             return Err(ProposeError::Busy);
         }
         match tokio::time::timeout(ANSWER_TIMEOUT, result).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(ProposeError::Stopped("it is stopping".to_owned())),
-            // The thread may have taken it before it got stuck.
+            Ok(Ok(result)) => result.map(|epoch| epoch.number),
+            Ok(Err(_)) => Err(ProposeError::Stopped("see `cygnet events`".to_owned())),
             Err(_) => Err(ProposeError::Timeout { seconds: ANSWER_TIMEOUT, undecided: true }),
         }
     }
@@ -260,14 +411,17 @@ impl Handle {
         let (reachable, needed) = shared.quorum();
         let mut soft = view.soft;
         soft.waiting += shared.offered().len() as u64;
-        let members = shared.settings.members.iter().map(|member| {
-            let peer = shared.peers.get(&member.id);
+        let (peers, known) = (shared.peers(), shared.published.load().members.clone());
+        let list = shared.members();
+        let members = list.iter().map(|member| {
+            let peer = peers.get(&member.id);
             MemberStatus {
                 id: member.id,
                 name: member.name.clone(),
                 address: member.address,
                 witness: member.witness,
                 voter: view.voters.contains(&member.id),
+                standing: known.get(member.id).map(|member| member.standing),
                 connected: peer.is_none_or(|peer| shared.is_reachable(peer)),
                 last_heard_ms: peer.map_or(Some(0), |peer| shared.silent_ms(peer)),
                 matched: view.matched.get(&member.id).copied(),
@@ -290,6 +444,10 @@ impl Handle {
             clients: view.clients,
             soft,
             rejected: view.rejected,
+            epoch: shared.epoch_number(),
+            secure: shared.settings.security.is_some(),
+            fetching: view.fetching,
+            removed: view.removed,
             members: members.collect(),
         }
     }
@@ -306,12 +464,17 @@ impl Handle {
         self.shared.published.load().servers.clone()
     }
 
+    /// The tokens, without their secrets.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Token> {
+        self.shared.published.load().members.tokens().to_vec()
+    }
+
     /// Asks the nodes that can be reached whether a configuration would work there. By name; a node that does not
     /// answer in time counts as a no.
     pub async fn preflight(&self, text: &str) -> Vec<(String, Result<(), String>)> {
-        let asked: Vec<_> = self
-            .shared
-            .peers
+        let peers = self.shared.peers();
+        let asked: Vec<_> = peers
             .values()
             .filter(|peer| self.shared.is_reachable(peer))
             .map(|peer| (peer.member.clone(), self.ask(&peer.member, text)))
@@ -356,12 +519,12 @@ impl Handle {
     /// The last report of each peer that sent one: id, bytes, age in ms (transit not counted).
     #[must_use]
     pub fn reports(&self) -> Vec<(u64, Vec<u8>, u64)> {
-        let read = |(id, peer): (&u64, &super::shared::Peer)| {
+        let read = |(id, peer): (&u64, &Arc<super::shared::Peer>)| {
             let report = peer.report.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
             let age = report.age_when_received + report.received.elapsed();
             Some((*id, report.bytes, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
         };
-        self.shared.peers.iter().filter_map(read).collect()
+        self.shared.peers().iter().filter_map(read).collect()
     }
 
     /// Says something to the elections of another node (`None`: of all that can be reached). Never waits. False if it could
@@ -372,7 +535,7 @@ impl Handle {
         match to {
             Some(id) => send(&id),
             // Every one, also after one that cannot be reached.
-            None => self.shared.peers.keys().filter(|id| !send(id)).count() == 0,
+            None => self.shared.peers().keys().filter(|id| !send(id)).count() == 0,
         }
     }
 
@@ -454,7 +617,11 @@ fn open_core(settings: &Settings) -> Result<Core<RedbStore>, StartError> {
     let voters = settings.members.iter().map(|member| member.id).collect();
     let witnesses = settings.members.iter().filter(|member| member.witness).map(|member| member.id).collect();
     let file = settings.state_dir.clone();
-    let core = CoreSettings { limits: settings.limits, ..CoreSettings::new(settings.id, voters, witnesses) };
+    let core = CoreSettings {
+        begin: settings.begin.clone(),
+        limits: settings.limits,
+        ..CoreSettings::new(settings.id, voters, witnesses)
+    };
     Core::open(core, store).map_err(|error| match error {
         CoreError::Store(error) => store_error(error),
         CoreError::Members { .. } => StartError::Members { file, error },

@@ -111,7 +111,13 @@ pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 /// ...up to this.
 pub const RECONNECT_MOST: Duration = Duration::from_secs(1);
 
-/// Incoming connections per configured peer, so that old ones may linger while new ones come.
+/// How often a certificate is looked at; it is renewed months before it ends.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3600);
+
+/// One that is due and could not be renewed, for want of a peer that signs, is tried again after this.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(5);
+
+/// Incoming connections per possible peer, so that old ones may linger while new ones come.
 pub const CONNECTIONS_PER_PEER: usize = 4;
 
 /// Connections from addresses that are no member's. They never take the members' room.

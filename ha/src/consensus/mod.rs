@@ -10,23 +10,30 @@
 //! Every queue is bounded. The core knows neither clock nor socket. When it fails, the node loses its voice in the
 //! cluster, and nothing else.
 
+pub mod authority;
 mod check;
 pub mod core;
+pub mod credentials;
 mod driver;
 pub mod frame;
 mod handle;
+pub mod join;
+mod keeper;
 pub mod limits;
+mod link;
 mod logger;
 pub(crate) mod outbox;
 mod shared;
 pub mod soft;
 mod status;
 pub mod store;
+pub mod token;
 mod transport;
 
-pub use self::core::RaftRole;
-pub use handle::{Applied, Committed, Handle, ProposeError, StartError};
+pub use self::core::{Begin, Core, CoreSettings, RaftRole};
+pub use handle::{Applied, Committed, Handle, ProposeError, RecoveryOutlook, StartError};
 pub use limits::LogLimits;
+pub use link::Security;
 pub use shared::{Member, Preflight, Settings};
 pub use soft::SoftFigures;
 pub use status::{MemberStatus, Status};

@@ -1,7 +1,7 @@
 //! What the raft thread, the connections and the handle have in common.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -11,16 +11,19 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use raft::eraftpb::Message;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
+use super::core::Begin;
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
-use super::limits::{INBOX_BYTES, LogLimits, PEER_STALE, PREFLIGHTS, STUCK, TICK};
+use super::limits::{ANSWER_TIMEOUT, INBOX_BYTES, LogLimits, PEER_STALE, PREFLIGHTS, STUCK, TICK};
+use super::link::Security;
 use super::outbox::Outbox;
 use super::soft::Offered;
 use super::status::CoreView;
+use super::store::Epoch;
 use crate::events::EventLog;
-use crate::state::{Configuration, Kind, Servers};
+use crate::state::{Configuration, FEATURE_LEVEL, Kind, MemberRecord, Members, Servers};
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,13 @@ pub struct Member {
     pub witness: bool,
 }
 
+impl From<&MemberRecord> for Member {
+    fn from(record: &MemberRecord) -> Self {
+        let MemberRecord { id, name, address, witness, .. } = record.clone();
+        Self { id, name, address, witness }
+    }
+}
+
 /// What a node must know to take part.
 #[derive(Clone)]
 pub struct Settings {
@@ -42,8 +52,14 @@ pub struct Settings {
     pub cluster: String,
     /// This node, one of `members`.
     pub id: u64,
-    /// All nodes, the same on each.
+    /// All nodes as far as they are known before the log is read; later the log counts.
     pub members: Vec<Member>,
+    /// How the log begins, where there is none.
+    pub begin: Begin,
+    /// Certificates for the links between the nodes; `None`: the links are plain.
+    pub security: Option<Arc<Security>>,
+    /// The newest kind of command that this node may use; [`FEATURE_LEVEL`] but in tests.
+    pub level: u32,
     /// Where the log is kept.
     pub state_dir: PathBuf,
     /// When it is cut.
@@ -61,6 +77,8 @@ pub(super) enum Input {
         from: u64,
         message: Box<Message>,
         size: usize,
+        /// The epoch of the connection that it came over.
+        epoch: u64,
     },
     Connected {
         peer: u64,
@@ -90,6 +108,23 @@ pub(super) enum Input {
     Transfer {
         to: u64,
     },
+    /// This node holds the address, or does not any more.
+    Active(bool),
+    /// That node does.
+    LeadWish {
+        from: u64,
+    },
+    /// Another node lives in a later epoch.
+    Adopt {
+        from: u64,
+        epoch: Epoch,
+    },
+    /// The cluster has removed this node.
+    Removed,
+    /// The operator makes this node the only voter.
+    Recover {
+        reply: oneshot::Sender<Result<Epoch, ProposeError>>,
+    },
     SoftWaiting,
     Stop,
 }
@@ -104,6 +139,8 @@ pub(super) struct Peer {
     pub(super) mute: AtomicBool,
     /// Its feature level; 0 until it has said hello.
     pub(super) level: AtomicU64,
+    /// The last entry on its disk, by its hello or by the leader's knowledge.
+    pub(super) last: AtomicU64,
     pub(super) report: Mutex<Option<Report>>,
 }
 
@@ -120,11 +157,18 @@ pub(super) struct Report {
 pub(super) struct Published {
     pub(super) configuration: Configuration,
     pub(super) servers: Servers,
+    pub(super) members: Members,
 }
 
 pub(super) struct Shared {
     pub(super) settings: Settings,
-    pub(super) peers: BTreeMap<u64, Peer>,
+    peers: ArcSwap<BTreeMap<u64, Arc<Peer>>>,
+    /// This node included.
+    members: ArcSwap<Vec<Member>>,
+    /// The members, or the epoch, are others than before.
+    pub(super) changed: Notify,
+    epoch: Mutex<Epoch>,
+    epoch_number: AtomicU64,
     pub(super) started: Instant,
     pub(super) inbox: SyncSender<Input>,
     inbox_bytes: AtomicUsize,
@@ -142,6 +186,8 @@ pub(super) struct Shared {
     pub(super) preflights: Arc<Semaphore>,
     pub(super) asked: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
     pub(super) next_question: AtomicU64,
+    /// The last refusal that was told: from where, and why.
+    pub(super) last_refusal: Mutex<Option<(IpAddr, String)>>,
     pub(super) own_report: Mutex<Option<(Vec<u8>, Instant)>>,
     /// What peers' elections say, on the way to ours.
     pub(super) words: mpsc::Sender<(u64, Vec<u8>)>,
@@ -154,15 +200,14 @@ impl Shared {
         inbox: SyncSender<Input>,
         words: mpsc::Sender<(u64, Vec<u8>)>,
     ) -> Self {
-        let peers = settings
-            .members
-            .iter()
-            .filter(|member| member.id != settings.id)
-            .map(|member| (member.id, Peer::new(member.clone())))
-            .collect();
-        Self {
+        let members = settings.members.clone();
+        let shared = Self {
             settings,
-            peers,
+            peers: ArcSwap::default(),
+            members: ArcSwap::default(),
+            changed: Notify::new(),
+            epoch: Mutex::new(Epoch::default()),
+            epoch_number: AtomicU64::new(0),
             started: Instant::now(),
             inbox,
             inbox_bytes: AtomicUsize::new(0),
@@ -177,8 +222,75 @@ impl Shared {
             preflights: Arc::new(Semaphore::new(PREFLIGHTS)),
             asked: Mutex::new(HashMap::new()),
             next_question: AtomicU64::new(1),
+            last_refusal: Mutex::new(None),
             own_report: Mutex::new(None),
             words,
+        };
+        shared.set_members(members);
+        shared
+    }
+
+    /// The peers now.
+    pub(super) fn peers(&self) -> Arc<BTreeMap<u64, Arc<Peer>>> {
+        self.peers.load_full()
+    }
+
+    pub(super) fn peer(&self, id: u64) -> Option<Arc<Peer>> {
+        self.peers.load().get(&id).cloned()
+    }
+
+    /// This node and the others.
+    pub(super) fn members(&self) -> Arc<Vec<Member>> {
+        self.members.load_full()
+    }
+
+    /// From now on these are the members. Those that were there before keep their connections.
+    pub(super) fn set_members(&self, members: Vec<Member>) {
+        let old = self.peers();
+        let others = members.iter().filter(|member| member.id != self.settings.id);
+        let peer = |member: &Member| match old.get(&member.id) {
+            Some(peer) if peer.member == *member => Arc::clone(peer),
+            _ => Arc::new(Peer::new(member.clone())),
+        };
+        self.peers.store(Arc::new(others.map(|member| (member.id, peer(member))).collect()));
+        self.members.store(Arc::new(members));
+        self.changed.notify_one();
+    }
+
+    /// Somebody who proves to be a member, and whom the log has not named here yet.
+    pub(super) fn meet(&self, member: Member) -> Arc<Peer> {
+        let mut members = Vec::clone(&self.members());
+        members.retain(|known| known.id != member.id);
+        members.push(member.clone());
+        self.set_members(members);
+        self.peer(member.id).unwrap_or_else(|| Arc::new(Peer::new(member)))
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn epoch_number(&self) -> u64 {
+        self.epoch_number.load(Ordering::Relaxed)
+    }
+
+    /// Connections of another epoch end.
+    pub(super) fn set_epoch(&self, epoch: Epoch) {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+        self.epoch_number.store(epoch.number, Ordering::Relaxed);
+    }
+
+    /// Asks the raft thread for a change and waits for what comes of it.
+    pub(super) async fn propose(&self, kind: Kind) -> Result<Committed, ProposeError> {
+        let (reply, result) = oneshot::channel();
+        if !self.input(Input::Propose { kind: Box::new(kind), reply }) {
+            return Err(ProposeError::Busy);
+        }
+        match tokio::time::timeout(ANSWER_TIMEOUT, result).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ProposeError::Stopped("it is stopping".to_owned())),
+            // The thread may have taken it before it got stuck.
+            Err(_) => Err(ProposeError::Timeout { seconds: ANSWER_TIMEOUT, undecided: true }),
         }
     }
 
@@ -223,15 +335,17 @@ impl Shared {
 
     /// Sends a frame to a peer; false if it could not be queued.
     pub(super) fn send(&self, peer: u64, frame: Frame) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| peer.outbox.push(frame))
+        self.peers.load().get(&peer).is_some_and(|peer| peer.outbox.push(frame))
     }
 
-    pub(super) fn own(&self) -> Option<&Member> {
-        self.settings.members.iter().find(|member| member.id == self.settings.id)
+    pub(super) fn own(&self) -> Option<Member> {
+        let own = |members: &[Member]| members.iter().find(|member| member.id == self.settings.id).cloned();
+        own(&self.members()).or_else(|| own(&self.settings.members))
     }
 
     pub(super) fn name_of(&self, id: u64) -> String {
-        let named = self.settings.members.iter().find(|member| member.id == id);
+        let members = self.members();
+        let named = members.iter().find(|member| member.id == id);
         named.map_or_else(|| format!("node {id}"), |member| member.name.clone())
     }
 
@@ -275,17 +389,29 @@ impl Shared {
         (since >= STUCK).then(stuck)
     }
 
-    /// Nodes that can be reached and take part, this one included, and how many make a quorum.
+    /// Voters that can be reached and take part, this node included, and how many make a quorum.
     pub(super) fn quorum(&self) -> (usize, usize) {
-        let reachable = 1 + self.peers.values().filter(|peer| self.has_voice(peer)).count();
-        (reachable, self.settings.members.len() / 2 + 1)
+        let (peers, view) = (self.peers(), self.view.load());
+        // Before the log is read, and on a node that has none yet, all members are taken for voters.
+        let listed: Vec<u64>;
+        let voters = if view.voters.is_empty() {
+            listed = self.members().iter().map(|member| member.id).collect();
+            &listed
+        } else {
+            &view.voters
+        };
+        let speaks =
+            |id: &&u64| **id == self.settings.id || peers.get(id).is_some_and(|peer| self.has_voice(peer));
+        (voters.iter().filter(speaks).count(), voters.len() / 2 + 1)
     }
 
-    /// The lowest feature level that any member has announced; what a member that was never heard knows is unknown,
-    /// but it was started with the same list of members, hence with level 1 at least.
+    /// The lowest feature level that any member has announced; what a member that was never heard knows is unknown: it
+    /// may be one from before levels.
     pub(super) fn common_level(&self) -> u32 {
-        let levels = self.peers.values().map(|peer| peer.level.load(Ordering::Relaxed).max(1));
-        let lowest = levels.min().unwrap_or(u64::MAX).min(u64::from(crate::state::FEATURE_LEVEL));
+        let peers = self.peers();
+        let levels = peers.values().map(|peer| peer.level.load(Ordering::Relaxed).max(1));
+        let own = u64::from(self.settings.level.min(FEATURE_LEVEL));
+        let lowest = levels.min().unwrap_or(u64::MAX).min(own);
         u32::try_from(lowest).unwrap_or(1)
     }
 }
@@ -298,6 +424,7 @@ impl Peer {
             heard: AtomicU64::new(0),
             mute: AtomicBool::new(false),
             level: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             report: Mutex::new(None),
         }
     }

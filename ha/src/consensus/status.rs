@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::RaftRole;
 use super::soft::SoftFigures;
+use crate::state::Standing;
 
 /// The cluster, as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,14 @@ pub struct Status {
     pub soft: SoftFigures,
     /// Raft messages that made no sense and were dropped, since the start.
     pub rejected: u64,
+    /// Counts recoveries by an operator: the life of the log that this node lives in.
+    pub epoch: u64,
+    /// Whether the links between the nodes are encrypted and both sides prove who they are.
+    pub secure: bool,
+    /// This node is new, has lost its log, or follows a recovered node, and fetches everything.
+    pub fetching: bool,
+    /// The cluster has removed this node.
+    pub removed: bool,
     /// All nodes, this one included.
     pub members: Vec<MemberStatus>,
 }
@@ -56,6 +65,8 @@ pub struct MemberStatus {
     pub witness: bool,
     /// Votes.
     pub voter: bool,
+    /// How it counts; `None` where the list still stands in the nodes' files.
+    pub standing: Option<Standing>,
     /// Can be reached now; true for this node.
     pub connected: bool,
     /// When it was last heard, ms ago; 0 for this node.
@@ -81,6 +92,9 @@ pub(super) struct CoreView {
     pub(super) voters: Vec<u64>,
     pub(super) matched: BTreeMap<u64, u64>,
     pub(super) stopped: Option<String>,
+    pub(super) fetching: bool,
+    pub(super) removed: bool,
+    pub(super) last: u64,
 }
 
 impl Default for CoreView {
@@ -98,6 +112,9 @@ impl Default for CoreView {
             voters: Vec::new(),
             matched: BTreeMap::new(),
             stopped: None,
+            fetching: false,
+            removed: false,
+            last: 0,
         }
     }
 }

@@ -9,7 +9,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 
 use super::mutation::Mutation;
 use super::random::Random;
-use crate::consensus::store::{Batch, LogStore, Position, StoreError, Stored};
+use crate::consensus::store::{Batch, Epoch, LogStore, Position, StoreError, Stored};
 use crate::time::Time;
 
 /// A batch that outlives the call that writes it.
@@ -21,6 +21,8 @@ pub(super) struct Written {
     pub(super) entries: Vec<Entry>,
     pub(super) hard_state: Option<HardState>,
     pub(super) conf_state: Option<ConfState>,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) lost: Option<bool>,
 }
 
 impl Written {
@@ -32,6 +34,8 @@ impl Written {
             entries: batch.entries.to_vec(),
             hard_state: batch.hard_state.cloned(),
             conf_state: batch.conf_state.cloned(),
+            epoch: batch.epoch,
+            lost: batch.lost,
         }
     }
 
@@ -52,6 +56,8 @@ impl Written {
             entries: &self.entries,
             hard_state: self.hard_state.as_ref(),
             conf_state: self.conf_state.as_ref(),
+            epoch: self.epoch,
+            lost: self.lost,
         }
     }
 }

@@ -14,10 +14,6 @@ use super::world::{Event, World};
 use crate::consensus::limits::UNACKNOWLEDGED;
 use crate::vip::holder::{READD_SPACING, RETRY_MAX};
 
-/// Who wants to replace a disk looks so often whether the others agree, with such a pause.
-const AGREE_TRIES: u32 = 30;
-const AGREE_PAUSE: Duration = Duration::from_millis(70);
-
 /// How a fault ends.
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
@@ -41,8 +37,6 @@ pub(super) enum Ending {
     Kernel { node: u64 },
     /// The node can serve, with its usual priority.
     Ready { node: u64 },
-    /// Not an end: the operator looks again whether the others agree.
-    LoseDisk { node: u64, tries: u32 },
     /// The operator starts a process anew that has lost its voice.
     Restart { node: u64, life: u64 },
 }
@@ -73,7 +67,7 @@ impl World {
             Class::Cut | Class::CutSegment | Class::CutAll => self.cut(node, class),
             Class::Loss | Class::LossSegment => self.worsen(class == Class::LossSegment),
             Class::SlowDisk | Class::BrokenWrite | Class::FullDisk => self.spoil_disk(node, class),
-            Class::LostDisk => return self.lose_disk(node, AGREE_TRIES),
+            Class::LostDisk => self.lose_disk(node),
             Class::Jump | Class::Skew => self.spoil_clock(node, class == Class::Jump),
             Class::Kernel | Class::Meddle => self.spoil_kernel(node, class == Class::Meddle),
             Class::Readiness => return self.spoil_readiness(node),
@@ -228,37 +222,21 @@ impl World {
         self.after(time, Event::End(Ending::Disk { node }));
     }
 
-    /// The operator moves the file away, which is allowed while all others are up and agree.
-    fn lose_disk(&mut self, node: u64, tries: u32) -> Result<(), Violation> {
-        let others: Vec<_> = self.machines.iter().filter(|machine| machine.id != node).collect();
-        let of = |machine: &super::machine::Machine| {
-            let core = machine.process.as_ref()?.core.as_ref()?;
-            let usable = machine.runs() && !machine.catching_up;
-            usable.then(|| (core.term(), core.leader(), core.commit(), core.last()))
-        };
-        let views: Vec<_> = others.iter().map(|machine| of(machine)).collect();
-        let agreed = views.first().copied().flatten().is_some_and(|first| {
-            let (_, leader, commit, last) = first;
-            leader.is_some_and(|leader| leader != node)
-                && commit == last
-                && views.iter().all(|view| *view == Some(first))
-        });
-        if !agreed || self.machine(node).process.is_none() {
-            if tries > 0 && !self.healed {
-                self.after(AGREE_PAUSE, Event::End(Ending::LoseDisk { node, tries: tries - 1 }));
-            }
-            return Ok(());
+    /// The operator moves the file away, whatever the others do, but not while another node fetches its own anew.
+    fn lose_disk(&mut self, node: u64) {
+        let another = self.machines.iter().any(|machine| machine.id != node && machine.catching_up);
+        if another || self.machine(node).process.is_none() {
+            return;
         }
         self.trace.note(self.now, node, format_args!("its disk is lost"));
         self.stop(node, false);
         let machine = self.machine(node);
         machine.disk.wipe();
         machine.last = 0;
-        machine.catching_up = true;
+        (machine.catching_up, machine.had_log) = (true, true);
         self.ledger.wiped(node);
         let pause = self.ms(50, 2000);
         self.after(pause, Event::Start { node });
-        Ok(())
     }
 
     fn spoil_clock(&mut self, node: u64, jump: bool) {
@@ -333,9 +311,7 @@ impl World {
     }
 
     pub(super) fn end_fault(&mut self, ending: Ending) -> Result<(), Violation> {
-        if !matches!(ending, Ending::LoseDisk { .. }) {
-            self.trace.note(self.now, 0, format_args!("over: {ending:?}"));
-        }
+        self.trace.note(self.now, 0, format_args!("over: {ending:?}"));
         match ending {
             Ending::Power { node } => {
                 self.machine(node).powered = true;
@@ -373,7 +349,6 @@ impl World {
             Ending::Ready { node } => {
                 return self.want(node, super::machine::Wish { ready: true, priority: None });
             }
-            Ending::LoseDisk { node, tries } => return self.lose_disk(node, tries),
             Ending::Restart { node, life } => {
                 let machine = self.machine(node);
                 let voiceless = machine.process.as_ref().is_some_and(|process| process.core.is_none());

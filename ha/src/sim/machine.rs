@@ -46,6 +46,8 @@ pub(super) struct Machine {
     pub(super) last: u64,
     /// The disk was lost, and not all is back yet.
     pub(super) catching_up: bool,
+    /// It has had a log: an empty disk is a lost one.
+    pub(super) had_log: bool,
 }
 
 impl Machine {
@@ -66,6 +68,7 @@ impl Machine {
             vip_due: Time::ZERO,
             last: 0,
             catching_up: false,
+            had_log: false,
         }
     }
 

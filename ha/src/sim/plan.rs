@@ -159,7 +159,7 @@ impl Plan {
         let at = usize::try_from(node - 1).ok()?;
         let settings = VipSettings {
             name: "www".to_owned(),
-            address: IpAddr::from(ADDRESS),
+            addresses: vec![IpAddr::from(ADDRESS)],
             interface: "eth0".to_owned(),
             id: 51,
             protocol: self.protocol,
@@ -167,6 +167,8 @@ impl Plan {
             priority: self.priorities.get(at).copied().unwrap_or(100),
             interval: self.interval,
             preempt: self.preempt,
+            preempt_delay: Duration::ZERO,
+            checksum: None,
             password: (self.protocol == Protocol::Carp).then(|| "simulated".to_owned()),
         };
         (self.witness != Some(node)).then_some(settings)

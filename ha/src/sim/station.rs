@@ -42,6 +42,8 @@ pub(super) struct Station {
     heard: VecDeque<(Mac, Vec<u8>)>,
     /// When the guard last heard of us, by the node's clock.
     told: Time,
+    /// What the holder believes that the kernel has.
+    seen: Presence,
     mutation: Option<Mutation>,
 }
 
@@ -73,7 +75,7 @@ impl Station {
         let watched = WatchSettings {
             protocol: settings.protocol,
             id: settings.id,
-            addresses: vec![settings.address],
+            addresses: settings.addresses.clone(),
             interval: settings.interval,
             password: settings.password.clone(),
         };
@@ -84,6 +86,7 @@ impl Station {
             mac: Mac([2, 0, 0, 0, 0, u8::try_from(node).unwrap_or(u8::MAX)]),
             heard: VecDeque::new(),
             told: local,
+            seen: Presence::default(),
             mutation,
         }
     }
@@ -94,8 +97,7 @@ impl Station {
         let ground = Ground { link: Link::Up, source: Some(self.own), socket_error: None };
         let actions = self.holder.ground(local, ground);
         self.act(local, actions, kernel, &mut said);
-        let actions = self.holder.presence_seen(local, presence(kernel));
-        self.act(local, actions, kernel, &mut said);
+        self.look(local, kernel, &mut said);
         self.ready(local, kernel, ready, &mut said);
         said
     }
@@ -156,9 +158,8 @@ impl Station {
             let actions = self.holder.frozen(local, silent);
             self.act(local, actions, kernel, &mut said);
         }
-        if self.holder.presence() != presence(kernel) && self.mutation != Some(Mutation::IgnoreKernel) {
-            let actions = self.holder.presence_seen(local, presence(kernel));
-            self.act(local, actions, kernel, &mut said);
+        if self.seen != presence(kernel) && self.mutation != Some(Mutation::IgnoreKernel) {
+            self.look(local, kernel, &mut said);
         }
         while let Some((mac, packet)) = self.heard.pop_front() {
             let heard = self.watcher.packet(local, mac, &packet);
@@ -183,28 +184,36 @@ impl Station {
         said
     }
 
+    fn look(&mut self, local: Time, kernel: &mut Kernel, said: &mut Said) {
+        self.seen = presence(kernel);
+        let actions = self.holder.presence_seen(local, &[self.seen]);
+        self.act(local, actions, kernel, said);
+    }
+
     fn act(&mut self, local: Time, actions: Vec<Action>, kernel: &mut Kernel, said: &mut Said) {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
-                Action::AddAddress if kernel.refuses_to_add => {
-                    queue.extend(self.holder.added(local, Err("no room".to_owned())));
+                Action::AddAddress(address) if kernel.refuses_to_add => {
+                    queue.extend(self.holder.added(local, address, Err("no room".to_owned())));
                 }
-                Action::AddAddress => {
+                Action::AddAddress(address) => {
                     let new = !std::mem::replace(&mut kernel.present, true);
                     said.added = true;
-                    queue.extend(self.holder.added(local, Ok(new)));
+                    (self.seen.exact, self.seen.marked) = (true, new || self.seen.marked);
+                    queue.extend(self.holder.added(local, address, Ok(new)));
                 }
-                Action::RemoveAddress if kernel.refuses_to_remove => {
+                Action::RemoveAddress(address) if kernel.refuses_to_remove => {
                     kernel.stuck = true;
-                    queue.extend(self.holder.removed(local, Err("busy".to_owned())));
+                    queue.extend(self.holder.removed(local, address, Err("busy".to_owned())));
                 }
-                Action::RemoveAddress => {
+                Action::RemoveAddress(address) => {
                     if self.mutation != Some(Mutation::KeepAddress) {
                         kernel.present = false;
                     }
                     kernel.stuck = false;
-                    queue.extend(self.holder.removed(local, Ok(true)));
+                    self.seen = Presence::default();
+                    queue.extend(self.holder.removed(local, address, Ok(true)));
                 }
                 Action::Announce => said.announced = true,
                 Action::SendAdvert(message) => said.packets.extend(self.packet(&message)),

@@ -15,6 +15,7 @@ use super::process::{Effects, Input, Process};
 use super::random::Random;
 use super::station::{Said, Station};
 use super::trace::Trace;
+use crate::consensus::core::Begin;
 use crate::consensus::frame::{self, Frame, HEADER};
 use crate::consensus::limits::{INBOX_INPUTS, PENDING_MAX, TICK};
 use crate::time::Time;
@@ -199,7 +200,10 @@ impl World {
     /// Starts the process of a node.
     pub(super) fn start(&mut self, node: u64) -> Result<(), Violation> {
         let (now, mutation) = (self.now, self.mutation);
-        let (settings, vip) = (self.plan.core(node), self.plan.vip(node));
+        let (mut settings, vip) = (self.plan.core(node), self.plan.vip(node));
+        if self.machine(node).had_log {
+            settings.begin = Begin::Fetch { lost: true };
+        }
         let (sequence, salt) = (self.random.next(), self.random.next());
         let machine = self.machine(node);
         if !machine.powered || machine.process.is_some() || machine.paused.is_some() {
@@ -415,7 +419,7 @@ impl World {
         let (role, term, commit) = (core.role(), core.term(), core.commit());
         self.trace.mix(node, &[u64::from(core.is_leader()), term, commit, last, process.rejected]);
         self.trace.role(now, node, format_args!("{role:?} in term {term}"));
-        let complete = commit >= self.ledger.committed();
+        let complete = commit >= self.ledger.committed() && !core.is_incomplete();
         let machine = self.machine(node);
         machine.last = last;
         machine.catching_up &= !complete;
@@ -501,9 +505,18 @@ impl World {
         self.tell(to, input);
     }
 
+    /// Nodes that live in different lives of the log exchange no messages; the greeting tells.
+    fn live_alike(&mut self, from: u64, to: u64) -> bool {
+        let mut epoch = |node| Some(self.machine(node).process.as_ref()?.core.as_ref()?.epoch());
+        match (epoch(from), epoch(to)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+    }
+
     fn connect(&mut self, from: u64, to: u64) {
         let ready = self.machine(from).runs() && self.machine(to).runs();
-        let whole = self.network.is_whole(from, to);
+        let whole = self.network.is_whole(from, to) && self.live_alike(from, to);
         let last = self.machine(from).last;
         let Some(link) = self.network.link(from, to) else { return };
         if link.open {

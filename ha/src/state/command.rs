@@ -12,10 +12,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::clients::ClientFact;
+use super::members::{HASH_BYTES, MEMBERS_MAX, Token, WireMember};
 use super::servers::Admin;
 
 /// The newest kind of command that this version understands. Announced to the other nodes on every connection.
-pub const FEATURE_LEVEL: u32 = 1;
+///
+/// 1: configuration, drained servers, sticky clients. 2: members and tokens in the log.
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// The longest cluster configuration, bytes. Thousands of servers fit into a tenth of it; an entry has to travel
 /// within one raft message.
@@ -38,7 +41,7 @@ pub struct Command {
     #[prost(message, optional, tag = "2")]
     pub origin: Option<Origin>,
     /// What is to be done.
-    #[prost(oneof = "Kind", tags = "10, 11, 12")]
+    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub kind: Option<Kind>,
 }
 
@@ -65,6 +68,62 @@ pub enum Kind {
     /// Sticky clients, many at once (level 1).
     #[prost(message, tag = "12")]
     Clients(ClientBatch),
+    /// The list of members moves from the nodes' files into the log (level 2).
+    #[prost(message, tag = "13")]
+    AdoptMembers(AdoptMembers),
+    /// A token that lets one node in (level 2).
+    #[prost(message, tag = "14")]
+    CreateToken(CreateToken),
+    /// A node is let in, as a learner (level 2).
+    #[prost(message, tag = "15")]
+    AddMember(AddMember),
+    /// A node leaves for good (level 2).
+    #[prost(message, tag = "16")]
+    RemoveMember(MemberId),
+    /// A learner becomes a voter (level 2).
+    #[prost(message, tag = "17")]
+    PromoteMember(MemberId),
+}
+
+/// The first members, as the nodes' files list them.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AdoptMembers {
+    /// All of them, voters.
+    #[prost(message, repeated, tag = "1")]
+    pub members: Vec<WireMember>,
+}
+
+/// A new token.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CreateToken {
+    /// The token, without its secret.
+    #[prost(message, optional, tag = "1")]
+    pub token: Option<Token>,
+    /// By the clock of the node that was asked, ms since 1970: tokens that ended before make room.
+    #[prost(uint64, tag = "2")]
+    pub unix_ms: u64,
+}
+
+/// A node is let in.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AddMember {
+    /// The node; what its standing is, the token decides.
+    #[prost(message, optional, tag = "1")]
+    pub member: Option<WireMember>,
+    /// The token that it has shown.
+    #[prost(fixed64, tag = "2")]
+    pub token: u64,
+    /// By the clock of the node that was asked, ms since 1970.
+    #[prost(uint64, tag = "3")]
+    pub unix_ms: u64,
+}
+
+/// A member by its number.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct MemberId {
+    /// The number.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
 }
 
 /// A new cluster configuration.
@@ -163,8 +222,7 @@ impl Command {
     /// A command of this version, without an origin.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
-        // All kinds so far came with level 1.
-        Self { level: 1, origin: None, kind: Some(kind) }
+        Self { level: kind.level(), origin: None, kind: Some(kind) }
     }
 
     /// The bytes of the log entry.
@@ -211,6 +269,17 @@ impl Command {
                 let longest = batch.names.iter().map(String::len).max().unwrap_or(0);
                 within("a name", longest, NAME_MAX)
             }
+            Some(Kind::AdoptMembers(adopt)) => {
+                within("the list of members", adopt.members.len(), MEMBERS_MAX)?;
+                adopt.members.iter().try_for_each(check_member)
+            }
+            Some(Kind::CreateToken(create)) => {
+                let token = create.token.as_ref();
+                within("the hash of the token", token.map_or(0, |token| token.hash.len()), HASH_BYTES)?;
+                within("the author", token.map_or(0, |token| token.author.len()), NAME_MAX)
+            }
+            Some(Kind::AddMember(add)) => add.member.as_ref().map_or(Ok(()), check_member),
+            Some(Kind::RemoveMember(_) | Kind::PromoteMember(_)) => Ok(()),
         }
     }
 
@@ -219,6 +288,27 @@ impl Command {
     pub fn is_soft(&self) -> bool {
         matches!(self.kind, Some(Kind::Clients(_)))
     }
+}
+
+impl Kind {
+    /// The feature level that a node needs to understand it.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::PutConfig(_) | Self::SetServer(_) | Self::Clients(_) => 1,
+            Self::AdoptMembers(_)
+            | Self::CreateToken(_)
+            | Self::AddMember(_)
+            | Self::RemoveMember(_)
+            | Self::PromoteMember(_) => 2,
+        }
+    }
+}
+
+fn check_member(member: &WireMember) -> Result<(), CommandError> {
+    within("the name of a member", member.name.len(), NAME_MAX)?;
+    within("the address of a member", member.address.len(), NAME_MAX)?;
+    within("the hash of a key", member.key.len(), HASH_BYTES)
 }
 
 fn within(what: &'static str, size: usize, limit: usize) -> Result<(), CommandError> {

@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod command;
 pub mod configuration;
+pub mod members;
 pub mod servers;
 pub mod snapshot;
 #[cfg(test)]
@@ -16,8 +17,12 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use clients::{CLIENTS_MAX, ClientFact, Clients};
-pub use command::{ClientBatch, Command, CommandError, FEATURE_LEVEL, Kind, Origin, PutConfig, SetServer};
+pub use command::{
+    AddMember, AdoptMembers, ClientBatch, Command, CommandError, CreateToken, FEATURE_LEVEL, Kind, MemberId,
+    Origin, PutConfig, SetServer,
+};
 pub use configuration::{Configuration, Version};
+pub use members::{MemberRecord, Members, Standing, Token, WireMember};
 pub use servers::{Admin, Servers};
 pub use snapshot::SnapshotError;
 
@@ -32,6 +37,7 @@ pub struct State {
     configuration: Configuration,
     servers: Servers,
     clients: Clients,
+    members: Members,
     results: VecDeque<(Origin, Result<u64, Refusal>)>,
 }
 
@@ -45,6 +51,11 @@ pub enum Outcome {
     },
     /// The wish for a server was noted.
     Server {
+        /// The configuration version at that moment.
+        version: u64,
+    },
+    /// Members or tokens are others than before.
+    Members {
         /// The configuration version at that moment.
         version: u64,
     },
@@ -79,6 +90,83 @@ pub enum Refusal {
     /// A wish that this version does not know.
     #[error("a server state with the number {0} is not known to this version")]
     UnknownAdmin(i32),
+    /// The members were adopted before.
+    #[error("the members are known already")]
+    MembersKnown,
+    /// A member or token whose parts make no sense.
+    #[error("a member or token that makes no sense; update the older node")]
+    BadMember,
+    /// Too many tokens at a time.
+    #[error("there are {} tokens that were not used yet; wait until some have ended", members::TOKENS_MAX)]
+    TooManyTokens,
+    /// Nobody made this token here, or it was forgotten.
+    #[error("the token is not known here; make a new one with `cygnet token create`")]
+    UnknownToken,
+    /// A token lets one node in.
+    #[error("the token was used already, by {by}; make a new one with `cygnet token create`")]
+    TokenUsed {
+        /// Whom it let in.
+        by: String,
+    },
+    /// The token's time is over.
+    #[error("the token has ended; make a new one with `cygnet token create`")]
+    TokenEnded,
+    /// The token is for the other kind of node.
+    #[error(
+        "the token is for {}; make the right one with `cygnet token create{}`",
+        if *witness { "a witness" } else { "a node with traffic" },
+        if *witness { "" } else { " --witness" }
+    )]
+    WitnessMismatch {
+        /// What the token is for.
+        witness: bool,
+    },
+    /// A member of that name is there.
+    #[error("{name} is a member already; choose another name, or `cygnet cluster remove {name}` first")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A member of that address is there.
+    #[error(
+        "{address} is the address of {name}; correct the address, or `cygnet cluster remove {name}` first"
+    )]
+    AddressTaken {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Whose.
+        name: String,
+    },
+    /// Another node was let in at the same moment.
+    #[error("the next member has the number {next}; try again")]
+    IdTaken {
+        /// The number that is free.
+        next: u64,
+    },
+    /// No room for another member.
+    #[error("there are {} members already; remove one first", members::MEMBERS_MAX)]
+    TooManyMembers,
+    /// No room for another voter.
+    #[error("there are {} voters already; remove one first", members::VOTERS_MAX)]
+    TooManyVoters,
+    /// It is not there.
+    #[error("node {id} is no member; see `cygnet cluster members`")]
+    UnknownMember {
+        /// The number.
+        id: u64,
+    },
+    /// Without voters nothing could be decided any more.
+    #[error("it is the only voter; nothing could be decided without it")]
+    LastVoter,
+    /// Without a voter with traffic the witness would be alone.
+    #[error("only witnesses would be left to vote; add another node first")]
+    OnlyWitnessesLeft,
+    /// Nothing to do.
+    #[error("{name} is a voter already")]
+    VoterAlready {
+        /// Who.
+        name: String,
+    },
 }
 
 /// Why an entry cannot be applied. The node must stop applying, or its state would differ from the others'.
@@ -137,6 +225,35 @@ impl State {
     #[must_use]
     pub fn clients(&self) -> &Clients {
         &self.clients
+    }
+
+    /// Members and tokens.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The state in which a cluster of these members begins, with these tokens.
+    ///
+    /// # Errors
+    /// Too many tokens, or a token that makes no sense.
+    pub fn begin(
+        members: impl IntoIterator<Item = MemberRecord>,
+        tokens: &[CreateToken],
+    ) -> Result<Self, Refusal> {
+        let mut state = Self { members: Members::of(members), ..Self::default() };
+        tokens.iter().try_for_each(|token| state.members.create_token(token))?;
+        Ok(state)
+    }
+
+    /// Takes the members from the nodes' files, outside of the log: for the same.
+    pub fn set_members(&mut self, members: Members) {
+        self.members = members;
+    }
+
+    /// Makes `id` the only voter, outside of the log: for the recovery of a cluster that lost its quorum.
+    pub fn recover_members(&mut self, id: u64) {
+        self.members.recover(id);
     }
 
     /// Applies the bytes of a log entry.
@@ -199,7 +316,19 @@ impl State {
                 }
                 Some(_) => Outcome::Refused(Refusal::TooManyDrained),
             },
+            Kind::AdoptMembers(adopt) => self.members_outcome(|members| members.adopt(&adopt.members)),
+            Kind::CreateToken(create) => self.members_outcome(|members| members.create_token(create)),
+            Kind::AddMember(add) => self.members_outcome(|members| members.add(add)),
+            Kind::RemoveMember(which) => self.members_outcome(|members| members.remove(which.id)),
+            Kind::PromoteMember(which) => self.members_outcome(|members| members.promote(which.id)),
             Kind::Clients(_) => Outcome::Clients(Vec::new()),
+        }
+    }
+
+    fn members_outcome(&mut self, change: impl FnOnce(&mut Members) -> Result<(), Refusal>) -> Outcome {
+        match change(&mut self.members) {
+            Ok(()) => Outcome::Members { version: self.version() },
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 
@@ -222,7 +351,9 @@ impl Outcome {
     #[must_use]
     pub fn result(&self) -> Option<Result<u64, Refusal>> {
         match self {
-            Self::Config { version } | Self::Server { version } => Some(Ok(*version)),
+            Self::Config { version } | Self::Server { version } | Self::Members { version } => {
+                Some(Ok(*version))
+            }
             Self::Refused(refusal) => Some(Err(refusal.clone())),
             Self::Repeated(result) => Some(result.clone()),
             Self::Clients(_) => None,

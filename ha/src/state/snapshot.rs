@@ -11,6 +11,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::command::{Dictionary, Origin, WireFact};
+use super::members::{Members, Token, WireMember};
 use super::{Admin, Clients, RESULTS_KEPT, Refusal, State, Version};
 
 const MAGIC: &[u8; 4] = b"CYGS";
@@ -58,6 +59,12 @@ struct Content {
     results: Vec<WireResult>,
     #[prost(uint64, tag = "7")]
     client_limit: u64,
+    #[prost(message, repeated, tag = "8")]
+    members: Vec<WireMember>,
+    #[prost(uint64, tag = "9")]
+    last_member: u64,
+    #[prost(message, repeated, tag = "10")]
+    tokens: Vec<Token>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -156,6 +163,9 @@ impl State {
             clients,
             results: self.results.iter().map(WireResult::from_result).collect(),
             client_limit: self.clients.limit() as u64,
+            members: self.members.iter().map(WireMember::from).collect(),
+            last_member: self.members.last_id(),
+            tokens: self.members.tokens().to_vec(),
         }
     }
 
@@ -181,6 +191,8 @@ impl State {
                 .clients
                 .put(&fact.resolve(&names).ok_or_else(|| wrong("a client without name or address"))?);
         }
+        state.members = Members::restore(&content.members, content.last_member, content.tokens)
+            .ok_or_else(|| wrong("the members"))?;
         if content.results.len() > RESULTS_KEPT {
             return Err(wrong("too many results"));
         }

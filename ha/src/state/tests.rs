@@ -195,8 +195,8 @@ fn an_unknown_command_stops_the_apply_and_changes_nothing() {
     let mut state = State::default();
     state.apply(1, &put("a")).unwrap();
     let before = state.clone();
-    // Field 13 does not exist: length-delimited, empty.
-    let unknown = [0x08, 0x01, 0x6a, 0x00];
+    // Field 99 does not exist: length-delimited, empty.
+    let unknown = [0x08, 0x01, 0x9a, 0x06, 0x00];
     let error = state.apply_bytes(2, &unknown).unwrap_err();
     assert_eq!(error, ApplyError::Command { index: 2, error: CommandError::Unknown });
     let newer = Command { level: FEATURE_LEVEL + 1, ..put("b") };

@@ -37,6 +37,11 @@ impl Client {
         Ok(Self { socket: socket.to_path_buf(), runtime })
     }
 
+    /// Runs something else that talks over the network.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         self.ask(Method::GET, path, Bytes::new(), READ_TIME_MAX)
     }

@@ -4,6 +4,7 @@
 
 mod client;
 mod clients;
+mod cluster;
 mod config;
 mod events;
 mod exit;
@@ -15,6 +16,7 @@ mod replay;
 mod server;
 mod status;
 mod switchover;
+mod token;
 mod vip;
 mod why;
 
@@ -72,6 +74,10 @@ pub enum Command {
     Vip(vip::VipArgs),
     /// The cluster's configuration: look, compare, change
     Config(config::ConfigArgs),
+    /// The members of the cluster: begin, join, remove, recover
+    Cluster(cluster::ClusterArgs),
+    /// Tokens with which nodes join the cluster
+    Token(token::TokenArgs),
     /// The servers behind the services
     Server(server::ServerArgs),
     /// The remembered clients
@@ -199,6 +205,26 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Asks for a name to be typed before something that cannot be undone.
+    fn confirm_by_name(&mut self, given: Option<&str>, name: &str, option: &str) -> Result<(), Stop> {
+        let refused =
+            |error: &str| Err(ApiError::new(ErrorCode::Refused, error, format!("{option} {name}")).into());
+        let typed = match given {
+            Some(given) => given.to_owned(),
+            None if !self.interactive => return refused("not confirmed"),
+            None => {
+                write!(self.screen.err, "Type the name of the cluster ({name}) to go on: ")?;
+                self.screen.err.flush()?;
+                let mut answer = String::new();
+                self.input.read_line(&mut answer)?;
+                answer
+            }
+        };
+        if typed.trim() == name { Ok(()) } else { refused("that is not its name; nothing was changed") }
+    }
+}
+
 /// Runs a client command.
 fn execute(
     cli: &Cli,
@@ -226,6 +252,8 @@ fn dispatch(command: &Command, session: &mut Session<'_>) -> Outcome {
         Command::Status(args) => status::run(args, session),
         Command::Vip(args) => vip::run(args, session),
         Command::Config(args) => config::run(args, session),
+        Command::Cluster(args) => cluster::run(args, session),
+        Command::Token(args) => token::run(args, session),
         Command::Server(args) => server::run(args, session),
         Command::Clients(args) => clients::run(args, session),
         Command::Events(args) => events::run(args, session),

@@ -38,7 +38,10 @@ pub struct NodeConfig {
     pub countries: Option<PathBuf>,
     /// When the log is cut, and what stays of it.
     pub storage: LogLimits,
-    /// All voters, this node among them. Identifiers and names are unique.
+    /// The links between the nodes are plain, and the first members are those of the file.
+    pub insecure: bool,
+    /// With `insecure` the first voters, this node among them. Otherwise this node alone, until its state directory says
+    /// which cluster it has joined. Identifiers and names are unique.
     pub members: Vec<Member>,
 }
 

@@ -76,7 +76,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
     let countries = root.given(report, "countries", |v| values::path(v, PATH_BYTES_MAX));
     let storage = storage(root, report);
     let per_vip = per_vip(root, report);
-    let cluster = cluster(root, report);
+    let cluster = cluster(root, report, name.as_deref());
     let config = NodeConfig {
         name: name?,
         state_dir: state_dir.or(PathBuf::from(DEFAULT_STATE_DIR))?,
@@ -87,9 +87,10 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         priority: priority.or(DEFAULT_PRIORITY)?,
         per_vip,
         countries: countries.optional()?,
-        cluster: cluster.0?,
+        cluster: cluster.name?,
         storage: storage?,
-        members: cluster.1,
+        insecure: cluster.insecure,
+        members: cluster.members,
     };
     if report.is_clean() && !config.members.iter().any(|member| member.name == config.name) {
         let names: Vec<&str> = config.members.iter().map(|member| member.name.as_str()).collect();
@@ -192,25 +193,68 @@ fn per_vip(root: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, Node
     all
 }
 
-fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> (Option<String>, Vec<Member>) {
+/// The `[cluster]` section.
+#[derive(Default)]
+struct Cluster {
+    name: Option<String>,
+    insecure: bool,
+    members: Vec<Member>,
+}
+
+fn cluster(root: &Section<'_>, report: &mut Report<'_>, own: Option<&str>) -> Cluster {
     let Some(section) = root.table(report, "cluster") else {
-        root.fault(
-            report,
-            "cluster",
-            Fault::new("missing", "add [cluster] with its name, and each node as [[cluster.member]]"),
-        );
-        return (None, Vec::new());
+        let remedy = "add [cluster] with its name and this node's own address, such as \"10.0.0.1:7300\"";
+        root.fault(report, "cluster", Fault::new("missing", remedy));
+        return Cluster::default();
     };
-    section.refuse_unknown(report, &["name", "member"]);
+    section.refuse_unknown(report, &["name", "address", "witness", "insecure", "member"]);
     let name = section.required(report, "name", "\"demo\"", values::name);
+    let address = section.given(report, "address", values::target).optional().flatten();
+    let witness = section.given(report, "witness", values::boolean).or(false).unwrap_or_default();
+    let insecure = section.given(report, "insecure", values::boolean).or(false).unwrap_or_default();
     let sections = section.tables(report, "member", "name", MEMBERS_MAX);
-    if sections.is_empty() {
-        section.fault(
-            report,
-            "member",
-            Fault::new("no members", "add each node as [[cluster.member]], this one too"),
-        );
+    if let (Some(address), false) = (address, insecure) {
+        if !sections.is_empty() {
+            section.fault(report, "member", not_beside_an_address());
+        }
+        let own = own.map(|own| Member { id: 1, name: own.to_owned(), address, witness });
+        return Cluster { name, insecure, members: own.into_iter().collect() };
     }
+    if (address.is_some() || witness) && (insecure || !sections.is_empty()) {
+        let key = if address.is_some() { "address" } else { "witness" };
+        let fault = Fault::new(
+            "not beside `insecure` or a list of members",
+            "keep it, and remove `insecure` and the list: nodes then join by a token; or write it in the list only",
+        );
+        section.fault(report, key, fault);
+    }
+    if sections.is_empty() && !insecure {
+        let remedy = "add this node's own address for the other nodes, such as address = \"10.0.0.1:7300\"";
+        section.fault(report, "address", Fault::new("missing", remedy));
+    } else if sections.is_empty() {
+        let fault = Fault::new("no members", "add each node as [[cluster.member]], this one too");
+        section.fault(report, "member", fault);
+    } else if !insecure {
+        section.fault(report, "member", encrypted_needs_no_list());
+    }
+    let members = members(&section, &sections, report);
+    Cluster { name, insecure, members }
+}
+
+fn not_beside_an_address() -> Fault {
+    Fault::new("a list of members beside `address`", "remove the list: nodes join by `cygnet cluster join`")
+}
+
+/// For those whose file comes from before links were encrypted.
+fn encrypted_needs_no_list() -> Fault {
+    Fault::new(
+        "a list of members is only for links without encryption",
+        "write this node's own `address` in [cluster] instead, and use `cygnet cluster init` on the first node and \
+         `cygnet cluster join` on the others; or add `insecure = true`",
+    )
+}
+
+fn members(section: &Section<'_>, sections: &[Section<'_>], report: &mut Report<'_>) -> Vec<Member> {
     let mut taken = Taken::default();
     let members: Vec<Member> =
         sections.iter().filter_map(|section| member(section, report, &mut taken)).collect();
@@ -219,7 +263,7 @@ fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> (Option<String>, Vec<
             Fault::new("all members are witnesses", "at least one must carry traffic: remove its `witness`");
         section.fault(report, "member", fault);
     }
-    (name, members)
+    members
 }
 
 /// One member. `taken` holds the identifiers, names and addresses of earlier ones.

@@ -8,7 +8,8 @@ use cygnet_ha::vip::VipView;
 use super::status::Facts;
 use super::types::{
     ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigEntry, ConfigVersion, Events, EventsQuery,
-    PeerCheck, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
+    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
+    SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::config::model::NodeConfig;
 
@@ -44,6 +45,21 @@ pub trait NodeApi: Send + Sync + 'static {
 
     /// Commits the operator's wish for a server. The router has checked that it exists.
     fn set_server(&self, change: SetServer) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// The members of the cluster.
+    fn members(&self) -> impl Future<Output = Result<Members, ApiError>> + Send;
+
+    /// Removes or promotes a member, moves leadership, or recovers the cluster. The router has checked the author.
+    fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> impl Future<Output = Result<MemberChanged, ApiError>> + Send;
+
+    /// Makes a token that lets one node in, once.
+    fn create_token(&self, new: NewToken) -> impl Future<Output = Result<TokenMade, ApiError>> + Send;
+
+    /// What a recovery would lose.
+    fn recovery(&self) -> impl Future<Output = Result<RecoveryOutlook, ApiError>> + Send;
 
     /// Notes the operator's wish for this node, across restarts, and waits a bounded time until the elections know it. The
     /// router has checked what follows from it. True if it was another one before.

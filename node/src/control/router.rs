@@ -17,8 +17,8 @@ use super::status::Status;
 use super::types::{
     AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
     ClientsQuery, ConfigChecked, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
-    EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, Reply, ServerView, Servers,
-    SetNode, SetServer, SwitchOver, Vips, Why,
+    EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, NodeApplied, PeerCheck, Reply,
+    ServerView, Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
 };
 use super::{drain, switchover, why};
 use crate::config::diff::diff;
@@ -43,6 +43,9 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/config/diff", post(config_diff::<A>))
         .route("/v1/config/apply", post(config_apply::<A>))
         .route("/v1/servers", get(servers::<A>).post(set_server::<A>))
+        .route("/v1/cluster/members", get(members::<A>).post(change_members::<A>))
+        .route("/v1/cluster/tokens", post(create_token::<A>))
+        .route("/v1/cluster/recovery", get(recovery::<A>))
         .route("/v1/clients", get(clients::<A>))
         .route("/v1/events", get(events::<A>))
         .route("/v1/node", post(set_node::<A>))
@@ -243,6 +246,36 @@ async fn set_server<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetServ
         Ok(change)
     })
     .await
+}
+
+async fn members<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
+    answer(async { api.members().await }).await
+}
+
+async fn change_members<A: NodeApi>(State(api): State<Arc<A>>, request: Body<MemberChange>) -> Response {
+    answer(async {
+        let change = body(request)?;
+        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
+        api.change_members(change).await
+    })
+    .await
+}
+
+async fn create_token<A: NodeApi>(State(api): State<Arc<A>>, request: Body<NewToken>) -> Response {
+    answer(async {
+        let new = body(request)?;
+        short_line("author", &new.author, AUTHOR_BYTES_MAX)?;
+        if new.ttl_s == 0 || new.ttl_s > TOKEN_SECONDS_MAX {
+            let error = format!("a token lives 1 to {TOKEN_SECONDS_MAX} s, not {}", new.ttl_s);
+            return Err(ApiError::new(ErrorCode::Usage, error, "choose another --ttl"));
+        }
+        api.create_token(new).await
+    })
+    .await
+}
+
+async fn recovery<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
+    answer(async { api.recovery().await }).await
 }
 
 /// Says which services there are, unless this is one.

@@ -87,6 +87,9 @@ pub struct Facts {
     pub config: ConfigFacts,
     /// Whether changes can be decided.
     pub quorum: QuorumFacts,
+    /// The links between the nodes are plain.
+    #[serde(default)]
+    pub insecure: bool,
     /// All members in the order of the node file, this node among them.
     pub members: Vec<MemberFacts>,
     /// The virtual addresses as seen from here; a witness sees none.
@@ -286,6 +289,12 @@ fn node_reasons(facts: &Facts, found: &mut Vec<Reason>) {
 }
 
 fn quorum_reasons(facts: &Facts, found: &mut Vec<Reason>) {
+    if facts.insecure {
+        // The operator has said so, and nothing is broken: it is told, and the verdict stays.
+        let what = "warning: the links between the nodes are not encrypted (`insecure = true`)".to_owned();
+        let remedy = "keep them on a network of their own, or begin with `cygnet cluster init`".to_owned();
+        found.push(Reason { verdict: Verdict::Ok, what, remedy });
+    }
     let quorum = &facts.quorum;
     if let Some(why) = &quorum.stopped {
         let what = format!("{} takes no part in the cluster any more: {why}; traffic goes on", facts.node);

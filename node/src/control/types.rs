@@ -4,7 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+pub use cygnet_ha::consensus::RecoveryOutlook;
 use cygnet_ha::events::Event;
+use cygnet_ha::state::Standing;
 use cygnet_ha::vip::VipView;
 use cygnet_ha::vip::driver::{Kept, Moved};
 use serde::{Deserialize, Serialize};
@@ -353,6 +355,99 @@ pub struct Events {
     pub last: u64,
 }
 
+/// Longest life of a token in seconds: a week. A secret that lies about longer is found.
+pub const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// `GET /v1/cluster/members`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// All of them, this node included.
+    pub members: Vec<MemberView>,
+    /// The last entry that is committed, as far as this node knows.
+    pub commit: u64,
+    /// Counts recoveries.
+    pub epoch: u64,
+    /// Whether the links between the nodes are encrypted.
+    pub secure: bool,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it listens for the other nodes.
+    pub address: std::net::SocketAddr,
+    /// It carries no traffic.
+    pub witness: bool,
+    /// How it counts; `None` where the list stands in the node files only.
+    pub standing: Option<Standing>,
+    /// It votes.
+    pub voter: bool,
+    /// It leads.
+    pub leader: bool,
+    /// This node itself.
+    pub here: bool,
+    /// It can be reached from here.
+    pub connected: bool,
+    /// How many entries it is behind; only the leader knows.
+    pub behind: Option<u64>,
+}
+
+/// What is to be done with a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberAction {
+    /// It leaves for good.
+    Remove,
+    /// It becomes a voter.
+    Promote,
+    /// It leads.
+    Transfer,
+    /// The node that is asked becomes the only voter; `name` is the cluster's.
+    Recover,
+}
+
+/// `POST /v1/cluster/members`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberChange {
+    /// What.
+    pub action: MemberAction,
+    /// Whom, by name; for a recovery the name of the cluster, as a confirmation.
+    pub name: String,
+    /// Remove it even if those that are left could decide nothing.
+    #[serde(default)]
+    pub force: bool,
+    /// Whose wish.
+    pub author: String,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberChanged {
+    /// What was done, in a line.
+    pub done: String,
+}
+
+/// `POST /v1/cluster/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// For a witness.
+    #[serde(default)]
+    pub witness: bool,
+    /// For a node that stays a learner until it is promoted.
+    #[serde(default)]
+    pub learner: bool,
+    /// How long it lives, seconds.
+    pub ttl_s: u64,
+    /// Whose wish.
+    pub author: String,
+}
+
 /// `POST /v1/node`: whether this node takes part in the elections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -416,6 +511,15 @@ pub struct SwitchOver {
     pub dry_run: bool,
     /// Whose wish.
     pub author: String,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenMade {
+    /// The token; shown once.
+    pub token: String,
+    /// Where a node may join: the address of the node that was asked.
+    pub address: std::net::SocketAddr,
 }
 
 /// The answer to [`SwitchOver`].

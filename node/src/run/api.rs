@@ -12,6 +12,7 @@ use cygnet_ha::vip::driver::HandOver;
 
 use super::facts;
 use super::maintenance::Drained;
+use super::membership;
 use super::node::Node;
 use super::replica::Replicated;
 use super::running;
@@ -21,8 +22,9 @@ use crate::control::NodeApi;
 use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
-    ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView,
-    SetNode, SetServer, SwitchOver, SwitchedOver,
+    ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, Members,
+    NewToken, NodeApplied, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
+    SwitchedOver, TokenMade,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -67,7 +69,8 @@ impl NodeApi for Api {
     async fn preflight(&self, text: &str) -> Result<Vec<PeerCheck>, ApiError> {
         let mut answers: HashMap<_, _> = self.0.log.preflight(text).await.into_iter().collect();
         let own = self.own_objection(text).await;
-        let others = self.0.config.members.iter().filter(|member| member.name != self.0.config.name);
+        let members = self.0.log.status().members;
+        let others = members.iter().filter(|member| member.name != self.0.config.name);
         let check = |node: String| match answers.remove(&node) {
             Some(answer) => PeerCheck { node, reached: true, objection: answer.err() },
             None => PeerCheck { node, reached: false, objection: None },
@@ -163,6 +166,22 @@ impl NodeApi for Api {
             }
         });
         Ok(page.finish())
+    }
+
+    async fn members(&self) -> Result<Members, ApiError> {
+        Ok(membership::members(&self.0.log.status()))
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, ApiError> {
+        membership::change(&self.0.log, &self.0.events, change).await
+    }
+
+    async fn create_token(&self, new: NewToken) -> Result<TokenMade, ApiError> {
+        membership::create_token(&self.0.log, &self.0.events, new).await
+    }
+
+    async fn recovery(&self) -> Result<RecoveryOutlook, ApiError> {
+        Ok(self.0.log.recovery_outlook())
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {
@@ -282,10 +301,15 @@ fn on_a_witness() -> ApiError {
 }
 
 /// A proposal that came to nothing, in the API's words.
-fn refused(error: ProposeError) -> ApiError {
+pub(super) fn refused(error: ProposeError) -> ApiError {
     let code = match &error {
         ProposeError::NoQuorum { .. } => ErrorCode::NoQuorum,
-        ProposeError::Refused(_) | ProposeError::TooOld { .. } => ErrorCode::Refused,
+        ProposeError::Refused(_)
+        | ProposeError::TooOld { .. }
+        | ProposeError::Insecure
+        | ProposeError::WouldLoseQuorum { .. }
+        | ProposeError::NotCaughtUp { .. }
+        | ProposeError::NothingToRecover => ErrorCode::Refused,
         ProposeError::Timeout { .. } => ErrorCode::TimedOut,
         ProposeError::Invalid(_) => ErrorCode::Invalid,
         ProposeError::Busy | ProposeError::Stopped(_) => ErrorCode::Error,

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use cygnet_ha::events::Severity;
 use cygnet_ha::vip::VipSettings;
-use cygnet_ha::vip::driver::VipHandle;
+use cygnet_ha::vip::driver::{Cluster, VipHandle};
 use cygnet_netlink::memory;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files;
 use super::maintenance::Drained;
+use super::membership;
 use super::node::{Node, Traffic};
 use super::replica::Replicated;
 use super::running::{ListenProblem, Pulse, Running, Sources, Verdict, held_back, judge, lost, news};
@@ -44,6 +45,8 @@ pub(crate) struct Conductor {
     pulse: Pulse,
     /// Something was read and checked, with parts of the program that are not needed again soon.
     untidy: bool,
+    /// The nodes that the elections were told of.
+    neighbours: Option<Cluster>,
 }
 
 impl Conductor {
@@ -65,6 +68,7 @@ impl Conductor {
             sources: None,
             pulse: Pulse::default(),
             untidy: true,
+            neighbours: None,
         }
     }
 
@@ -123,6 +127,7 @@ impl Conductor {
             self.make_plan();
         }
         let readied = traffic && self.take_readiness();
+        self.take_members();
         // After the listeners: a new address must not come before those who answer on it.
         if let (Some(settings), Some(handle)) = (vips, &self.node.vips) {
             handle.configure(settings);
@@ -255,11 +260,26 @@ impl Conductor {
         }
     }
 
+    /// Tells the elections of nodes that have joined or left.
+    fn take_members(&mut self) {
+        let Some(vips) = &self.node.vips else { return };
+        // None if this node was removed: it holds nothing any more, and needs nobody.
+        let Some(cluster) = membership::neighbours(&self.node.log.status()) else { return };
+        if self.neighbours.as_ref() != Some(&cluster) {
+            vips.set_cluster(cluster.clone());
+            self.neighbours = Some(cluster);
+        }
+    }
+
     /// Tells the elections whether this node can serve; true if that, or the reason, has changed.
     fn take_readiness(&mut self) -> bool {
         let still = self.pulse.still();
         let drained = self.drained.borrow_and_update().as_ref().map(Drained::reason);
-        let (ready, reason) = drained.map_or_else(|| self.running.readiness(still), |reason| (false, reason));
+        let (ready, reason) = if self.node.log.status().removed {
+            (false, "this node was removed from the cluster".to_owned())
+        } else {
+            drained.map_or_else(|| self.running.readiness(still), |reason| (false, reason))
+        };
         if (ready, &reason) == (self.running.ready, &self.running.ready_reason) {
             return false;
         }

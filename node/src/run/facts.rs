@@ -31,6 +31,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
             problem: running.problem.clone(),
         },
         quorum: quorum(&status),
+        insecure: !status.secure,
         members: members(node, &status),
         vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
         services: services(node, &running),

@@ -9,8 +9,10 @@ mod conductor;
 mod descriptors;
 mod facts;
 mod files;
+mod identity;
 mod logging;
 mod maintenance;
+mod membership;
 mod moves;
 mod node;
 mod reach;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use cygnet_ha::events::{EventLog, Severity};
+use cygnet_ha::vip::Role;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -59,7 +62,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// The node file is wrong, or something that the node cannot do without cannot be had; the text names cause and remedy.
 pub fn run(file: &Path) -> anyhow::Result<()> {
     logging::start().context("cannot write the log to standard error")?;
-    let config = Arc::new(read_node(file)?);
+    let config = Arc::new(identity::settle(read_node(file)?)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -176,7 +179,10 @@ fn fault_of(fault: Option<Result<(), JoinError>>) -> String {
 async fn report(node: Arc<Node>) {
     let mut running = node.running.clone();
     loop {
-        node.log.publish_report(facts::report(&node).encode());
+        let report = facts::report(&node);
+        // The log is led where the address is, if that node can: a change then needs one message less.
+        node.log.set_active(report.roles.values().any(|role| *role == Role::Active));
+        node.log.publish_report(report.encode());
         tokio::select! {
             changed = running.changed() => {
                 if changed.is_err() {

@@ -121,7 +121,7 @@ pub(super) async fn watch(node: Arc<Node>) {
     let mut reach = Reach::default();
     loop {
         tick.tick().await;
-        if node.config.members.iter().filter(|member| !member.witness).count() < 2 {
+        if node.log.status().members.iter().filter(|member| !member.witness).count() < 2 {
             continue;
         }
         let running = Arc::clone(&node.running.borrow());

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use cygnet_ha::consensus;
 use cygnet_ha::events::EventLog;
-use cygnet_ha::vip::driver::{Cluster, DriverSettings, Say, VipHandle};
-use cygnet_ha::vip::peers::PeerNode;
+use cygnet_ha::state::FEATURE_LEVEL;
+use cygnet_ha::vip::driver::{DriverSettings, Say, VipHandle};
 use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::descriptors;
+use super::identity;
 use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
 use super::replica::{Replica, Replicated};
@@ -34,7 +35,7 @@ pub(super) async fn node(
     running: watch::Receiver<Arc<Running>>,
 ) -> anyhow::Result<Node> {
     let Some(own) = config.members.iter().find(|member| member.name == config.name) else {
-        bail!("{} is not among the members of the cluster; add it to the node's file", config.name);
+        bail!("{} is not among the members of the cluster", config.name);
     };
     let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
     let (replica, mut replicated) = Replica::new(clients.clone());
@@ -68,13 +69,18 @@ fn open_log(
         cluster: config.cluster.clone(),
         id: own.id,
         members: config.members.iter().map(member).collect(),
+        begin: identity::begin(config)?,
+        security: identity::security(config)?,
+        level: FEATURE_LEVEL,
         state_dir: config.state_dir.clone(),
         limits: config.storage,
         events: events.clone(),
     };
     let checker = Arc::clone(config);
     let preflight = Arc::new(move |text: &str| running::preflight(&checker, text));
-    Ok(consensus::Handle::start(settings, Box::new(replica), preflight)?)
+    let log = consensus::Handle::start(settings, Box::new(replica), preflight)?;
+    identity::remember(config, own)?;
+    Ok(log)
 }
 
 fn member(member: &Member) -> consensus::Member {
@@ -126,20 +132,5 @@ fn open_elections(
     let mouth = log.clone();
     let say: Say = Box::new(move |to, word| mouth.say(to, word));
     let settings = DriverSettings { guard, events: events.clone(), own_fixed, say: Some(say) };
-    let vips = VipHandle::start(settings)
-        .context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")?;
-    if let Some(cluster) = cluster(config) {
-        vips.set_cluster(cluster);
-    }
-    Ok(vips)
-}
-
-/// The nodes that hold addresses too, and where the last word of a dead one is heard; `None` if this node is no member.
-fn cluster(config: &NodeConfig) -> Option<Cluster> {
-    let own = config.members.iter().find(|member| member.name == config.name)?.address;
-    let others = config.members.iter().filter(|member| member.name != config.name && !member.witness);
-    let others = others
-        .map(|member| (PeerNode { id: member.id, name: member.name.clone() }, member.address))
-        .collect();
-    Some(Cluster { own, others })
+    VipHandle::start(settings).context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
 }

@@ -101,7 +101,7 @@ impl Node {
         let (name, api, state, members) = (self.name, self.api(), self.path("state"), &self.members);
         let text = format!(
             "name = {name:?}\nworkers = 2\napi = {api:?}\nstate_dir = {state:?}\n{lines}\n\
-             [cluster]\nname = \"demo\"\n{members}"
+             [cluster]\nname = \"demo\"\ninsecure = true\n{members}"
         );
         fs::write(self.path("node.toml"), text).unwrap();
     }

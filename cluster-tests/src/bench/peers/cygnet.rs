@@ -52,6 +52,7 @@ source = \"{PROXY}\"
 
 [cluster]
 name = \"bench\"
+insecure = true
 
 [[cluster.member]]
 id = 1

@@ -1,6 +1,7 @@
 //! Whole groups in one thread: no sockets, no clock, one seed.
 
 mod group;
+mod members;
 
 use std::collections::BTreeSet;
 

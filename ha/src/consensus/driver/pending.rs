@@ -64,7 +64,11 @@ impl Pending {
         if reachable >= needed {
             return Some(ProposeError::Timeout { seconds: PROPOSE_TIMEOUT, undecided });
         }
-        let missing = shared.peers.values().filter(|peer| !shared.has_voice(peer));
+        let (peers, view) = (shared.peers(), shared.view.load());
+        let missing = peers.values().filter(|peer| {
+            let votes = view.voters.is_empty() || view.voters.contains(&peer.member.id);
+            votes && !shared.has_voice(peer)
+        });
         let missing = missing.map(|peer| peer.member.name.clone()).collect();
         Some(ProposeError::NoQuorum { reachable, needed, missing, undecided })
     }

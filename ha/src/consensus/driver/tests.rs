@@ -2,6 +2,7 @@
 
 mod direct;
 mod disk;
+mod members;
 mod silent;
 mod strangers;
 
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::consensus::store::redb::FILE_NAME;
-use crate::consensus::{Applied, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status};
+use crate::consensus::{
+    Applied, Begin, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status,
+};
 use crate::events::EventLog;
 use crate::state::command::CONFIG_TEXT_MAX;
-use crate::state::{Admin, ClientFact, PutConfig, Refusal, State};
+use crate::state::{Admin, ClientFact, FEATURE_LEVEL, PutConfig, Refusal, State};
 
 /// Whatever is awaited must come within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -166,6 +169,9 @@ fn settings(cluster: &str, id: u64, members: &[Member], state_dir: &Path) -> Set
         cluster: cluster.to_owned(),
         id,
         members: members.to_vec(),
+        begin: Begin::Voters,
+        security: None,
+        level: FEATURE_LEVEL,
         state_dir: state_dir.to_owned(),
         limits: LogLimits::default(),
         events: EventLog::default(),
@@ -453,7 +459,7 @@ fn a_status_is_plain_data_for_programs() {
         "id": 1, "role": "leader", "term": 2, "leader": 1, "commit": 3, "applied": 3, "version": 1,
         "quorum": true, "reachable": 1, "needed": 1, "stopped": null, "clients": 0,
         "soft": {"offered": 0, "coalesced": 0, "dropped": 0, "replicated": 0, "waiting": 0},
-        "rejected": 0, "members": [],
+        "rejected": 0, "epoch": 0, "secure": true, "fetching": false, "removed": false, "members": [],
     });
     let status: Status = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(status).unwrap(), json);

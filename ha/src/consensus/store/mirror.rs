@@ -121,6 +121,11 @@ impl Mirror {
         (self.truncated, size)
     }
 
+    /// The entries after `index`, as far as the log goes back.
+    pub fn log_after(&self, index: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.index > index)
+    }
+
     /// Index of the last entry.
     #[must_use]
     pub fn last(&self) -> u64 {
@@ -178,8 +183,11 @@ impl Storage for Mirror {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.snapshot_index() < request_index {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // A snapshot from before its time tells a new member nothing of itself: it would pass it over.
+        let known = self.snapshot.get_metadata().get_conf_state();
+        let is_known = known.voters.contains(&to) || known.learners.contains(&to);
+        if self.snapshot_index() < request_index || !is_known {
             self.snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }

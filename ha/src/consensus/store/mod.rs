@@ -23,6 +23,24 @@ pub struct Identity {
     pub node: u64,
 }
 
+/// The life of the cluster's log: raised when an operator makes a survivor the only voter. Nodes of different epochs
+/// do not exchange raft messages; the one with the lower number fetches everything anew.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Epoch {
+    /// Counts recoveries; 0 in a cluster that never needed one.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The last entry of the survivor.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// Its term.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// The survivor: two that were recovered apart from each other are told apart by it.
+    #[prost(uint64, tag = "4")]
+    pub node: u64,
+}
+
 /// A position in the log: index and term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -45,6 +63,10 @@ pub struct Stored {
     pub truncated: Position,
     /// The log after `truncated`, without gaps.
     pub entries: Vec<Entry>,
+    /// The life of the log.
+    pub epoch: Epoch,
+    /// The log was lost and is fetched anew: the node must not vote before it has what it once acknowledged.
+    pub lost: bool,
 }
 
 /// What changes, all or nothing.
@@ -62,6 +84,10 @@ pub struct Batch<'a> {
     pub hard_state: Option<&'a HardState>,
     /// New voters or learners.
     pub conf_state: Option<&'a ConfState>,
+    /// Another life of the log.
+    pub epoch: Option<Epoch>,
+    /// The log was lost, or is complete again.
+    pub lost: Option<bool>,
 }
 
 /// Why a store cannot be used.
@@ -166,6 +192,8 @@ impl Stored {
         if let Some(conf_state) = batch.conf_state {
             self.conf_state = conf_state.clone();
         }
+        self.epoch = batch.epoch.unwrap_or(self.epoch);
+        self.lost = batch.lost.unwrap_or(self.lost);
     }
 
     /// Checks that the parts fit together; raft relies on it.

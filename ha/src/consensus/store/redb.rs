@@ -10,7 +10,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableTable, StorageError, TableDefinition, WriteTransaction,
 };
 
-use super::{Batch, Identity, LogStore, Position, StoreError, Stored};
+use super::{Batch, Epoch, Identity, LogStore, Position, StoreError, Stored};
 
 /// Name of the file within the state directory.
 pub const FILE_NAME: &str = "raft.redb";
@@ -41,6 +41,10 @@ const KEY_HARD_STATE: &str = "hard_state";
 const KEY_CONF_STATE: &str = "conf_state";
 const KEY_SNAPSHOT: &str = "snapshot";
 const KEY_TRUNCATED: &str = "truncated";
+/// Absent in files of versions that knew no epochs.
+const KEY_EPOCH: &str = "epoch";
+/// Present while the log is being fetched anew.
+const KEY_LOST: &str = "lost";
 
 /// Log, hard state, voters and snapshot in a file.
 pub struct RedbStore {
@@ -162,6 +166,11 @@ impl RedbStore {
                 term: number(truncated.get(8..).unwrap_or_default()),
             },
             entries: self.read_log(&transaction)?,
+            epoch: match value(KEY_EPOCH)? {
+                Some(bytes) => self.decode(KEY_EPOCH, &bytes)?,
+                None => Epoch::default(),
+            },
+            lost: value(KEY_LOST)?.is_some_and(|lost| lost == [1]),
         };
         Ok(Some(stored))
     }
@@ -260,6 +269,12 @@ impl RedbStore {
         }
         if let Some(position) = batch.truncate {
             put(KEY_TRUNCATED, [position.index.to_be_bytes(), position.term.to_be_bytes()].concat())?;
+        }
+        if let Some(epoch) = batch.epoch {
+            put(KEY_EPOCH, epoch.encode_to_vec())?;
+        }
+        if let Some(lost) = batch.lost {
+            put(KEY_LOST, vec![u8::from(lost)])?;
         }
         Ok(())
     }

@@ -172,6 +172,7 @@ fn parts_that_do_not_fit_together_are_found() {
         snapshot: snapshot(3, 1),
         truncated: Position { index: 2, term: 1 },
         entries: entries(3..=6, 1),
+        ..Stored::default()
     };
     good.check().unwrap();
     let broken: [fn(&mut Stored); 7] = [

@@ -134,11 +134,15 @@ pub(super) struct Link {
     yielded: Option<Time>,
 }
 
-struct Listener(JoinHandle<()>);
+/// Hears last words on this address.
+struct Listener {
+    own: SocketAddr,
+    task: JoinHandle<()>,
+}
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -191,8 +195,8 @@ impl Driver {
     }
 
     fn expect_last_words(&mut self, cluster: &Cluster) -> io::Result<()> {
-        self.link.listener = None;
         if cluster.others.is_empty() {
+            self.link.listener = None;
             return Ok(());
         }
         let word = match self.link.word.take() {
@@ -202,8 +206,12 @@ impl Driver {
         let addresses: Vec<SocketAddr> = cluster.others.iter().map(|(_, address)| *address).collect();
         self.guardian.last_word(&word, cluster.own, &addresses);
         self.link.word = Some(word);
-        let task = hear_last_words(socket(cluster.own)?, self.link.death_sender.clone());
-        self.link.listener = Some(Listener(tokio::spawn(task)));
+        // Others may come and go: a socket of the same address would be refused while this one closes.
+        if self.link.listener.as_ref().is_none_or(|listener| listener.own != cluster.own) {
+            self.link.listener = None;
+            let task = hear_last_words(socket(cluster.own)?, self.link.death_sender.clone());
+            self.link.listener = Some(Listener { own: cluster.own, task: tokio::spawn(task) });
+        }
         Ok(())
     }
 

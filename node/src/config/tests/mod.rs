@@ -14,6 +14,7 @@ pub(super) const NODE: &str = r#"name = "lb1"
 interface = "eth0"
 [cluster]
 name = "demo"
+insecure = true
 [[cluster.member]]
 id = 1
 name = "lb1"

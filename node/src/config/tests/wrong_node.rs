@@ -97,42 +97,42 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "id = 2",
         "id = 1",
-        "n:10:6: cluster.member[lb2].id: 1 is taken by the member lb1 above; give each its own id",
+        "n:11:6: cluster.member[lb2].id: 1 is taken by the member lb1 above; give each its own id",
     ),
     (
         "id = 2",
         "id = 0",
-        "n:10:6: cluster.member[lb2].id: id 0 is out of range; write a whole number from 1 to 4294967295",
+        "n:11:6: cluster.member[lb2].id: id 0 is out of range; write a whole number from 1 to 4294967295",
     ),
     (
         "name = \"lb2\"",
         "name = \"lb1\"",
-        "n:11:8: cluster.member[lb1].name: lb1 is taken by the member lb1 above; give each its own name",
+        "n:12:8: cluster.member[lb1].name: lb1 is taken by the member lb1 above; give each its own name",
     ),
     (
         "10.0.0.2:7300",
         "10.0.0.1:7300",
-        "n:12:11: cluster.member[lb2].address: 10.0.0.1:7300 is taken by the member lb1 above; give each its own address",
+        "n:13:11: cluster.member[lb2].address: 10.0.0.1:7300 is taken by the member lb1 above; give each its own address",
     ),
     (
         "10.0.0.2:7300",
         "10.0.0.2",
-        "n:12:11: cluster.member[lb2].address: \"10.0.0.2\" has no port; write it with the port, such as \"10.0.0.2:80\"",
+        "n:13:11: cluster.member[lb2].address: \"10.0.0.2\" has no port; write it with the port, such as \"10.0.0.2:80\"",
     ),
     (
         "10.0.0.2:7300",
         "0.0.0.0:7300",
-        "n:12:11: cluster.member[lb2].address: \"0.0.0.0:7300\" is the unspecified address; write the address of one machine",
+        "n:13:11: cluster.member[lb2].address: \"0.0.0.0:7300\" is the unspecified address; write the address of one machine",
     ),
     (
         "10.0.0.2:7300",
         "10.0.0.2/24",
-        "n:12:11: cluster.member[lb2].address: \"10.0.0.2/24\" has a prefix length; write address and port, such as \"192.0.2.100:80\"",
+        "n:13:11: cluster.member[lb2].address: \"10.0.0.2/24\" has a prefix length; write address and port, such as \"192.0.2.100:80\"",
     ),
     (
         "10.0.0.2:7300",
         "lb2.example:7300",
-        "n:12:11: cluster.member[lb2].address: \"lb2.example:7300\" is not an address with a port; names are not looked up: write the address, such as \"192.0.2.100:80\"",
+        "n:13:11: cluster.member[lb2].address: \"lb2.example:7300\" is not an address with a port; names are not looked up: write the address, such as \"192.0.2.100:80\"",
     ),
 ];
 
@@ -149,12 +149,12 @@ fn a_node_without_members_is_refused() {
     let problems = parse_node("name = \"lb1\"\n[cluster]\nname = \"demo\"\n", "n").unwrap_err();
     assert_eq!(
         printed(&problems),
-        "n:2:1: cluster.member: no members; add each node as [[cluster.member]], this one too"
+        "n:2:1: cluster.address: missing; add this node's own address for the other nodes, such as address = \"10.0.0.1:7300\""
     );
     let problems = parse_node("name = \"lb1\"\n", "n").unwrap_err();
     assert_eq!(
         printed(&problems),
-        "n:1:1: cluster: missing; add [cluster] with its name, and each node as [[cluster.member]]"
+        "n:1:1: cluster: missing; add [cluster] with its name and this node's own address, such as \"10.0.0.1:7300\""
     );
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use cygnet_ha::events::{Event, Severity};
+use cygnet_ha::state::Standing;
 use cygnet_ha::vip::driver::Moved;
 use cygnet_ha::vip::{Mode, Protocol, Role, VipView, WireView};
 use tokio::sync::oneshot;
@@ -17,8 +18,8 @@ use crate::control::status::{
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    ErrorCode, Events, EventsQuery, NodeApplied, PeerCheck, ServerView, SetNode, SetServer, SwitchOver,
-    SwitchedOver,
+    ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView, Members, NewToken, NodeApplied,
+    PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -26,6 +27,7 @@ pub(crate) const NODE: &str = r#"name = "lb1"
 interface = "eth0"
 [cluster]
 name = "demo"
+insecure = true
 [[cluster.member]]
 id = 1
 name = "lb1"
@@ -120,6 +122,7 @@ pub(crate) fn facts() -> Facts {
             term: 3,
             stopped: None,
         },
+        insecure: false,
         members: vec![member(1, true), member(2, false)],
         vips: vec![vip()],
         services: vec![ServiceFacts {
@@ -306,6 +309,48 @@ impl NodeApi for FakeNode {
         let end = (start + query.limit.unwrap()).min(world.clients.len());
         let next = (end < world.clients.len()).then(|| end.to_string());
         Ok(Clients { clients: world.clients[start..end].to_vec(), next, total: world.clients.len() as u64 })
+    }
+
+    async fn members(&self) -> Result<Members, ApiError> {
+        let member = |facts: &MemberFacts| MemberView {
+            id: facts.id,
+            name: facts.name.clone(),
+            address: facts.address,
+            witness: facts.witness,
+            standing: Some(Standing::Voter),
+            voter: true,
+            leader: facts.here,
+            here: facts.here,
+            connected: facts.connected,
+            behind: Some(0),
+        };
+        let members = self.world().facts.members.iter().map(member).collect();
+        Ok(Members { members, commit: 99, epoch: 0, secure: true })
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, ApiError> {
+        self.world().refuse()?;
+        Ok(MemberChanged { done: format!("{:?} {}", change.action, change.name) })
+    }
+
+    async fn create_token(&self, new: NewToken) -> Result<TokenMade, ApiError> {
+        self.world().refuse()?;
+        let token = format!("cyg1-{}", new.ttl_s);
+        Ok(TokenMade { token, address: "10.0.0.1:7300".parse().unwrap() })
+    }
+
+    async fn recovery(&self) -> Result<RecoveryOutlook, ApiError> {
+        Ok(RecoveryOutlook {
+            cluster: "demo".into(),
+            quorum: false,
+            voters: 2,
+            missing: vec!["lb2".into()],
+            last: 120,
+            uncommitted: 3,
+            version: 41,
+            known_lost: 0,
+            may_lose_more: false,
+        })
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {

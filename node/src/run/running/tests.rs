@@ -11,6 +11,7 @@ const NODE: &str = r#"name = "lb1"
 source = "10.0.0.1"
 [cluster]
 name = "demo"
+insecure = true
 [[cluster.member]]
 id = 1
 name = "lb1"

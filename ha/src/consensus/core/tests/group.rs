@@ -7,6 +7,7 @@ use raft::eraftpb::{Message, MessageType};
 use super::super::*;
 use crate::consensus::limits::LogLimits;
 use crate::consensus::store::memory::{Fault, MemoryStore};
+use crate::state::State;
 use crate::state::{Command, Kind, Origin, PutConfig};
 
 /// Per cent of the messages, and per mille of the ticks for crashes.
@@ -63,6 +64,57 @@ impl Group {
         group
     }
 
+    /// One node that begins with this state.
+    pub(super) fn begin(state: State, seed: u64) -> Self {
+        let mut group = Self::new(1, Vec::new(), seed);
+        group.stop(1);
+        group.disks[0] = MemoryStore::default();
+        group.settings[0].begin = Begin::State(Box::new(state));
+        group.start(1);
+        group
+    }
+
+    /// A new node with the next number, which knows of the others.
+    pub(super) fn join(&mut self, id: u64) {
+        assert_eq!(id, self.settings.len() as u64 + 1);
+        let mut settings = self.settings[0].clone();
+        settings.id = id;
+        settings.voters = (1..id).collect();
+        settings.begin = Begin::Fetch { lost: false };
+        self.settings.push(settings);
+        self.disks.push(MemoryStore::default());
+        self.cores.push(None);
+        self.start(id);
+    }
+
+    /// The log of a node that is down is gone; it knows that it had one.
+    pub(super) fn lose_disk(&mut self, id: u64) {
+        self.disks[Self::at(id)] = MemoryStore::default();
+        let voters = (1..=self.settings.len() as u64).collect();
+        let settings = &mut self.settings[Self::at(id)];
+        settings.begin = Begin::Fetch { lost: true };
+        settings.voters = voters;
+        self.start(id);
+    }
+
+    pub(super) fn recover(&mut self, id: u64) {
+        let core = self.cores[Self::at(id)].take().expect("the node is up");
+        self.cores[Self::at(id)] = Some(core.recover(Vec::new()).unwrap());
+    }
+
+    pub(super) fn adopt(&mut self, id: u64, epoch: Epoch) -> Discarded {
+        self.advance(id);
+        // Connections do not outlive an epoch.
+        self.network.retain(|(_, message)| message.to != id && message.from != id);
+        let core = self.cores[Self::at(id)].take().expect("the node is up");
+        let (core, discarded) = core.adopt(epoch).unwrap();
+        self.cores[Self::at(id)] = Some(core);
+        for peer in self.cores.iter_mut().flatten() {
+            peer.peer_connected(id, 0);
+        }
+        discarded
+    }
+
     pub(super) fn random(&mut self, below: u64) -> u64 {
         self.random = self.random.wrapping_add(1);
         mix(self.random) % below
@@ -77,7 +129,7 @@ impl Group {
     }
 
     pub(super) fn is_up(&self, id: u64) -> bool {
-        self.cores[Self::at(id)].is_some()
+        self.cores.get(Self::at(id)).is_some_and(Option::is_some)
     }
 
     pub(super) fn disk(&self, id: u64) -> &MemoryStore {
@@ -111,7 +163,17 @@ impl Group {
         self.sequence += 1;
         let origin = Some(Origin { node: id, sequence: self.sequence });
         let put = PutConfig { text: text.to_owned(), ..PutConfig::default() };
-        let command = Command { origin, ..Command::new(Kind::PutConfig(put)) };
+        self.propose_as(id, origin, Kind::PutConfig(put));
+    }
+
+    pub(super) fn propose(&mut self, id: u64, kind: Kind) {
+        self.sequence += 1;
+        let origin = Some(Origin { node: id, sequence: self.sequence });
+        self.propose_as(id, origin, kind);
+    }
+
+    fn propose_as(&mut self, id: u64, origin: Option<Origin>, kind: Kind) {
+        let command = Command { origin, ..Command::new(kind) };
         if let Some(core) = &mut self.cores[Self::at(id)] {
             // A follower refuses; that is part of the game.
             let _ = core.propose(command.encode(), false);
@@ -158,14 +220,20 @@ impl Group {
             for (_, message) in due {
                 let (from, to) = (message.from, message.to);
                 if self.is_up(to) {
-                    self.core(to).step(from, message).unwrap_or_else(|error| panic!("{error}"));
+                    // Only what a node without its log refuses may be refused here, and whoever was removed.
+                    let waits = self.core(to).is_waiting()
+                        || self.core(to).is_incomplete()
+                        || self.core(to).state().members().was_removed(from);
+                    let stepped = self.core(to).step(from, message);
+                    stepped.unwrap_or_else(|error| assert!(waits, "{error}"));
                     self.advance(to);
                 }
             }
         }
     }
 
-    fn advance(&mut self, id: u64) {
+    /// Does what is due on a node: after its start, what was committed before is applied.
+    pub(super) fn advance(&mut self, id: u64) {
         let Ok(output) = self.core(id).advance() else {
             self.stop(id);
             return;

@@ -55,7 +55,7 @@ fn a_snapshot_that_only_drains_a_server_is_shown_although_the_version_is_the_sam
     let mut state = State::default();
     state.apply(9, &drain("web", "s1")).unwrap();
     let message = Box::new(snapshot_of(&state));
-    driver.take(Input::Raft { from: 2, message, size: 1 }, Instant::now());
+    driver.take(Input::Raft { from: 2, message, size: 1, epoch: 0 }, Instant::now()).unwrap();
     driver.turn(Instant::now()).unwrap();
     assert_eq!(seen.0.lock().unwrap().drained, 1);
     assert_eq!(driver.shared.published.load().servers.get("web", "s1"), Admin::Drain);

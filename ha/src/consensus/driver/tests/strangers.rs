@@ -14,7 +14,7 @@ use crate::state::command::CONFIG_TEXT_MAX;
 
 async fn greet(address: SocketAddr, hello: Hello) -> Frame {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
+    stream.write_all(&Frame::Hello(Box::new(hello)).encode()).await.unwrap();
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await.unwrap();
     let (kind, length) = decode_header(header).unwrap();
@@ -28,7 +28,15 @@ async fn strangers_are_refused_with_the_reason_and_garbage_disturbs_nobody() {
     let mut cluster = Cluster::new(2, None);
     cluster.settled().await;
     let address = cluster.members[0].address;
-    let good = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
+    let good = Hello {
+        protocol: PROTOCOL,
+        cluster: "demo".into(),
+        node: 2,
+        to: 1,
+        level: 1,
+        last: 0,
+        ..Hello::default()
+    };
     let wrong = [
         (Hello { protocol: 99, ..good.clone() }, "update the older node"),
         (Hello { cluster: "other".into(), ..good.clone() }, "this is the cluster \"demo\""),
@@ -98,8 +106,16 @@ async fn before_its_hello_nobody_may_send_more_than_a_hello() {
 async fn a_frame_that_stops_in_the_middle_ends_the_connection_as_silence_does() {
     let mut cluster = Cluster::new(2, None);
     let mut stream = TcpStream::connect(cluster.members[0].address).await.unwrap();
-    let hello = Hello { protocol: PROTOCOL, cluster: "demo".into(), node: 2, to: 1, level: 1, last: 0 };
-    stream.write_all(&Frame::Hello(hello).encode()).await.unwrap();
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster: "demo".into(),
+        node: 2,
+        to: 1,
+        level: 1,
+        last: 0,
+        ..Hello::default()
+    };
+    stream.write_all(&Frame::Hello(Box::new(hello)).encode()).await.unwrap();
     let mut welcome = [0; HEADER];
     stream.read_exact(&mut welcome).await.unwrap();
     stream.write_all(&[5, 0, 0, 1, 0, 7, 7, 7]).await.unwrap();
