@@ -252,9 +252,6 @@ impl Taken {
                 free.insert(section.path.clone());
                 Ok(())
             }
-            Entry::Occupied(taken) if *taken.get() == section.path => {
-                Err(Fault::new(format!("{value} is there twice"), "write each once"))
-            }
             Entry::Occupied(taken) => {
                 let what = format!("{value} is taken by the {} above", section_kind(taken.get()));
                 Err(Fault::new(what, format!("give each its own {key}")))

@@ -112,6 +112,9 @@ fn addresses(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) 
     let mut addresses: Vec<IpAddr> = Vec::new();
     for value in given.into_iter().take(ADDRESSES_MAX) {
         let checked = values::address(value.get_ref()).and_then(|address| {
+            if addresses.contains(&address) {
+                return Err(Fault::new(format!("{address} is there twice"), "write each once"));
+            }
             beside(address, &addresses)?;
             taken.free(section, ONE, &address.to_string()).map(|()| address)
         });

@@ -67,7 +67,7 @@ mod tests {
         let report = facts.members[1].report.as_mut().expect("a report");
         (report.connections, report.roles) = (25, [("www".to_owned(), Role::Active)].into());
         let told = costs(&facts, "www");
-        assert_eq!(told, ["lb2 carried 25 connections when it last reported, 300 ms before"]);
+        assert_eq!(told, ["lb2 carried 25 connections when it last reported, 300ms before"]);
         assert!(costs(&facts, "mail").is_empty());
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Replay {
     pub(super) advertisements: u64,
     pub(super) cut: u64,
     pub(super) valid: u64,
+    /// ARP and neighbour advertisements among the discarded packets.
+    pub(super) neighbours_discarded: u64,
     /// Discarded packets that the watcher has tried to report, less those that it has reported.
     pub(super) discards_unreported: u64,
 }
@@ -67,6 +69,7 @@ impl Replay {
             advertisements: 0,
             cut: 0,
             valid: 0,
+            neighbours_discarded: 0,
             discards_unreported: 0,
         }
     }
@@ -80,11 +83,14 @@ impl Replay {
         }
         self.timers(&mut findings);
         let Some((kind, mac, bytes)) = heard(record.bytes, &self.addresses) else { return findings };
-        if matches!(kind, Heard::Advertisement) {
-            self.advertisements += 1;
-        }
+        let is_advertisement = matches!(kind, Heard::Advertisement);
+        let is_cut = record.bytes.len() < record.original_length as usize;
+        self.advertisements += u64::from(is_advertisement);
         let packet = Some(self.packets);
-        if record.bytes.len() < record.original_length as usize {
+        if is_cut && !is_advertisement {
+            return findings;
+        }
+        if is_cut {
             self.cut += 1;
             // One is enough: it is the recorder's setting, and so the same for all.
             if self.cut == 1 {
@@ -94,6 +100,7 @@ impl Replay {
         }
         let heard = self.watcher.packet(self.now, mac, bytes);
         self.valid += u64::from(heard.valid.is_some());
+        self.neighbours_discarded += u64::from(heard.discarded.is_some() && !is_advertisement);
         if let Some(reason) = heard.discarded.filter(|reason| *reason != Reason::UnknownId) {
             self.discards_unreported += 1;
             let what = What::Discard { router: heard.about, source: heard.source, reason };

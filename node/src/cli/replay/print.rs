@@ -63,6 +63,8 @@ struct CaptureLine<'l> {
     valid: u64,
     cut: u64,
     discarded: &'l Counters,
+    /// ARP and neighbour advertisements among them; the others are advertisements.
+    neighbours_discarded: u64,
     reports_suppressed: u64,
 }
 
@@ -180,7 +182,7 @@ impl Printer<'_, '_> {
             seconds(replay.now),
             replay.advertisements,
             replay.valid,
-            discarded.values().sum::<u64>(),
+            discarded.values().sum::<u64>() - replay.neighbours_discarded,
         ))?;
         if !discarded.is_empty() {
             self.screen.line(&format!("discarded in all: {}", counts(discarded)))?;
@@ -225,6 +227,7 @@ impl Printer<'_, '_> {
             valid: replay.valid,
             cut: replay.cut,
             discarded: replay.watcher.discarded(),
+            neighbours_discarded: replay.neighbours_discarded,
             reports_suppressed: replay.suppressed(),
         };
         line(self.screen, "capture", &body)

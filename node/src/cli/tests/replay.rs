@@ -324,9 +324,10 @@ proptest! {
         if let Some(capture) = capture {
             let discarded = capture["discarded"].as_object().unwrap();
             let discarded: u64 = discarded.values().map(|count| count.as_u64().unwrap()).sum();
-            let [advertisements, valid, cut] =
-                ["advertisements", "valid", "cut"].map(|key| capture[key].as_u64().unwrap());
-            prop_assert_eq!(advertisements, valid + cut + discarded, "each is valid, cut or discarded");
+            let [advertisements, valid, cut, neighbours] = ["advertisements", "valid", "cut", "neighbours_discarded"]
+                .map(|key| capture[key].as_u64().unwrap());
+            let all = valid + cut + discarded;
+            prop_assert_eq!(advertisements + neighbours, all, "each is valid, cut or discarded");
         }
     }
 }

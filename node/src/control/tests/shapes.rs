@@ -20,7 +20,7 @@ fn shape(body: impl Serialize) -> Value {
 #[test]
 fn a_vip_keeps_its_shape() {
     let expected = json!({
-        "name": "www", "address": "192.0.2.100", "interface": "eth0", "protocol": "vrrp3", "mode": "hold", "id": 51,
+        "name": "www", "address": "192.0.2.100", "addresses": ["192.0.2.100"], "interface": "eth0", "protocol": "vrrp3", "mode": "hold", "id": 51,
         "role": "active", "reason": "no other speaker", "role_age_ms": 62000, "priority": 150, "holder": "10.0.0.1",
         "holder_priority": 150, "holder_heard_ms": null, "rivals": [], "address_present": true, "adverts_heard": 4,
         "adverts_sent": 62, "discarded": [["checksum", 2]],
