@@ -37,6 +37,8 @@ pub(super) enum Ending {
     Kernel { node: u64 },
     /// The node can serve, with its usual priority.
     Ready { node: u64 },
+    /// A node that stood still hears what was wanted of it meanwhile.
+    Told { node: u64 },
     /// The operator starts a process anew that has lost its voice.
     Restart { node: u64, life: u64 },
 }
@@ -129,6 +131,9 @@ impl World {
         self.wake_vip(node);
         if self.machine(node).process.is_none() {
             self.after(Duration::from_millis(100), Event::Start { node });
+        } else {
+            // Not before it has noticed that it stood still.
+            self.after(Duration::from_millis(1), Event::End(Ending::Told { node }));
         }
     }
 
@@ -346,6 +351,10 @@ impl World {
                 self.clock_changed(node);
             }
             Ending::Kernel { node } => self.repair_kernel(node),
+            Ending::Told { node } => {
+                let wish = self.machine(node).wish;
+                return self.want(node, wish);
+            }
             Ending::Ready { node } => {
                 return self.want(node, super::machine::Wish { ready: true, priority: None });
             }
