@@ -40,6 +40,7 @@ interface = "eth1"
 priority = 90
 [cluster]
 name = "demo"
+insecure = true
 member = [{ id = 1, name = "lb1", address = "[fd00::1]:7300" }, { id = 3, name = "w1", address = "10.0.0.3:7300", witness = true }]
 "#;
     let node = parse_node(text, "node.toml").unwrap();

@@ -45,7 +45,7 @@ fn the_status_keeps_its_shape() {
             "remedy": "start the missing nodes"
         }],
         "node": "lb1", "cluster": "demo", "program": "0.1.0", "uptime_ms": 3723000,
-        "ready": true, "ready_reason": "all listeners are up",
+        "ready": true, "ready_reason": "all listeners are up", "insecure": false,
         "config": {"running": 41, "committed": 41, "problem": null},
         "quorum": {"reached": false, "connected": 2, "voters": 2, "needed": 2, "leader": "lb1", "stopped": null, "term": 3},
         "members": [
