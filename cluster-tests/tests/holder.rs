@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cygnet_lab::command::Signal;
 use cygnet_lab::enter;
-use cygnet_lab::figures::{figure, median_and_max, runs};
+use cygnet_lab::figures::{BARS_RUNS, figure, may_fail, median_and_max, runs};
 use cygnet_lab::pair::{BACK, CLIENT, FRONT, SERVERS, SERVICE, VIP};
 use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT};
 use cygnet_lab::probe::{self, Probe, Report};
@@ -16,19 +16,8 @@ use cygnet_lab::wait;
 /// A planned move may keep no new connection waiting for longer.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// From so many runs on the published bars are judged: `make bars`, on a machine that does nothing else.
-const BARS_RUNS: usize = 20;
 /// With fewer runs, beside other work, the scheduler alone costs up to so much: 186 ms were seen with a load of 14 on two CPUs.
 const BESIDE_OTHERS_MS: f64 = 400.0;
-/// Likewise, requests that may fail in a move: one whose connection is made in the moment in which the clients learn of the new
-/// holder, and that is not sent before, meets a node that does not know it.
-const BESIDE_OTHERS_FAILURES: u64 = 2;
-
-/// Requests that may fail in so many moves.
-fn may_fail(moves: usize) -> u64 {
-    if runs() >= BARS_RUNS { 0 } else { BESIDE_OTHERS_FAILURES * moves as u64 }
-}
-
 fn every(interval_ms: u64) -> ClusterSettings {
     ClusterSettings { interval_ms, ..ClusterSettings::default() }
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 
-/// Gives back the pages of the program and its libraries that were read from their files and never written: those that
-/// only the start needed do not come back, the others do, by a fault each that reads nothing from the disk. A start runs
+/// Gives back the code of the program and its libraries, which was read from their files and never written: what
+/// only the start needed does not come back, the rest does, by a fault for some pages that reads nothing from the disk. A start runs
 /// through most of a program once (command line, configuration, the state on disk); a balancer then lives for a year
 /// in a tenth of it.
 ///
@@ -16,10 +16,11 @@ use std::ops::Range;
 /// There is no `/proc`, or what madvise(2) says; nothing is lost in either case.
 pub fn give_code_back() -> io::Result<usize> {
     let mut bytes = 0;
-    for range in clean_mappings(&fs::read_to_string("/proc/self/smaps")?) {
-        // SAFETY: the range is a mapping of a file without permission to write, of which no page is a private copy (a
-        // relocated table, a breakpoint): whatever is touched in it again is read from the file as it was. It cannot have
-        // become another mapping since it was read: what the loader mapped is never unmapped in a process that closes no library.
+    for range in code(&fs::read_to_string("/proc/self/smaps")?) {
+        // SAFETY: the range is a mapping of a file without permission to write, of which no page is a copy of its own, in
+        // memory or swapped out (a relocated table, also one that is shared with a parent after a fork; a breakpoint):
+        // whatever is touched in it again is read from the file as it was. It cannot have become another mapping since
+        // it was read: what the loader mapped is never unmapped in a process that closes no library.
         let given =
             unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED) };
         if given != 0 {
@@ -30,15 +31,17 @@ pub fn give_code_back() -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// The mappings of files that can be read and not written, and of which nothing is private, in the text of proc(5)
-/// `smaps`. What makes no sense is passed over.
-fn clean_mappings(smaps: &str) -> Vec<Range<usize>> {
+/// The mappings of files that can be executed and not written, and of which no page is anything but the file's, in the
+/// text of proc(5) `smaps`. What makes no sense is passed over.
+fn code(smaps: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut current = None;
     for line in smaps.lines() {
         if let Some(range) = heading(line) {
             current = range;
-        } else if let Some(kib) = line.strip_prefix("Private_Dirty:")
+        } else if line.strip_prefix("Anonymous:").is_some_and(|kib| kib.trim() != "0 kB") {
+            current = None;
+        } else if let Some(kib) = line.strip_prefix("Swap:")
             && let Some(range) = current.take()
             && kib.trim() == "0 kB"
         {
@@ -54,10 +57,10 @@ fn heading(line: &str) -> Option<Option<Range<usize>>> {
     let (start, end) = words.next()?.split_once('-')?;
     let start = usize::from_str_radix(start, 16).ok()?;
     let end = usize::from_str_radix(end, 16).ok().filter(|end| *end > start)?;
-    let is_read_only = matches!(words.next(), Some("r--p" | "r-xp"));
+    let is_code = words.next() == Some("r-xp");
     // Offset and device lie between; what is no file has the inode 0.
     let is_file = words.nth(2).is_some_and(|inode| inode != "0");
-    Some((is_read_only && is_file).then_some(start..end))
+    Some((is_code && is_file).then_some(start..end))
 }
 
 #[cfg(test)]
@@ -68,22 +71,29 @@ mod tests {
 
     const SMAPS: &str = "\
 55d0c0000000-55d0c0100000 r--p 00000000 fe:00 1234    /usr/sbin/cygnet
-Size:               1024 kB
-Private_Dirty:         0 kB
+Anonymous:             0 kB
+Swap:                  0 kB
 55d0c0100000-55d0c0800000 r-xp 00100000 fe:00 1234    /usr/sbin/cygnet (deleted)
-Private_Dirty:         0 kB
-55d0c0800000-55d0c0820000 r--p 00800000 fe:00 1234    /usr/sbin/cygnet
-Private_Dirty:       128 kB
-55d0c0820000-55d0c0840000 rw-p 00820000 fe:00 1234    /usr/sbin/cygnet
-Private_Dirty:         0 kB
+Size:               7168 kB
+Anonymous:             0 kB
+Swap:                  0 kB
+55d0c0900000-55d0c0a00000 r-xp 00800000 fe:00 1235    /usr/lib/with-a-breakpoint.so
+Anonymous:             4 kB
+Swap:                  0 kB
+55d0c0b00000-55d0c0c00000 r-xp 00800000 fe:00 1236    /usr/lib/with-one-that-is-swapped-out.so
+Anonymous:             0 kB
+Swap:                  4 kB
+55d0c0d00000-55d0c0e00000 rwxp 00820000 fe:00 1237    /usr/lib/that-may-be-written.so
+Anonymous:             0 kB
+Swap:                  0 kB
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0       [vdso]
-Private_Dirty:         0 kB
+Anonymous:             0 kB
+Swap:                  0 kB
 ";
 
     #[test]
-    fn only_what_the_files_still_have_is_given_back() {
-        let ranges = clean_mappings(SMAPS);
-        assert_eq!(ranges, [0x55d0_c000_0000..0x55d0_c010_0000, 0x55d0_c010_0000..0x55d0_c080_0000]);
+    fn only_code_that_the_files_still_have_is_given_back() {
+        assert_eq!(code(SMAPS), [0x55d0_c010_0000..0x55d0_c080_0000]);
     }
 
     #[test]
@@ -100,10 +110,13 @@ Private_Dirty:         0 kB
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text in ".{0,400}", lines in prop::collection::vec("[0-9a-f]{0,17}-[0-9a-f]{0,17} r-xp 0 0 1", 0..4)) {
-            clean_mappings(&text);
-            let all = format!("{}\nPrivate_Dirty: 0 kB", lines.join("\nPrivate_Dirty: 0 kB\n"));
-            prop_assert!(clean_mappings(&all).iter().all(|range| range.start < range.end));
+        fn any_text_is_survived(
+            text in ".{0,400}",
+            headings in prop::collection::vec("[0-9a-f]{0,17}-[0-9a-f]{0,17} r-xp 0 0 1", 0..4),
+        ) {
+            code(&text);
+            let all: String = headings.iter().map(|heading| format!("{heading}\nSwap: 0 kB\n")).collect();
+            prop_assert!(code(&all).iter().all(|range| range.start < range.end));
         }
     }
 }
