@@ -241,8 +241,11 @@ impl Stage {
         let pid = self.running.as_ref().map(|child| child.id().to_string());
         let program = self.program.path("pen").map(|path| path.display().to_string()).unwrap_or_default();
         let lines = text.split_inclusive('\n').filter(|line| {
-            // Addresses in memory, the mechanism's complaint about a listener that was not opened, and the resolver's words.
-            !["Before: ", "After: ", "epoll_ctl: ", "getaddrinfo: "].iter().any(|part| line.contains(part))
+            // Addresses in memory, the mechanism's complaint about a listener that was not opened, the resolver's words, and
+            // those of the library for countries where its files are not installed.
+            !["Before: ", "After: ", "epoll_ctl: ", "getaddrinfo: ", "Error Opening file /usr/share/GeoIP"]
+                .iter()
+                .any(|part| line.contains(part))
         });
         lines
             .map(|line| {
