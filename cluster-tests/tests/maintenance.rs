@@ -99,7 +99,7 @@ fn a_second_host_that_has_the_address_is_named_by_both_nodes() -> Result<()> {
 }
 
 #[test]
-fn a_switchover_loses_no_new_connection() -> Result<()> {
+fn a_switchover_loses_no_connection_but_for_those_of_the_very_moment() -> Result<()> {
     enter::lab(|| {
         // Without preemption it stays where it was moved to.
         let mut all = CygnetPair::start(&ClusterSettings { preempt: false, ..ClusterSettings::default() })?;
