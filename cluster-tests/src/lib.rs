@@ -18,6 +18,7 @@ pub mod demo;
 pub mod enter;
 pub mod faults;
 pub mod figures;
+pub mod health;
 pub mod integrity;
 pub mod lasting;
 pub mod matrix;

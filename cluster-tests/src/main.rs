@@ -1,13 +1,14 @@
 //! The command `cygnet-lab`: a pair to play with, a demonstration, and the programs that run inside the nodes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use cygnet_lab::matrix::{self, MatrixArguments, TrialArguments};
-use cygnet_lab::{backend, clients, demo, lasting, probe};
+use cygnet_lab::{backend, clients, demo, health, lasting, probe};
 
 #[derive(Parser)]
 #[command(name = "cygnet-lab", about = "A pair of balancers in network namespaces", version)]
@@ -50,6 +51,14 @@ enum Command {
         name: String,
         #[arg(long)]
         listen: SocketAddr,
+    },
+    /// Answers health checks (runs in a server's node).
+    #[command(hide = true)]
+    Health {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        file: PathBuf,
     },
     /// One request.
     #[command(hide = true)]
@@ -134,6 +143,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Trial(arguments) => matrix::trial(&arguments),
         Command::Probe(arguments) => runtime()?.block_on(probe_run(&arguments)),
         Command::Backend { name, listen } => runtime()?.block_on(backend::serve(&name, listen)),
+        Command::Health { listen, file } => health::serve(listen, &file),
         Command::Ask { target, source } => runtime()?.block_on(ask(target, source)),
         Command::Hold { target, name, every_ms } => {
             runtime()?.block_on(probe::hold(target, &name, Duration::from_millis(every_ms)))

@@ -198,6 +198,13 @@ impl Upstream {
     }
 }
 
+impl From<Upstream> for std::net::UdpSocket {
+    /// For whoever waits with a runtime of its own.
+    fn from(Upstream(socket): Upstream) -> Self {
+        socket.into()
+    }
+}
+
 impl AsFd for Upstream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -20,7 +20,7 @@ use std::time::Duration;
 use cygnet_ha::time::Time;
 
 use crate::balance::{NameId, Permits, Schedule};
-use crate::config::model::{Algorithm, Endpoint, FastClose, Transport};
+use crate::config::model::{Algorithm, Check, Endpoint, FastClose, Transport};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 use crate::proxy::tls::{ClientContext, ServerContext};
@@ -138,6 +138,8 @@ pub struct ServicePlan {
     pub dummy: bool,
     /// Connections to the servers that are kept open without a client, in turn.
     pub idlers: u32,
+    /// What its servers are asked, to know whether they are well. Not for the workers.
+    pub check: Option<Arc<Check>>,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
     /// False when the service lacks what it must not be served without: it has no listeners then.
@@ -205,6 +207,8 @@ pub struct ServerPlan {
     pub admin: Admin,
     /// Where connections to it start from, or why none may be made: never from a virtual address.
     pub source: Result<Start, Arc<str>>,
+    /// The port that its health check asks, if it is another one.
+    pub check_port: Option<u16>,
     /// The server speaks TLS; or why we cannot, then every attempt fails.
     pub tls: Option<Ready<ClientContext>>,
     /// What changes while traffic runs.
@@ -263,7 +267,7 @@ impl ServicePlan {
         }
     }
 
-    /// What the past failures of the server at this position say.
+    /// What the health checks and the past failures of the server at this position say.
     #[must_use]
     pub fn standing(&self, position: usize, now: Time) -> Standing {
         let server = self.servers.get(position);

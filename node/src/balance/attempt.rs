@@ -96,7 +96,7 @@ pub struct NoServer {
     pub full: usize,
     /// Being drained.
     pub drained: usize,
-    /// Left alone after a failure (only with Pen's rules a reason not to try).
+    /// Down by their health checks, or left alone after a failure (only with Pen's rules a reason not to try).
     pub blacklisted: usize,
     /// Not for this client.
     pub barred: usize,

@@ -12,7 +12,7 @@ use cygnet_ha::time::Time;
 
 use super::attempt::{Client, Pick, is_unix};
 use crate::config::model::{Endpoint, PenRules};
-use crate::plan::{ServerPlan, ServicePlan, Standing};
+use crate::plan::{ServerPlan, ServicePlan};
 
 /// How far one connection has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Asking<'_> {
     }
 
     fn is_blacklisted(&self, server: &ServerPlan) -> bool {
-        matches!(server.state.standing(self.now, self.service.blacklist), Standing::Blacklisted(_))
+        server.state.standing(self.now, self.service.blacklist).is_left_alone()
     }
 
     fn by_priority(&self) -> Option<usize> {

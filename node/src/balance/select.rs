@@ -40,7 +40,7 @@ pub(super) fn pick(
 enum Round {
     /// Those in good standing, and those whose blacklisting is over.
     Ordinary,
-    /// The blacklisted ones.
+    /// Those whose health checks fail, and the blacklisted ones.
     LastResort,
 }
 
@@ -73,10 +73,10 @@ impl Asking<'_> {
     /// Whether a new client may come to this server in this round.
     fn is_candidate(&self, position: usize, tried: &Tried, round: Round) -> bool {
         let server = self.server(position);
-        let blacklisted = matches!(self.standing(server), Standing::Blacklisted(_));
+        let left_alone = self.standing(server).is_left_alone();
         server.admin == Admin::Ready
             && !tried.has(position)
-            && blacklisted == (round == Round::LastResort)
+            && left_alone == (round == Round::LastResort)
             && self.client.may_pass(server.acl.as_ref())
     }
 
@@ -94,7 +94,7 @@ impl Asking<'_> {
         let last_resort = round == Round::LastResort;
         let may = match self.standing(server) {
             Standing::Good => true,
-            Standing::Blacklisted(_) => last_resort,
+            Standing::Down | Standing::Blacklisted(_) => last_resort,
             Standing::OnTrial => last_resort || self.begin_trial(server),
         };
         may.then_some(Pick { server: position, lease, last_resort })

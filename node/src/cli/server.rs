@@ -8,7 +8,7 @@ use super::exit::{Exit, Outcome};
 use super::output::{Cell, Colour, Table, or_dash};
 use crate::control::known_server;
 use crate::control::status::age;
-use crate::control::types::{Admin, ServerView, Servers, SetServer};
+use crate::control::types::{Admin, CheckState, CheckView, ServerView, Servers, SetServer};
 
 /// `cygnet server`.
 #[derive(Debug, Args)]
@@ -74,6 +74,10 @@ fn list(service: Option<&str>, session: &mut Session<'_>) -> Outcome {
         ">TOTAL",
         ">FAILED",
         "+SOURCE",
+        "+>CHECKED",
+        "+>CHECKS FAILED",
+        "+>FLIPS",
+        "+>LAST CHECK",
     ]);
     for server in &answer.servers {
         table.row(vec![
@@ -87,6 +91,10 @@ fn list(service: Option<&str>, session: &mut Session<'_>) -> Outcome {
             Cell::from(server.total),
             Cell::from(server.failed),
             Cell::from(or_dash(server.source)),
+            Cell::from(or_dash(server.check.as_ref().map(|check| check.passed + check.failed))),
+            Cell::from(or_dash(server.check.as_ref().map(|check| check.failed))),
+            Cell::from(or_dash(server.check.as_ref().map(|check| check.flips))),
+            Cell::from(or_dash(server.check.as_ref().and_then(CheckView::took))),
         ]);
     }
     session.screen.table(&table)?;
@@ -94,6 +102,18 @@ fn list(service: Option<&str>, session: &mut Session<'_>) -> Outcome {
 }
 
 fn state(server: &ServerView) -> Cell {
+    if let (Admin::Ready, None, Some(check)) = (server.admin, &server.source_problem, &server.check) {
+        match (check.is_down(), server.blacklisted_ms) {
+            (true, _) => return Cell::coloured(check.told(), Colour::Bad),
+            (false, None) if check.is_down_elsewhere() || check.failed_row > 0 => {
+                return Cell::coloured(format!("ready ({})", check.told()), Colour::Warning);
+            }
+            (false, None) if check.state == CheckState::Unknown => {
+                return Cell::from("ready (not checked yet)");
+            }
+            _ => {}
+        }
+    }
     match (server.admin, server.blacklisted_ms, &server.source_problem) {
         (Admin::Drain, ..) => Cell::coloured("drain", Colour::Warning),
         (_, _, Some(problem)) => Cell::coloured(format!("no source: {problem}"), Colour::Bad),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check;
 use super::cluster::{ACLS_MAX, ROUTES_MAX, SERVERS_MAX};
 use super::model::{Endpoint, Server, Service, Transport};
 use super::problem::{Fault, Report, did_you_mean};
@@ -140,6 +141,7 @@ fn refuse_contradictions(section: &Section<'_>, service: &Service, report: &mut 
     if service.transport == Transport::Udp {
         refuse_streams(section, service, report);
     }
+    check::refuse_contradictions(section, service, report);
     if service.abuse.is_some() && service.clients.is_none() {
         let remedy = "name an access list with `clients`, or remove the server";
         section.fault(report, "abuse", Fault::new("no client is ever denied", remedy));
@@ -202,6 +204,6 @@ fn refuse_streams(section: &Section<'_>, service: &Service, report: &mut Report<
 }
 
 /// The regular servers, and the others.
-pub(super) fn all_servers(service: &Service) -> impl Iterator<Item = &Server> {
+pub(crate) fn all_servers(service: &Service) -> impl Iterator<Item = &Server> {
     service.servers.iter().chain(&service.emergency).chain(&service.abuse)
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::written;
 use super::model::{
-    Acl, Algorithm, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect, TlsListen,
-    TlsVersion, Transport, Vip,
+    Acl, Algorithm, Check, CheckKind, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect,
+    TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
@@ -257,12 +258,34 @@ fn service_fields(service: &Service) -> Fields {
     given(&mut fields, "source", service.source);
     set(&mut fields, service.dummy, "dummy", true);
     set(&mut fields, service.idlers > 0, "idlers", service.idlers);
+    service.check.iter().for_each(|check| check_fields(&mut fields, check));
     service.http.iter().for_each(|http| http_fields(&mut fields, http));
     service.tls.iter().for_each(|tls| tls_fields(&mut fields, tls));
     let route = |route: &super::model::Route| format!("{} to {}", route.names.join(" "), route.service);
     let routes: Vec<String> = service.routes.iter().map(route).collect();
     set(&mut fields, !routes.is_empty(), "routes", routes.join("; "));
     fields
+}
+
+fn check_fields(fields: &mut Fields, check: &Check) {
+    let Check { kind, interval, fast_interval, timeout, rise, fall } = check;
+    fields.extend([("check", kind.word().to_owned()), ("check.interval", duration(*interval))]);
+    given(fields, "check.fast_interval", fast_interval.map(duration));
+    fields.extend([("check.timeout", duration(*timeout)), ("check.rise", rise.to_string())]);
+    fields.push(("check.fall", fall.to_string()));
+    match kind {
+        CheckKind::Http(http) => {
+            fields.push(("check.method", if http.head { "HEAD" } else { "GET" }.to_owned()));
+            fields.push(("check.path", http.path.clone()));
+            given(fields, "check.host", http.host.as_ref());
+            fields.push(("check.expect", http.expect.to_string()));
+        }
+        CheckKind::Tcp(talk) | CheckKind::Tls(talk) | CheckKind::Udp(talk) => {
+            let shown = |bytes: &[u8]| written(bytes).escape_debug().to_string();
+            set(fields, !talk.send.is_empty(), "check.send", shown(&talk.send));
+            set(fields, !talk.expect.is_empty(), "check.expect", shown(&talk.expect));
+        }
+    }
 }
 
 fn http_fields(fields: &mut Fields, http: &Http) {
@@ -299,6 +322,7 @@ fn server_fields(server: &Server) -> Fields {
     set(&mut fields, server.priority != 0, "priority", server.priority);
     set(&mut fields, server.hard > 0, "hard", server.hard);
     given(&mut fields, "acl", server.acl.as_ref());
+    given(&mut fields, "check_port", server.check_port);
     if let Some(TlsConnect { name, authorities, insecure, certificate }) = &server.tls {
         fields.push(("tls", "on".to_owned()));
         given(&mut fields, "tls.name", name.as_ref());

@@ -4,6 +4,7 @@
 //! [`check_pair`] looks at both together; [`vip_settings`] is what the elections get; [`diff`] says what a change
 //! changes; [`to_toml`] writes a model down. Nothing here reads a file, a clock or the network.
 
+mod check;
 mod cluster;
 mod cross;
 pub mod diff;
@@ -24,11 +25,13 @@ mod vip;
 #[cfg(test)]
 mod tests;
 
+pub use check::{CHECK_BYTES_MAX, CHECK_INTERVAL_MAX, CHECK_INTERVAL_MIN, CHECK_PATH_MAX, CHECK_ROW_MAX};
 pub use cluster::{
     ACL_ENTRIES_MAX, ACLS_MAX, CONNECTIONS_MAX, DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_IDLE_TIMEOUT, DEFAULT_UDP_IDLE_TIMEOUT, IDLERS_MAX, LISTENS_MAX, ROUTE_NAMES_MAX, ROUTES_MAX,
     SERVERS_MAX, SERVICES_MAX, VIPS_MAX, WEIGHT_MAX, parse_cluster,
 };
+pub(crate) use cross::all_servers;
 pub use locate::{FileKind, file_kind, locate};
 pub use node::{DEFAULT_API, DEFAULT_PRIORITY, DEFAULT_STATE_DIR, MEMBERS_MAX, WORKERS_MAX, parse_node};
 pub use pair::{CLUSTER_FILE, NODE_FILE, check_pair, parse_cluster_for, vip_settings, virtual_source};

@@ -1,6 +1,8 @@
 //! The checked model: what the rest of the program works with. Made only by the parser, so whatever holds one of
 //! these holds something valid (parse, don't validate).
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,6 +14,11 @@ use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
+
+pub use check::{
+    Check, CheckKind, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT, DEFAULT_FALL, DEFAULT_RISE, HttpCheck,
+    STATUS_RANGES_MAX, Statuses, StatusesError, Talk,
+};
 
 /// What is this node's own: one TOML file per node, never replicated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +206,8 @@ pub struct Service {
     pub dummy: bool,
     /// Connections to the servers that are kept open without a client, in turn; 0: none.
     pub idlers: u32,
+    /// What its servers are asked, to know whether they are well; `None`: nothing.
+    pub check: Option<Check>,
     /// HTTP headers are read and added.
     pub http: Option<Http>,
     /// Clients speak TLS, and this service ends it.
@@ -233,6 +242,7 @@ impl Service {
             source: None,
             dummy: false,
             idlers: 0,
+            check: None,
             http: None,
             tls: None,
             routes: Vec::new(),
@@ -416,6 +426,8 @@ pub struct Server {
     pub hard: u32,
     /// The access list that clients of this server must pass.
     pub acl: Option<String>,
+    /// The port that the health check asks, instead of the one for connections.
+    pub check_port: Option<u16>,
     /// The server speaks TLS.
     pub tls: Option<TlsConnect>,
 }
@@ -431,6 +443,7 @@ impl Server {
             max: 0,
             hard: 0,
             acl: None,
+            check_port: None,
             tls: None,
         }
     }

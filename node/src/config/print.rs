@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use cygnet_ha::vip::Mode;
 
+use super::check::written;
 use super::cluster::{
     DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_UDP_IDLE_TIMEOUT,
 };
 use super::diff::algorithm_word;
 use super::model::{
-    Acl, Algorithm, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect, TlsListen,
-    TlsVersion, Transport, Vip,
+    Acl, Algorithm, Check, CheckKind, ClusterConfig, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT,
+    DEFAULT_FALL, DEFAULT_RISE, FastClose, Forwarded, Http, HttpCheck, Server, Service, Statuses, Talk,
+    TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
@@ -155,6 +157,9 @@ impl Toml {
     }
 
     fn given_tables(&mut self, service: &Service) {
+        if let Some(check) = &service.check {
+            self.check(check);
+        }
         if let Some(http) = &service.http {
             self.http(http);
         }
@@ -172,6 +177,30 @@ impl Toml {
         for (key, spare) in [("emergency", &service.emergency), ("abuse", &service.abuse)] {
             if let Some(server) = spare {
                 self.server(&format!("[service.{key}]"), &format!("[service.{key}.tls]"), server);
+            }
+        }
+    }
+
+    fn check(&mut self, check: &Check) {
+        self.head("[service.check]");
+        self.key("type", quoted(check.kind.word()));
+        self.unless(&DEFAULT_CHECK_INTERVAL, "interval", &check.interval, |of| time(*of));
+        self.given("fast_interval", check.fast_interval.as_ref(), |of| time(*of));
+        let usual = DEFAULT_CHECK_TIMEOUT.min(check.interval);
+        self.unless(&usual, "timeout", &check.timeout, |of| time(*of));
+        self.unless(&DEFAULT_RISE, "rise", &check.rise, u32::to_string);
+        self.unless(&DEFAULT_FALL, "fall", &check.fall, u32::to_string);
+        match &check.kind {
+            CheckKind::Http(HttpCheck { head, path, host, expect }) => {
+                self.unless(&false, "method", head, |_| quoted("HEAD"));
+                self.unless(&"/".to_owned(), "path", path, |path| quoted(path));
+                self.given("host", host.as_ref(), |host| quoted(host));
+                self.unless(&Statuses::default(), "expect", expect, |of| quoted(&of.to_string()));
+            }
+            CheckKind::Tcp(talk) | CheckKind::Tls(talk) | CheckKind::Udp(talk) => {
+                let Talk { send, expect } = talk;
+                self.unless(&Vec::new(), "send", send, |bytes| quoted(&written(bytes)));
+                self.unless(&Vec::new(), "expect", expect, |bytes| quoted(&written(bytes)));
             }
         }
     }
@@ -218,6 +247,7 @@ impl Toml {
         self.unless(&0, "max", &server.max, u32::to_string);
         self.unless(&0, "hard", &server.hard, u32::to_string);
         self.given("acl", server.acl.as_ref(), |list| quoted(list));
+        self.given("check_port", server.check_port.as_ref(), u16::to_string);
         if let Some(TlsConnect { name, authorities, insecure, certificate }) = &server.tls {
             self.head(tls_head);
             self.given("name", name.as_ref(), |name| quoted(name));

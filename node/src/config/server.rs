@@ -25,7 +25,7 @@ pub(super) fn servers(
 }
 
 fn server(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Option<Server> {
-    let known = ["name", "address", "weight", "priority", "max", "hard", "acl", "tls"];
+    let known = ["name", "address", "weight", "priority", "max", "hard", "acl", "check_port", "tls"];
     section.refuse_unknown(report, &known);
     let name = section.required(report, "name", "\"s1\"", values::name);
     let weight = section.given(report, "weight", weight).or(1);
@@ -60,7 +60,7 @@ pub(super) fn spare(
         return Some(None);
     }
     let section = section.table(report, key)?;
-    section.refuse_unknown(report, &["name", "address", "max", "tls"]);
+    section.refuse_unknown(report, &["name", "address", "max", "check_port", "tls"]);
     let name = section.given(report, "name", values::name).or(key.to_owned());
     let server = common(&section, report, name.clone());
     taken.claim(&section, report, "name", name);
@@ -71,8 +71,10 @@ pub(super) fn spare(
 fn common(section: &Section<'_>, report: &mut Report<'_>, name: Option<String>) -> Option<Server> {
     let address = section.required(report, "address", "\"10.1.0.11:8080\"", values::server);
     let max = section.given(report, "max", |v| values::integer(v, 0..=CONNECTIONS_MAX, "limit")).or(0);
+    let check_port =
+        section.given(report, "check_port", |v| values::integer(v, 1..=u16::MAX, "port")).optional();
     let tls = secure::towards_server(section, report);
-    Some(Server { max: max?, tls: tls?, ..Server::new(name?, address?) })
+    Some(Server { max: max?, check_port: check_port?, tls: tls?, ..Server::new(name?, address?) })
 }
 
 fn weight(value: &DeValue<'_>) -> Result<u16, Fault> {

@@ -13,7 +13,7 @@ use super::model::{Algorithm, Endpoint, FastClose, Route, Service, Transport};
 use super::problem::{Fault, Report};
 use super::section::{Section, Taken};
 use super::server::{servers, spare};
-use super::{secure, values};
+use super::{check, secure, values};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ const KNOWN: &[&str] = &[
     "source",
     "dummy",
     "idlers",
+    "check",
     "http",
     "tls",
     "route",
@@ -83,12 +84,13 @@ pub(super) fn service(
     let servers = servers(section, report, &mut names, dummy == Some(true));
     let emergency = spare(section, report, "emergency", &mut names);
     let abuse = spare(section, report, "abuse", &mut names);
+    let check = check::check(section, report, transport);
     let http = secure::http(section, report);
     let tls = secure::tls(section, report);
     let routes = routes(section, report);
     let service = Service { transport, listen, servers, routes, dummy: dummy?, ..Service::new(name?) };
     let service = with_manner?(with_rules?(with_times?(service)));
-    Some(Service { emergency: emergency?, abuse: abuse?, http: http?, tls: tls?, ..service })
+    Some(Service { emergency: emergency?, abuse: abuse?, check: check?, http: http?, tls: tls?, ..service })
 }
 
 /// What a group of keys says, to be put into a service.

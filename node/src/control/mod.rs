@@ -4,6 +4,7 @@
 
 mod api;
 mod drain;
+pub mod health;
 mod router;
 mod socket;
 pub mod status;

@@ -8,6 +8,8 @@ use cygnet_ha::events::Event;
 use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
 
+use super::health::{HealthReport, ServerCheck};
+
 /// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
 pub const REPORT_BYTES_MAX: usize = 16 * 1024;
 
@@ -174,6 +176,9 @@ pub struct NodeReport {
     /// Its clock at that moment, ms since 1970, for the ages of what follows.
     #[serde(default)]
     pub unix_ms: u64,
+    /// What its health checks say; `None`: it does not tell, or checks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthReport>,
     /// The newest events about its virtual addresses, oldest first: the other nodes can tell its part when it is gone.
     #[serde(default)]
     pub moves: Vec<Event>,
@@ -184,7 +189,7 @@ pub const MOVES_REPORTED: usize = 16;
 
 impl NodeReport {
     /// For the way to the other nodes. A report that would be longer than [`REPORT_BYTES_MAX`] goes without its events, then
-    /// without its roles, and says so: rather less than everything than nothing.
+    /// without its view of servers and its roles, and says so: rather less than everything than nothing.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let whole = serde_json::to_vec(self).unwrap_or_default();
@@ -197,7 +202,7 @@ impl NodeReport {
             return bytes;
         }
         let ready_reason = "too many virtual addresses for a report of their roles".to_owned();
-        let short = Self { ready_reason, roles: BTreeMap::new(), ..short };
+        let short = Self { ready_reason, roles: BTreeMap::new(), health: None, ..short };
         serde_json::to_vec(&short).unwrap_or_default()
     }
 
@@ -229,8 +234,12 @@ pub struct ServiceFacts {
     pub servers_usable: usize,
     /// Servers that the operator has drained.
     pub servers_drained: usize,
-    /// Servers that are left alone because they failed, or that cannot be reached for want of a source address.
+    /// Servers that are down by their health checks, left alone because they failed, or that cannot be reached for want
+    /// of a source address.
     pub servers_failed: Vec<String>,
+    /// Servers that are down here or on another node, by their health checks; at most [`CHECKS_SHOWN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<ServerCheck>,
 }
 
 /// The soft state on this node: what may be lost, and is shared without waiting.
@@ -245,6 +254,9 @@ pub struct SoftFacts {
     /// Room in that queue; what does not fit is found again later.
     pub queued_max: u64,
 }
+
+/// So many servers of a service are shown with what their health checks say. Their names are all in `servers_failed`.
+pub const CHECKS_SHOWN: usize = 8;
 
 /// The reason of a node that is not ready because the operator wants it so begins with this.
 pub const DRAINED: &str = "drained";
@@ -387,6 +399,10 @@ fn service_reasons(service: &ServiceFacts, found: &mut Vec<Reason>) {
             format!("service {}: {count} of {all} servers failed ({names})", service.name),
             "cygnet server list",
         );
+    }
+    for ServerCheck { server, check } in &service.checks {
+        let what = format!("service {}: server {server} is {}", service.name, check.told());
+        degraded(found, what, check.remedy());
     }
 }
 

@@ -11,6 +11,7 @@ use cygnet_ha::vip::VipView;
 use cygnet_ha::vip::driver::{Kept, Moved};
 use serde::{Deserialize, Serialize};
 
+pub use super::health::{CheckState, CheckView, Elsewhere, ServerCheck};
 use crate::config::Problem;
 use crate::config::diff::Change;
 
@@ -273,13 +274,17 @@ pub struct ServerView {
     pub total: u64,
     /// Failed attempts since start.
     pub failed: u64,
+    /// What its health checks say; `None`: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckView>,
 }
 
 impl ServerView {
     /// Whether a new client may be sent to it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.admin == Admin::Ready && self.blacklisted_ms.is_none() && self.source_problem.is_none()
+        let down = self.check.as_ref().is_some_and(CheckView::is_down);
+        self.admin == Admin::Ready && self.blacklisted_ms.is_none() && self.source_problem.is_none() && !down
     }
 }
 

@@ -170,6 +170,7 @@ impl Registry {
             transparent: service.transparent,
             dummy: service.dummy,
             idlers: service.idlers,
+            check: service.check.clone().map(Arc::new),
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
             may_listen: !matches!(tls, Some(Err(_))),
             tls,
@@ -212,6 +213,7 @@ impl Registry {
                 Some(Err(reason)) => Err(Arc::clone(reason)),
                 _ => (inputs.source)(service, server).map_err(Arc::from),
             },
+            check_port: server.check_port,
             tls,
             state: Arc::clone(state),
         }

@@ -1,7 +1,7 @@
 //! What changes while traffic runs: counters and standings, all atomics, shared by the workers and by the plans.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cygnet_ha::time::Time;
@@ -37,15 +37,25 @@ pub struct ServerShard {
     pub to_client: Counter,
 }
 
-/// Whether a server may be chosen, as far as its past failures go.
+/// Whether a server may be chosen, as far as its past failures and its health checks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// No failure is remembered.
     Good,
+    /// Its health checks fail: left alone until they pass.
+    Down,
     /// Left alone until then.
     Blacklisted(Time),
     /// The time is over; the next client tries it, the others wait for what that one finds.
     OnTrial,
+}
+
+impl Standing {
+    /// Whether the server is chosen only when nothing else is left.
+    #[must_use]
+    pub fn is_left_alone(self) -> bool {
+        matches!(self, Self::Down | Self::Blacklisted(_))
+    }
 }
 
 /// What is known of a server beyond its configuration.
@@ -55,6 +65,8 @@ pub struct ServerState {
     connections: AtomicU32,
     /// When it was blacklisted last: nanoseconds of [`Time`] and [`STAMP_ZERO`]; 0: it is not.
     stamp: AtomicU64,
+    /// Its health checks fail. Beside the stamp, so that asking for both touches one cache line.
+    down: AtomicBool,
     /// For the log lines about this server.
     pub reports: Limiter,
     shards: Box<[ServerShard]>,
@@ -73,6 +85,7 @@ impl ServerState {
         Arc::new(Self {
             connections: AtomicU32::new(0),
             stamp: AtomicU64::new(0),
+            down: AtomicBool::new(false),
             reports: Limiter::default(),
             shards: (0..shards.max(1)).map(|_| ServerShard::default()).collect(),
         })
@@ -102,10 +115,22 @@ impl ServerState {
         below.then(|| Lease { server: Arc::clone(self), counted: false })
     }
 
-    /// What the past failures say at `now`, if a server that failed is left alone for `rest` (zero: never).
+    /// The health checks say that the server is down, or that it is not.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Whether its health checks fail.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// What health checks and past failures say at `now`, if a server that failed is left alone for `rest` (zero: never).
     #[must_use]
     pub fn standing(&self, now: Time, rest: Duration) -> Standing {
         match self.stamp.load(Ordering::Relaxed) {
+            _ if self.is_down() => Standing::Down,
             0 => Standing::Good,
             _ if rest.is_zero() => Standing::Good,
             stamp => {
@@ -331,6 +356,22 @@ mod tests {
         assert!(server.exonerate());
         assert!(!server.exonerate());
         assert_eq!(server.standing(over, SECOND), Standing::Good);
+    }
+
+    #[test]
+    fn a_server_whose_checks_fail_is_left_alone_whatever_its_connections_say() {
+        let server = ServerState::new(1);
+        server.set_down(true);
+        assert_eq!(server.standing(Time(5), SECOND), Standing::Down);
+        server.blacklist(Time(5), SECOND);
+        assert!(!server.begin_trial(Time(5) + SECOND, SECOND, SECOND), "nobody tries it");
+        assert!(server.exonerate());
+        assert!(
+            server.standing(Time(5), Duration::ZERO).is_left_alone(),
+            "one connect does not bring it back"
+        );
+        server.set_down(false);
+        assert_eq!(server.standing(Time(5), SECOND), Standing::Good);
     }
 
     #[test]

@@ -186,15 +186,19 @@ fn no_answer(limit: Duration) -> Failure {
 
 /// Errors by which the kernel says that it is this node that cannot.
 fn classify(error: io::Error) -> Failure {
-    let is_local = is_exhaustion(&error)
+    if is_local(&error) { Failure::Local(error) } else { Failure::Server(error) }
+}
+
+/// Whether it is this node that cannot, not the server.
+pub(crate) fn is_local(error: &io::Error) -> bool {
+    is_exhaustion(error)
         || matches!(
             error.kind(),
             io::ErrorKind::AddrInUse
                 | io::ErrorKind::AddrNotAvailable
                 | io::ErrorKind::InvalidInput
                 | io::ErrorKind::PermissionDenied
-        );
-    if is_local { Failure::Local(error) } else { Failure::Server(error) }
+        )
 }
 
 /// Descriptors or memory are used up: ENFILE, EMFILE, ENOMEM, ENOBUFS.

@@ -46,6 +46,7 @@ mod worker;
 mod workers;
 
 pub use connection::{ConnectionInfo, Stage};
+pub(crate) use dial::is_local;
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
 pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 

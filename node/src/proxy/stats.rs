@@ -70,6 +70,8 @@ pub struct ServerStats {
     pub to_client: u64,
     /// Being drained.
     pub drained: bool,
+    /// Its health checks fail.
+    pub down: bool,
     /// For how long it will be left alone, ms; 0: the time is over and the next client tries it. `None`: it stands well.
     pub blacklisted_ms: Option<u64>,
 }
@@ -124,8 +126,9 @@ fn server_stats(service: &ServicePlan, position: usize, now: Time) -> ServerStat
         to_server: state.sum(|shard| &shard.to_server),
         to_client: state.sum(|shard| &shard.to_client),
         drained: server.admin == Admin::Drain,
+        down: state.is_down(),
         blacklisted_ms: match service.standing(position, now) {
-            Standing::Good => None,
+            Standing::Good | Standing::Down => None,
             Standing::OnTrial => Some(0),
             // Rounded up: 0 means that the time is over.
             Standing::Blacklisted(until) => Some(millis(until, now) + 1),

@@ -95,8 +95,13 @@ impl NodeApi for Api {
     async fn servers(&self) -> Result<Vec<ServerView>, ApiError> {
         let traffic = self.0.traffic.as_ref().ok_or_else(on_a_witness)?;
         let stats = traffic.workers.stats();
+        let others = if self.0.health.is_busy() { facts::others(&self.0) } else { Vec::new() };
         let of_service = |service: &ServiceStats| {
-            service.servers.iter().map(|server| server_view(service, server)).collect::<Vec<_>>()
+            let view = |server: &ServerStats| ServerView {
+                check: facts::check_view(&self.0, &others, &service.name, &server.name),
+                ..server_view(service, server)
+            };
+            service.servers.iter().map(view).collect::<Vec<_>>()
         };
         Ok(stats.services.iter().flat_map(of_service).collect())
     }
@@ -280,6 +285,7 @@ fn server_view(service: &ServiceStats, server: &ServerStats) -> ServerView {
         connections: u64::from(server.connections),
         total: server.connected,
         failed: server.failed,
+        check: None,
     }
 }
 

@@ -9,8 +9,11 @@ use cygnet_ha::events::Event;
 use super::node::Node;
 use super::running::Running;
 use crate::balance::CLIENTS_DEFAULT;
+use crate::config::all_servers;
+use crate::control::health::{CheckView, Elsewhere, ServerCheck};
 use crate::control::status::{
-    ConfigFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
+    CHECKS_SHOWN, ConfigFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts, ServiceFacts,
+    SoftFacts,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -56,6 +59,7 @@ pub(crate) fn report(node: &Node) -> NodeReport {
         connections: servers.map(|server| u64::from(server.connections)).sum(),
         servers_usable: services(node, &running).iter().map(|service| service.servers_usable as u64).sum(),
         unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+        health: node.health.report(),
         moves: node.events.newest(MOVES_REPORTED, is_move),
     }
 }
@@ -98,14 +102,59 @@ fn members(node: &Node, status: &consensus::Status) -> Vec<MemberFacts> {
 
 fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
     let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
-    stats.map_or_else(Vec::new, |stats| {
+    let mut services = stats.map_or_else(Vec::new, |stats| {
         stats.services.iter().map(|service| service_facts(service, running)).collect()
-    })
+    });
+    let others = others(node);
+    for service in services.iter_mut().filter(|_| node.health.is_busy()) {
+        let configured = running.cluster.services.iter().find(|known| known.name == service.name);
+        let servers = configured.into_iter().flat_map(all_servers).map(|server| server.name.as_str());
+        let bad = servers.filter_map(|server| {
+            let check = check_view(node, &others, &service.name, server)?;
+            (check.is_down() || check.is_down_elsewhere())
+                .then(|| ServerCheck { server: server.to_owned(), check })
+        });
+        service.checks = bad.take(CHECKS_SHOWN).collect();
+    }
+    services
+}
+
+/// The last words of the other nodes that are connected and run the same configuration as this one, with their names and
+/// ages in ms.
+pub(crate) fn others(node: &Node) -> Vec<(String, u64, NodeReport)> {
+    let version = node.running.borrow().version;
+    let status = node.log.status();
+    let told = node.log.reports().into_iter().filter_map(|(id, bytes, age_ms)| {
+        let member = status.members.iter().find(|member| member.id == id && member.connected)?;
+        let report = NodeReport::decode(&bytes)?;
+        (report.config_version == version).then(|| (member.name.clone(), age_ms, report))
+    });
+    told.collect()
+}
+
+/// What the health checks of all nodes say of a server; `None`: it has none.
+pub(crate) fn check_view(
+    node: &Node,
+    others: &[(String, u64, NodeReport)],
+    service: &str,
+    server: &str,
+) -> Option<CheckView> {
+    let mut view = node.health.view(service, server)?;
+    view.elsewhere = others
+        .iter()
+        .filter_map(|(name, age_ms, report)| {
+            let up = report.health.as_ref()?.says(service, server)?;
+            Some(Elsewhere { node: name.clone(), up, age_ms: *age_ms })
+        })
+        .collect();
+    Some(view)
 }
 
 fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
     let regular = || service.servers.iter().filter(|server| server.regular);
-    let failed = |server: &&ServerStats| server.source_missing.is_some() || server.blacklisted_ms.is_some();
+    let failed = |server: &&ServerStats| {
+        server.source_missing.is_some() || server.blacklisted_ms.is_some() || server.down
+    };
     let usable = |server: &&ServerStats| !failed(server) && !server.drained;
     let connections: u64 = service.servers.iter().map(|server| u64::from(server.connections)).sum();
     ServiceFacts {
@@ -119,6 +168,7 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
         servers_usable: regular().filter(usable).count(),
         servers_drained: regular().filter(|server| server.drained).count(),
         servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
+        checks: Vec::new(),
     }
 }
 

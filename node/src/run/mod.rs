@@ -5,6 +5,7 @@
 //! takes over while connections still run here; then the data path, then the log.
 
 mod api;
+mod checks;
 mod conductor;
 mod descriptors;
 mod facts;
@@ -145,6 +146,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     }
     tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
+        tasks.spawn(checks::watch(Arc::clone(&node)));
         tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(reach::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
@@ -178,6 +180,7 @@ fn fault_of(fault: Option<Result<(), JoinError>>) -> String {
 /// Tells the other nodes how this one is, soon after a change and every now and then.
 async fn report(node: Arc<Node>) {
     let mut running = node.running.clone();
+    let mut health = node.health.changes();
     loop {
         let report = facts::report(&node);
         // The log is led where the address is, if that node can: a change then needs one message less.
@@ -190,6 +193,8 @@ async fn report(node: Arc<Node>) {
                     sleep(REPORT_EVERY).await;
                 }
             }
+            // The sender lives in the node.
+            _ = health.changed() => {}
             () = sleep(REPORT_EVERY) => {}
         }
     }

@@ -8,6 +8,7 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
+use super::checks::Health;
 use super::maintenance::Maintenance;
 use super::replica::Replicated;
 use super::running::Running;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) running: watch::Receiver<Arc<Running>>,
     /// The operator's wish for this node.
     pub(crate) maintenance: Maintenance,
+    /// What the servers' health checks say here.
+    pub(crate) health: Health,
     /// The data path; none on a witness.
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.

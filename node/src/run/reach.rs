@@ -1,8 +1,9 @@
 //! Which servers can be reached from here, so that the nodes can compare: a service that lost its servers on this node alone is
 //! a reason to yield, one that lost them everywhere is none.
 //!
-//! Each server of a TCP service is connected to every few seconds and let go at once, from the same source as its
-//! connections. Datagrams have no such test, and Unix sockets are this machine's own: both count as reachable.
+//! Where a service has health checks, these say it. Otherwise each server of a TCP service is connected to every few
+//! seconds and let go at once, from the same source as its connections. Datagrams have no such test, and Unix sockets are
+//! this machine's own: both count as reachable.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -53,14 +54,17 @@ impl Reach {
         self.failures.get(&key).is_some_and(|failed| *failed >= FAILURES)
     }
 
-    /// The services that no client gets through this node.
-    fn fitness(&self, running: &Running) -> Fitness {
+    /// The services that no client gets through this node. `is_down`: what the health checks say of a server.
+    fn fitness(&self, running: &Running, is_down: impl Fn(&str, &str) -> bool) -> Fitness {
         let services = &running.cluster.services;
         let lost = services.iter().filter(|service| {
             let deaf = !service.listen.is_empty()
                 && running.listen_problems_of(&service.name).len() >= service.listen.len();
             let servers = &service.servers;
-            let out = servers.iter().all(|server| self.is_out_of_reach(&service.name, &server.name));
+            let out = servers.iter().all(|server| match service.check {
+                Some(_) => is_down(&service.name, &server.name),
+                None => self.is_out_of_reach(&service.name, &server.name),
+            });
             deaf || (!servers.is_empty() && out)
         });
         Fitness { lost: lost.map(|service| service.name.clone()).take(LOST_MAX).collect() }
@@ -69,7 +73,8 @@ impl Reach {
 
 /// Whom to ask, and from where; `None`: there is no way there.
 fn targets(running: &Running) -> Vec<(Key, Option<(SocketAddr, IpAddr)>)> {
-    let services = running.cluster.services.iter().filter(|service| service.transport == Transport::Tcp);
+    let unchecked = |service: &&Service| service.transport == Transport::Tcp && service.check.is_none();
+    let services = running.cluster.services.iter().filter(unchecked);
     let servers = services.flat_map(|service| service.servers.iter().map(move |server| (service, server)));
     let target = |(service, server): (&Service, &Server)| {
         let key = (service.name.clone(), server.name.clone());
@@ -119,14 +124,21 @@ pub(super) async fn watch(node: Arc<Node>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reach = Reach::default();
+    let mut health = node.health.changes();
     loop {
-        tick.tick().await;
+        let asks = tokio::select! {
+            _ = tick.tick() => true,
+            // The sender lives in the node.
+            _ = health.changed() => false,
+        };
         if node.log.status().members.iter().filter(|member| !member.witness).count() < 2 {
             continue;
         }
         let running = Arc::clone(&node.running.borrow());
-        reach.take(ask(targets(&running)).await);
-        let fitness = reach.fitness(&running);
+        if asks {
+            reach.take(ask(targets(&running)).await);
+        }
+        let fitness = reach.fitness(&running, |service, server| node.health.is_down(service, server));
         tracing::trace!(lost = ?fitness.lost, "servers were asked");
         vips.set_fitness(fitness);
     }
@@ -135,6 +147,7 @@ pub(super) async fn watch(node: Arc<Node>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::{Check, CheckKind, ClusterConfig, Talk};
 
     fn key(server: &str) -> Key {
         ("web".to_owned(), server.to_owned())
@@ -152,6 +165,25 @@ mod tests {
         assert!(!reach.is_out_of_reach("web", "one"));
         reach.take(BTreeMap::new());
         assert_eq!(reach.failures, BTreeMap::new(), "not configured any more");
+    }
+
+    #[test]
+    fn a_service_with_health_checks_is_lost_when_they_say_so_of_all_its_servers() {
+        let server = |name| Server::new(name, SocketAddr::from(([10, 0, 0, 1], 80)));
+        let mut service = Service { servers: vec![server("one"), server("two")], ..Service::new("web") };
+        let mut reach = Reach::default();
+        for _ in 0..FAILURES {
+            reach.take(BTreeMap::from([(key("one"), false), (key("two"), false)]));
+        }
+        let lost = |service: &Service, down: &[&str]| {
+            let cluster = ClusterConfig { services: vec![service.clone()], ..ClusterConfig::default() };
+            let running = Running { cluster: Arc::new(cluster), ..Running::default() };
+            reach.fitness(&running, |_, server| down.contains(&server)).lost.len()
+        };
+        assert_eq!(lost(&service, &[]), 1, "without checks it counts who accepts a connection");
+        service.check = Some(Check::new(CheckKind::Tcp(Talk::default())));
+        assert_eq!(lost(&service, &["one"]), 0);
+        assert_eq!(lost(&service, &["one", "two"]), 1);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::checks::Health;
 use super::descriptors;
 use super::identity;
 use super::maintenance::Maintenance;
@@ -56,7 +57,8 @@ pub(super) async fn node(
     // After the log, which makes the directory.
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
-    Ok(Node { config, started: Instant::now(), events, log, replicated, running, maintenance, traffic, vips })
+    let (started, health) = (Instant::now(), Health::new(&config.name));
+    Ok(Node { config, started, events, log, replicated, running, maintenance, health, traffic, vips })
 }
 
 fn open_log(

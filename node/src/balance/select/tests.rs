@@ -147,6 +147,24 @@ fn blacklisted_servers_are_used_when_nothing_else_is_left() {
 }
 
 #[test]
+fn a_server_whose_health_checks_fail_gets_nobody_while_another_can_serve() {
+    for algorithm in
+        [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::SourceHash { with_port: false }]
+    {
+        let plan = plan(&config(2, algorithm), &[]);
+        let service = &plan.services[0];
+        service.servers[0].state.set_down(true);
+        assert_eq!(shares(service, 20), [0, 20], "{algorithm:?}");
+        let own = pick(service, Some(0), &Tried::default(), NOW).unwrap();
+        assert_eq!(own.server, 1, "nor those whom it had");
+        service.servers[1].state.set_down(true);
+        assert!(new_client(service).unwrap().last_resort, "rather one that may be down than none");
+        service.servers[0].state.set_down(false);
+        assert_eq!(shares(service, 20), [20, 0]);
+    }
+}
+
+#[test]
 fn when_a_blacklisting_is_over_one_client_tries_and_the_others_wait_for_it() {
     let plan = plan(&config(2, Algorithm::RoundRobin), &[]);
     let service = &plan.services[0];

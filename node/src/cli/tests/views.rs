@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Closed, Served, Terminal, run, run_into, run_on};
 use crate::cli::Exit;
+use crate::control::health::{CheckState, CheckView, Elsewhere, ServerCheck};
 use crate::control::types::Admin;
 
 /// A text with its common indentation taken away.
@@ -98,6 +99,39 @@ fn servers_are_listed_with_their_state() {
     assert_eq!((ran.exit, ran.out), (Exit::Ok, trimmed(expected)));
     let ran = run(&served, &["server", "list", "--service", "mail"]);
     assert_eq!((ran.exit, ran.err.as_str()), (Exit::Error, "error: no service mail\n  there are: web\n"));
+}
+
+#[test]
+fn a_server_that_fails_its_checks_is_shown_with_the_reason_and_what_others_see() {
+    let served = Served::start();
+    let check = CheckView {
+        state: CheckState::Down,
+        state_age_ms: 12_400,
+        reason: Some("HTTP 503 instead of 200-399".into()),
+        failed_row: 3,
+        rise: 2,
+        fall: 3,
+        elsewhere: vec![Elsewhere { node: "lb2".into(), up: true, age_ms: 300 }],
+        ..CheckView::default()
+    };
+    let other = Elsewhere { node: "lb2".into(), up: false, age_ms: 300 };
+    let up = CheckView { state: CheckState::Up, elsewhere: vec![other], ..CheckView::default() };
+    {
+        let mut world = served.node.world();
+        world.servers[0].check = Some(check.clone());
+        world.servers[1].check = Some(up);
+        world.facts.services[0].checks = vec![ServerCheck { server: "s1".into(), check }];
+    }
+    let told = "down from here, up from lb2: HTTP 503 instead of 200-399, for 12s, 3 of 3 failed";
+    let list = run(&served, &["server", "list"]).out;
+    assert!(list.contains(told) && list.contains("ready (up from here, down from lb2)"), "{list}");
+    let status = run(&served, &["status"]).out;
+    assert!(
+        status.contains(&format!("service web: server s1 is {told}; look at this node's way")),
+        "{status}"
+    );
+    let ran = run(&served, &["server", "drain", "web", "s2"]);
+    assert_eq!(ran.exit, Exit::Refused, "it is the last usable one: {}", ran.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use cygnet_ha::consensus::LogLimits;
 use cygnet_ha::vip::{Mode, Protocol};
 
-use super::super::model::{Algorithm, Source};
+use super::super::model::{Algorithm, Check, CheckKind, HttpCheck, Source, Talk};
 use super::*;
 
 #[test]
@@ -109,6 +109,36 @@ max = 500
     assert_eq!(service.sticky, Some(Duration::from_secs(5400)));
     assert_eq!((service.blacklist, service.idle_timeout), (Duration::ZERO, None));
     assert_eq!((service.servers[0].weight, service.servers[0].max), (256, 500));
+}
+
+#[test]
+fn a_check_gets_the_defaults_of_its_type_and_says_what_it_says() {
+    let check = |lines: &str| {
+        let text = format!("{CLUSTER}check_port = 8081\n[service.check]\n{lines}");
+        let cluster = parse_cluster(&text, "c").map_err(|problems| printed(&problems)).unwrap();
+        assert_eq!(cluster.services[0].servers[0].check_port, Some(8081));
+        cluster.services[0].check.clone().unwrap()
+    };
+    let plain = check("");
+    assert_eq!(plain, Check::new(CheckKind::Tcp(Talk::default())));
+    assert_eq!((plain.interval, plain.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
+    assert_eq!((plain.rise, plain.fall), (2, 3));
+    assert_eq!(check("type = \"http\"").kind, CheckKind::Http(HttpCheck::default()));
+    assert_eq!(
+        check("interval = \"200ms\"").timeout,
+        Duration::from_millis(200),
+        "no longer than the interval"
+    );
+    let bytes = check("send = \"PING\\r\\n\"\nexpect = \"hex:2B50\"");
+    assert_eq!(bytes.kind, CheckKind::Tcp(Talk { send: b"PING\r\n".to_vec(), expect: b"+P".to_vec() }));
+    for expect in ["\"200-299, 401\"", "[\"200-299\", 401]"] {
+        let CheckKind::Http(http) =
+            check(&format!("type = \"http\"\nmethod = \"HEAD\"\nexpect = {expect}")).kind
+        else {
+            panic!("it is one of HTTP")
+        };
+        assert_eq!((http.head, http.expect.to_string()), (true, "200-299,401".to_owned()));
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ const KEYS: &str = "name state_dir api workers source interface priority advskew
                     preempt preempt_delay password checksum listen algorithm sticky connect_timeout blacklist idle_timeout weight max \
                     countries transport stubborn clients fast_close keepalive transparent dummy idlers forwarded hsts \
                     lenient certificate key chain names ocsp client_authorities client_authorities_directory \
-                    client_required oldest newest ciphers prefer_own_order alpn service hard acl authorities insecure \
+                    client_required check_port type fast_interval timeout rise fall path host method expect send oldest newest ciphers prefer_own_order alpn service hard acl authorities insecure \
                     entries snapshot_entries snapshot_mib tail_entries tail_mib";
 
 #[test]
@@ -57,6 +57,9 @@ fn the_manual_page_names_every_key_and_the_limits() {
         format!("1 to {ROUTE_NAMES_MAX} names"),
         format!("up to {IDLERS_MAX}."),
         format!("at most {ALPN_MAX} protocols"),
+        format!("1 to {CHECK_BYTES_MAX} bytes"),
+        format!("1 to {CHECK_ROW_MAX} in a row"),
+        format!("at most {CHECK_PATH_MAX} bytes"),
         format!("`\"{}\"` for datagrams", humantime::format_duration(DEFAULT_UDP_IDLE_TIMEOUT)),
         format!("| `{DEFAULT_PRIORITY}` |"),
         format!("`\"{DEFAULT_STATE_DIR}\"`"),

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::super::diff::diff;
 use super::super::model::{
-    Acl, AclEntry, AclMatch, ClusterConfig, Endpoint, Forwarded, Http, Route, Server, Service, TlsConnect,
-    TlsListen, TlsVersion, Transport, Vip,
+    Acl, AclEntry, AclMatch, Check, CheckKind, ClusterConfig, Endpoint, Forwarded, Http, HttpCheck, Route,
+    Server, Service, Talk, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
@@ -106,6 +106,34 @@ prop_compose! {
     }
 }
 
+fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..9),
+        "(hex:)?[a-z\r\n\t\"\\\\ü]{0,9}".prop_map(String::into_bytes),
+    ]
+}
+
+prop_compose! {
+    fn a_check()(
+        type_of in 0u8..3, send in some_bytes(), expect in some_bytes(), head: bool, path in "/[a-z?=%]{0,9}",
+        host in maybe("[a-z]{1,9}\\.test"), first in 200u16..400, interval_ms in 100u64..60_000, fast in any::<bool>(),
+        timeout in any::<bool>(), [rise, fall] in [1u32..100, 1u32..100],
+    ) -> Check {
+        let statuses = format!("{first},{}-599", first + 5).parse().unwrap_or_default();
+        let talk = Talk { send, expect };
+        let kind = match type_of {
+            0 => CheckKind::Tcp(talk),
+            1 => CheckKind::Http(HttpCheck { head, path, host, expect: statuses }),
+            _ => CheckKind::Udp(Talk { send: [b"?", talk.send.as_slice()].concat(), expect: talk.expect }),
+        };
+        let interval = Duration::from_millis(interval_ms);
+        Check {
+            kind, interval, fast_interval: fast.then(|| Duration::from_millis(100.min(interval_ms))),
+            timeout: if timeout { Duration::from_millis(10) } else { Duration::from_secs(1).min(interval) }, rise, fall,
+        }
+    }
+}
+
 fn tls_connect() -> impl Strategy<Value = TlsConnect> {
     (maybe("[a-z]{1,9}\\.test"), maybe(a_path()), any::<bool>(), maybe(a_path())).prop_map(
         |(name, authorities, insecure, certificate)| {
@@ -162,7 +190,7 @@ prop_compose! {
         servers in (1u8..5).prop_flat_map(move |count| (1..=count).map(|n| a_server(index, n)).collect::<Vec<_>>()),
         emergency in maybe(a_spare(index, "emergency")), abuse in maybe(a_spare(index, "abuse")),
         http in maybe(a_http()), tls in maybe(a_tls()),
-        udp in proptest::bool::weighted(0.2), transparent: bool, source in maybe(Just(Ipv4Addr::new(10, 9, 9, 9))),
+        check in maybe(a_check()), check_port in maybe(1u16..), udp in proptest::bool::weighted(0.2), transparent: bool, source in maybe(Just(Ipv4Addr::new(10, 9, 9, 9))),
     ) -> Service {
         let mut listen = vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port).into()];
         listen.extend((unix && !udp).then(|| Endpoint::Unix(format!("/run/l{index}").into())));
@@ -172,6 +200,9 @@ prop_compose! {
         if udp {
             as_datagrams(&mut service);
         }
+        service.check = check.filter(|check| udp || !matches!(check.kind, CheckKind::Udp(_)));
+        let first = &mut service.servers[0];
+        first.check_port = check_port.filter(|_| service.check.is_some() && first.address.inet().is_some());
         let spares = service.emergency.iter().chain(&service.abuse);
         let has_unix = service.servers.iter().chain(spares).any(|server| server.address.inet().is_none());
         service.source = source.map(Into::into);
@@ -227,6 +258,10 @@ fn nearly_a_configuration() -> impl Strategy<Value = String> {
         "[service.emergency]\n",
         "[service.tls]\n",
         "[service.http]\n",
+        "[service.check]\n",
+        "type",
+        "expect",
+        "\"hex:0\"",
         "[[service.route]]\n",
         "[[acl]]\n",
         "entries",

@@ -53,7 +53,62 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "",
         "[service.emergency]\nweight = 2\naddress = \"10.1.0.9:80\"",
-        "c:15:1: service[web].emergency.weight: unknown key; known here: name, address, max, tls",
+        "c:15:1: service[web].emergency.weight: unknown key; known here: name, address, max, check_port, tls",
+    ),
+    (
+        "",
+        "[service.check]\ntype = \"htp\"",
+        "c:15:8: service[web].check.type: \"htp\" is unknown; did you mean \"http\"?",
+    ),
+    (
+        "",
+        "[service.check]\npath = \"/health\"",
+        "c:15:8: service[web].check.path: a check of type \"tcp\" has no such thing; remove it, or write type = \"http\"",
+    ),
+    (
+        "",
+        "[service.check]\ntype = \"http\"\nexpect = \"20x\"",
+        "c:16:10: service[web].check.expect: \"20x\" is no list of statuses: it has an element that is no status from 200 to 599, nor a range of them; write statuses from 200 to 599, such as \"200-399\" or \"200-299,401\"",
+    ),
+    (
+        "",
+        "[service.check]\ntype = \"http\"\npath = \"health\"",
+        "c:16:8: service[web].check.path: \"health\" is not the path of a request; write it from `/` on, such as \"/health\", what is not ASCII as %XX",
+    ),
+    (
+        "",
+        "[service.check]\nsend = \"hex:0\"",
+        "c:15:8: service[web].check.send: \"hex:0\" is not made of pairs of hexadecimal digits; write a text such as \"PING\\r\\n\", or bytes as \"hex:0a1b\"",
+    ),
+    (
+        "",
+        "[service.check]\ninterval = \"1s\"\ntimeout = \"2s\"",
+        "c:16:11: service[web].check.timeout: a check may take longer than the time to the next one; write no more than `interval`",
+    ),
+    (
+        "",
+        "[service.check]\nfall = 0",
+        "c:15:8: service[web].check.fall: number of checks 0 is out of range; write a whole number from 1 to 100",
+    ),
+    (
+        "",
+        "[service.check]\ntype = \"udp\"\nsend = \"?\"",
+        "c:14:1: service[web].check: the service carries no datagrams; write type = \"tcp\" or type = \"http\"",
+    ),
+    (
+        "",
+        "[service.check]\ntype = \"tls\"",
+        "c:14:1: service[web].check: nobody says whose certificate server s1 must have; add [service.server.tls], or write type = \"tcp\"",
+    ),
+    (
+        "transport = \"udp\"",
+        "[service.check]",
+        "c:14:1: service[web].check: nobody answers a datagram that was never sent; add send = \"...\", or write type = \"tcp\"",
+    ),
+    (
+        "",
+        "check_port = 81",
+        "c:11:1: service[web].server: server s1 has a `check_port`, and nothing is checked; add [service.check], or remove it",
     ),
     (
         "transparent = true\nsource = \"10.0.0.9\"",

@@ -136,6 +136,7 @@ pub(crate) fn facts() -> Facts {
             servers_usable: 2,
             servers_drained: 0,
             servers_failed: Vec::new(),
+            checks: Vec::new(),
         }],
         soft: SoftFacts { clients: 7, clients_max: 65_536, queued: 0, queued_max: 4096 },
     }
@@ -155,6 +156,7 @@ fn server(name: &str, last: u8) -> ServerView {
         connections: 6,
         total: 1728,
         failed: 0,
+        check: None,
     }
 }
 

@@ -125,6 +125,7 @@ fn the_answers_about_servers_and_clients_keep_their_shape() {
         connections: 1,
         total: 2,
         failed: 3,
+        check: None,
     };
     assert_eq!(
         shape(Servers { servers: vec![server] }),

@@ -27,7 +27,7 @@ use cygnet_netlink::frames::{Frames, Wanted};
 
 use self::core::{Core, Served, Target};
 use crate::config::model::Transport;
-use crate::plan::{Admin, ServicePlan, Standing};
+use crate::plan::{Admin, ServicePlan};
 
 pub use self::core::Tarpit;
 
@@ -246,7 +246,7 @@ fn served(settings: &Settings) -> Served {
 fn targets(service: &ServicePlan, now: Time) -> impl Iterator<Item = (usize, Target)> {
     service.regular().iter().enumerate().filter_map(move |(position, server)| {
         let std::net::IpAddr::V4(address) = server.address.inet()?.ip() else { return None };
-        let is_well = !matches!(server.state.standing(now, service.blacklist), Standing::Blacklisted(_));
+        let is_well = !server.state.standing(now, service.blacklist).is_left_alone();
         let available = is_well && server.admin == Admin::Ready;
         Some((position, Target { address, weight: server.weight, available }))
     })

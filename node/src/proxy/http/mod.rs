@@ -13,6 +13,7 @@
 //! Bodies need not come through here: [`Filter::request_passthrough`] says how many of the next bytes may be moved in
 //! any way (spliced, for instance), and [`Filter::request_passed`] is told how many were.
 
+mod answer;
 mod awaited;
 mod body;
 mod edit;
@@ -25,6 +26,7 @@ mod section;
 
 use crate::config::model::{Forwarded, Http};
 
+pub use answer::Answer;
 pub use filter::Filter;
 pub use output::{Output, Segment};
 pub use refusal::Refusal;

@@ -47,8 +47,13 @@ impl ClientContext {
         Ok(Self { context: context.build(), name, insecure: connect.insecure })
     }
 
+    /// The name that the server's certificate must have, if one is configured.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// The library's session with a server: by the configured name, else by `name`.
-    pub(super) fn ssl(&self, name: Option<&str>, alpn: Option<&[u8]>) -> Result<Ssl, TlsError> {
+    pub(crate) fn ssl(&self, name: Option<&str>, alpn: Option<&[u8]>) -> Result<Ssl, TlsError> {
         let mut ssl = Ssl::new(&self.context)?;
         ssl.set_connect_state();
         match self.name.as_deref().or(name) {

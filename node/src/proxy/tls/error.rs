@@ -54,7 +54,7 @@ impl From<ErrorStack> for TlsError {
 
 impl TlsError {
     /// Of what the library says about `ssl`.
-    pub(super) fn of(ssl: &SslRef, error: &openssl::ssl::Error, shaken: bool) -> Self {
+    pub(crate) fn of(ssl: &SslRef, error: &openssl::ssl::Error, shaken: bool) -> Self {
         let reason = error.ssl_error().map_or_else(|| error.to_string(), words);
         let verified = ssl.verify_result();
         if let Some(alert) = reason.split_once("alert ").map(|(_, alert)| alert) {

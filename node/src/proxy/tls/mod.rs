@@ -35,4 +35,4 @@ pub use session::{Handshake, LEFT_MAX, ReadOutcome, Session, TlsInfo};
 pub use tickets::{TICKET_ROTATION, TicketRotation};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 mod contexts;
 mod hello;
-mod pki;
+pub(crate) mod pki;
 mod sessions;
 mod staple;
 mod tickets;

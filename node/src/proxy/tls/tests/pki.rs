@@ -22,7 +22,7 @@ pub(super) struct Pair {
 }
 
 /// A root, an intermediate authority, and a directory for files.
-pub(super) struct Pki {
+pub(crate) struct Pki {
     pub(super) root: Pair,
     pub(super) authority: Pair,
     pub(super) directory: TempDir,
@@ -85,7 +85,7 @@ pub(super) fn issue(common: &str, by: Option<&Pair>, wish: Wish) -> Pair {
 }
 
 impl Pki {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Of another name each time: roots that share one are not strangers, but forgeries of each other.
         let directory = TempDir::new().unwrap();
         let root = issue(&format!("Test Root {}", directory.path().display()), None, AUTHORITY);
@@ -96,7 +96,7 @@ impl Pki {
         pki
     }
 
-    pub(super) fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.path().join(file)
     }
 
@@ -132,7 +132,7 @@ impl Pki {
     }
 
     /// A service with a fresh certificate for `common`.
-    pub(super) fn listen(&self, common: &str) -> TlsListen {
+    pub(crate) fn listen(&self, common: &str) -> TlsListen {
         self.store("default", &self.leaf(common));
         TlsListen { key: Some(self.path("default.key")), ..TlsListen::new(self.path("default.crt")) }
     }
