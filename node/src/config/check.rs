@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cluster::SERVERS_MAX;
 use super::cross::all_servers;
 use super::model::{
     Check, CheckKind, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT, DEFAULT_FALL, DEFAULT_RISE, HttpCheck,
@@ -192,7 +193,7 @@ pub(super) fn written(bytes: &[u8]) -> String {
 /// What only shows beside the servers.
 pub(super) fn refuse_contradictions(section: &Section<'_>, service: &Service, report: &mut Report<'_>) {
     let Some(check) = &service.check else {
-        return refuse_idle_ports(section, service, report);
+        return refuse_idle_ports(section, report);
     };
     let fault = match &check.kind {
         CheckKind::Udp(_) if service.transport == Transport::Tcp => {
@@ -219,9 +220,15 @@ pub(super) fn refuse_contradictions(section: &Section<'_>, service: &Service, re
     }
 }
 
-fn refuse_idle_ports(section: &Section<'_>, service: &Service, report: &mut Report<'_>) {
-    if let Some(server) = all_servers(service).find(|server| server.check_port.is_some()) {
-        let what = format!("server {} has a `check_port`, and nothing is checked", server.name);
-        section.fault(report, "server", Fault::new(what, "add [service.check], or remove it"));
+/// A port for checks where nothing is checked.
+fn refuse_idle_ports(section: &Section<'_>, report: &mut Report<'_>) {
+    // Faults were reported when the tables were first read.
+    let mut quiet = Report::new("", "");
+    let spares = ["emergency", "abuse"].map(|key| section.table(&mut quiet, key));
+    let servers = section.tables(&mut quiet, "server", "name", SERVERS_MAX);
+    for server in servers.into_iter().chain(spares.into_iter().flatten()).filter(|one| one.has("check_port"))
+    {
+        let fault = Fault::new("the service has no health check", "add [service.check], or remove it");
+        server.fault(report, "check_port", fault);
     }
 }

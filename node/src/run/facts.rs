@@ -57,7 +57,10 @@ pub(crate) fn report(node: &Node) -> NodeReport {
         config_version: running.version,
         roles,
         connections: servers.map(|server| u64::from(server.connections)).sum(),
-        servers_usable: services(node, &running).iter().map(|service| service.servers_usable as u64).sum(),
+        servers_usable: own_services(node, &running)
+            .iter()
+            .map(|service| service.servers_usable as u64)
+            .sum(),
         unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
         health: node.health.report(),
         moves: node.events.newest(MOVES_REPORTED, is_move),
@@ -100,11 +103,16 @@ fn members(node: &Node, status: &consensus::Status) -> Vec<MemberFacts> {
     status.members.iter().map(member).collect()
 }
 
-fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
+/// The services, without what other nodes see of their servers.
+fn own_services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
     let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
-    let mut services = stats.map_or_else(Vec::new, |stats| {
+    stats.map_or_else(Vec::new, |stats| {
         stats.services.iter().map(|service| service_facts(service, running)).collect()
-    });
+    })
+}
+
+fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
+    let mut services = own_services(node, running);
     let others = others(node);
     for service in services.iter_mut().filter(|_| node.health.is_busy()) {
         let configured = running.cluster.services.iter().find(|known| known.name == service.name);

@@ -56,6 +56,8 @@ const RESIGN_PATIENCE: Duration = Duration::from_secs(4);
 const API_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the other nodes are told how this one is.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// Servers that go down together are told of together.
+const REPORT_GAP: Duration = Duration::from_millis(50);
 
 /// Runs a node until it is told to stop.
 ///
@@ -194,7 +196,7 @@ async fn report(node: Arc<Node>) {
                 }
             }
             // The sender lives in the node.
-            _ = health.changed() => {}
+            _ = health.changed() => sleep(REPORT_GAP).await,
             () = sleep(REPORT_EVERY) => {}
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cygnet_ha::vip::fitness::{Fitness, LOST_MAX};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::node::Node;
 use super::running::Running;
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(900);
 const FAILURES: u32 = 2;
 /// Connections at a time.
 const AT_ONCE: usize = 64;
+
+/// Servers that go down together are looked at together.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// A server within its service.
 type Key = (String, String);
@@ -129,7 +132,10 @@ pub(super) async fn watch(node: Arc<Node>) {
         let asks = tokio::select! {
             _ = tick.tick() => true,
             // The sender lives in the node.
-            _ = health.changed() => false,
+            _ = health.changed() => {
+                sleep(GATHER).await;
+                false
+            }
         };
         if node.log.status().members.iter().filter(|member| !member.witness).count() < 2 {
             continue;

@@ -190,7 +190,7 @@ prop_compose! {
         servers in (1u8..5).prop_flat_map(move |count| (1..=count).map(|n| a_server(index, n)).collect::<Vec<_>>()),
         emergency in maybe(a_spare(index, "emergency")), abuse in maybe(a_spare(index, "abuse")),
         http in maybe(a_http()), tls in maybe(a_tls()),
-        check in maybe(a_check()), check_port in maybe(1u16..), udp in proptest::bool::weighted(0.2), transparent: bool, source in maybe(Just(Ipv4Addr::new(10, 9, 9, 9))),
+        (check, check_port) in (maybe(a_check()), maybe(1u16..)), udp in proptest::bool::weighted(0.2), transparent: bool, source in maybe(Just(Ipv4Addr::new(10, 9, 9, 9))),
     ) -> Service {
         let mut listen = vec![SocketAddr::new(Ipv4Addr::new(198, 51, 100, index).into(), port).into()];
         listen.extend((unix && !udp).then(|| Endpoint::Unix(format!("/run/l{index}").into())));

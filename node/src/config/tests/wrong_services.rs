@@ -108,7 +108,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "",
         "check_port = 81",
-        "c:11:1: service[web].server: server s1 has a `check_port`, and nothing is checked; add [service.check], or remove it",
+        "c:14:14: service[web].server[s1].check_port: the service has no health check; add [service.check], or remove it",
     ),
     (
         "transparent = true\nsource = \"10.0.0.9\"",
