@@ -240,10 +240,19 @@ pub struct SoftFacts {
     pub clients: u64,
     /// Room for clients; the oldest go first.
     pub clients_max: u64,
+    /// Clients forgotten before their time since the node started, because others needed their place.
+    #[serde(default)]
+    pub evicted: u64,
+    /// Look-ups and changes given up since the node started, because another thread was at the same place.
+    #[serde(default)]
+    pub busy: u64,
     /// Facts waiting to be shared.
     pub queued: u64,
     /// Room in that queue; what does not fit is found again later.
     pub queued_max: u64,
+    /// Facts that were not shared, because that queue was full.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// The reason of a node that is not ready because the operator wants it so begins with this.

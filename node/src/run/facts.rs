@@ -8,7 +8,7 @@ use cygnet_ha::events::Event;
 
 use super::node::Node;
 use super::running::Running;
-use crate::balance::CLIENTS_DEFAULT;
+use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::control::status::{
     ConfigFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
 };
@@ -123,11 +123,16 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
 }
 
 fn soft(node: &Node, status: &consensus::Status) -> SoftFacts {
+    let of =
+        |figure: fn(&ClientTable) -> u64| node.traffic.as_ref().map_or(0, |traffic| figure(&traffic.clients));
     SoftFacts {
-        clients: node.traffic.as_ref().map_or(0, |traffic| traffic.clients.len()),
+        clients: of(ClientTable::len),
+        evicted: of(ClientTable::evicted),
+        busy: of(ClientTable::contended),
         clients_max: CLIENTS_DEFAULT as u64,
         queued: status.soft.waiting,
         queued_max: consensus::soft::SOFT_MAX as u64,
+        dropped: status.soft.dropped,
     }
 }
 

@@ -137,7 +137,13 @@ pub(crate) fn facts() -> Facts {
             servers_drained: 0,
             servers_failed: Vec::new(),
         }],
-        soft: SoftFacts { clients: 7, clients_max: 65_536, queued: 0, queued_max: 4096 },
+        soft: SoftFacts {
+            clients: 7,
+            clients_max: 65_536,
+            queued: 0,
+            queued_max: 4096,
+            ..SoftFacts::default()
+        },
     }
 }
 

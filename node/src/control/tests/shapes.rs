@@ -62,7 +62,7 @@ fn the_status_keeps_its_shape() {
             "name": "web", "listen": ["192.0.2.100:80"], "listen_problems": [], "connections": 12, "total": 3456,
             "failed": 1, "servers": 2, "servers_usable": 2, "servers_drained": 0, "servers_failed": []
         }],
-        "soft": {"clients": 7, "clients_max": 65536, "queued": 0, "queued_max": 4096}
+        "soft": {"clients": 7, "clients_max": 65536, "evicted": 0, "busy": 0, "queued": 0, "queued_max": 4096, "dropped": 0}
     });
     let status = Status::of(facts);
     assert_eq!(shape(&status), expected);
