@@ -29,6 +29,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
             running: running.version,
             committed: node.replicated.borrow().version(),
             problem: running.problem.clone(),
+            confirmation: status.confirmation,
         },
         quorum: quorum(&status),
         insecure: !status.secure,
