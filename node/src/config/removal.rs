@@ -1,6 +1,6 @@
 //! A bound on what one change may remove: the wrong file, or half of the right one, is not applied by a tired hand.
 
-use super::model::ClusterConfig;
+use super::model::{ClusterConfig, Service};
 
 /// One change may remove up to this share of the virtual addresses, of the services, and of the servers, in percent. Half:
 /// the old half of a fleet may go when the new one has come, while a file for another cluster, or one that was cut off, loses more.
@@ -26,19 +26,22 @@ impl std::fmt::Display for Removal {
     }
 }
 
+/// Services by name, servers by service and name.
+type Names = Vec<(String, String)>;
+
 /// The kinds of which a change removes more than it may without being forced. Objects are known by their names: one that is
 /// renamed is removed.
 #[must_use]
 pub fn excessive(before: &ClusterConfig, after: &ClusterConfig) -> Vec<Removal> {
-    let vips =
-        |config: &ClusterConfig| config.vips.iter().map(|vip| (vip.name.clone(), String::new())).collect();
-    let services = |config: &ClusterConfig| {
-        config.services.iter().map(|service| (service.name.clone(), String::new())).collect()
+    let alone = |name: &String| (name.clone(), String::new());
+    let vips = |config: &ClusterConfig| -> Names { config.vips.iter().map(|vip| alone(&vip.name)).collect() };
+    let services = |config: &ClusterConfig| -> Names {
+        config.services.iter().map(|service| alone(&service.name)).collect()
     };
-    let servers = |config: &ClusterConfig| {
-        let of = |service: &super::model::Service| {
+    let servers = |config: &ClusterConfig| -> Names {
+        let of = |service: &Service| -> Names {
             let names = service.servers.iter().map(|server| server.name.clone());
-            names.map(|server| (service.name.clone(), server)).collect::<Vec<_>>()
+            names.map(|server| (service.name.clone(), server)).collect()
         };
         config.services.iter().flat_map(of).collect()
     };
@@ -50,11 +53,7 @@ pub fn excessive(before: &ClusterConfig, after: &ClusterConfig) -> Vec<Removal> 
     kinds.into_iter().filter_map(|(kind, before, after)| too_much(kind, &before, &after)).collect()
 }
 
-fn too_much(
-    kind: &'static str,
-    before: &Vec<(String, String)>,
-    after: &[(String, String)],
-) -> Option<Removal> {
+fn too_much(kind: &'static str, before: &[(String, String)], after: &[(String, String)]) -> Option<Removal> {
     let stay: std::collections::BTreeSet<_> = after.iter().collect();
     let removed = before.iter().filter(|name| !stay.contains(name)).count();
     let of = before.len();
