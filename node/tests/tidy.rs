@@ -13,6 +13,7 @@ const SAFETY_COMMENT_REACH: usize = 6;
 /// Rooms whose code sees neither clock nor socket: they can be replayed, and run in a simulator.
 const PURE: &[&str] = &[
     "ha/src/consensus/core",
+    "ha/src/consensus/countdown.rs",
     "ha/src/sim/",
     "ha/src/state/",
     "ha/src/time.rs",

@@ -17,6 +17,8 @@ use super::workload::Handshake;
 const GROUPS: &str = "X25519:P-256";
 const CIPHERS_13: &str = "TLS_AES_128_GCM_SHA256";
 const CIPHERS_12: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256";
+/// `SSL_OP_IGNORE_UNEXPECTED_EOF` of openssl/ssl.h from 3.0 on. 1.1.1 has no such flag, and needs none.
+const IGNORE_UNEXPECTED_EOF: u64 = 1 << 7;
 
 /// Opens TLS connections.
 #[derive(Clone)]
@@ -40,7 +42,7 @@ impl Client {
         builder.set_verify(SslVerifyMode::NONE);
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         // Pen ends without a word; that nothing is missing is seen by the length of the answer.
-        builder.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);
+        builder.set_options(SslOptions::from_bits_truncate(IGNORE_UNEXPECTED_EOF));
         builder.set_read_ahead(true); // fewer reads on our side
         Ok(Self { context: builder.build() })
     }

@@ -238,6 +238,12 @@ pub struct QuorumFacts {
 pub struct SoftFacts {
     /// Clients remembered.
     pub clients: u64,
+    /// Forgotten before their time.
+    pub evicted: u64,
+    /// Look-ups and changes given up.
+    pub busy: u64,
+    /// Not shared for want of room.
+    pub dropped: u64,
 }
 
 /// A running Cygnet node. Dropping it kills it.

@@ -8,6 +8,7 @@ mod pending;
 mod soft;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -22,6 +23,7 @@ use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
 
 use super::core::{Core, CoreError, NotProposed, Output};
+use super::countdown::Countdown;
 use super::frame::Frame;
 use super::handle::{Applied, Committed, ProposeError};
 use super::limits::{SLOW_TOLD_EVERY, SLOW_TURN, TICK};
@@ -59,6 +61,8 @@ pub(super) struct Driver {
     rejected: u64,
     leader: Option<u64>,
     published_version: u64,
+    /// Of a configuration that waits for its confirmation.
+    countdown: Countdown,
     stopped: Option<String>,
     removed: bool,
     /// This node holds a virtual address.
@@ -102,6 +106,7 @@ impl Driver {
             rejected: 0,
             leader: None,
             published_version: 0,
+            countdown: Countdown::default(),
             stopped: None,
             removed: false,
             active: false,
@@ -202,6 +207,7 @@ impl Driver {
         if let Some(core) = &self.core {
             self.applied.restored(core.state());
         }
+        self.count_down(false);
         self.publish(true);
         result.map(|output| self.send(output.messages))?;
         self.follow_members()
@@ -319,10 +325,12 @@ impl Driver {
     fn tell(&mut self, outcome: &Outcome) {
         let Some(core) = &self.core else { return };
         match outcome {
-            Outcome::Config { .. } => {
+            Outcome::Config { .. } | Outcome::Confirmed { .. } | Outcome::Returned { .. } => {
                 // Whoever learns of the result may ask for the configuration at once.
                 publish_state(&self.shared, core);
                 self.applied.config(core.state());
+                self.count_down(true);
+                self.tell_trial(outcome);
             }
             Outcome::Server { .. } => {
                 publish_state(&self.shared, core);
@@ -356,7 +364,7 @@ impl Driver {
         let sequence = self.sequence();
         let origin = Some(Origin { node: self.shared.settings.id, sequence });
         let command = Command { origin, ..Command::new(kind) };
-        let common = self.shared.common_level();
+        let common = self.level();
         let refused = match (&self.stopped, command.check()) {
             (Some(reason), _) => Some(ProposeError::Stopped(reason.clone())),
             (None, Err(error)) => Some(ProposeError::Invalid(error)),
@@ -450,6 +458,7 @@ impl Driver {
             commit: core.commit(),
             applied: state.index(),
             version: state.version(),
+            countdown: self.countdown.clone(),
             clients: state.clients().len(),
             rejected: self.rejected,
             voters: core.voters().to_vec(),

@@ -25,10 +25,7 @@ use super::store::redb::RedbStore;
 use super::store::{Identity, StoreError};
 use super::transport::{accept_all, listen};
 use crate::events::Severity;
-use crate::state::{
-    Admin, ClientFact, CommandError, Configuration, Kind, MemberId, PutConfig, Refusal, Servers, SetServer,
-    State, Token,
-};
+use crate::state::{ClientFact, CommandError, Configuration, Kind, MemberId, Refusal, Servers, State, Token};
 
 /// A node that stops while it leads waits so long for another to take over.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -214,7 +211,7 @@ type Words = mpsc::Receiver<(u64, Vec<u8>)>;
 /// Consensus on this node. Cloning shares it; [`Handle::stop`] ends it for all.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     running: Arc<Mutex<Option<Running>>>,
     words: Arc<Mutex<Option<Words>>>,
 }
@@ -261,29 +258,7 @@ impl Handle {
         Ok(Self { shared, running, words: Arc::new(Mutex::new(Some(words))) })
     }
 
-    /// Makes `put` the configuration of the cluster. Returns when it is agreed and applied here.
-    ///
-    /// # Errors
-    /// Says why not, and what helps; within a bounded time.
-    pub async fn put_config(&self, put: PutConfig) -> Result<Committed, ProposeError> {
-        self.propose(Kind::PutConfig(put)).await
-    }
-
-    /// Drains a server or makes it ready. Returns when it is agreed and applied here.
-    ///
-    /// # Errors
-    /// Says why not, and what helps; within a bounded time.
-    pub async fn set_server(
-        &self,
-        service: &str,
-        server: &str,
-        admin: Admin,
-    ) -> Result<Committed, ProposeError> {
-        let set = SetServer { service: service.to_owned(), server: server.to_owned(), state: admin as i32 };
-        self.propose(Kind::SetServer(set)).await
-    }
-
-    async fn propose(&self, kind: Kind) -> Result<Committed, ProposeError> {
+    pub(super) async fn propose(&self, kind: Kind) -> Result<Committed, ProposeError> {
         self.shared.propose(kind).await
     }
 
@@ -437,6 +412,7 @@ impl Handle {
             commit: view.commit,
             applied: view.applied,
             version: view.version,
+            confirmation: view.countdown.at(shared.now_ms()),
             quorum: view.leader.is_some() && stopped.is_none(),
             reachable,
             needed,

@@ -13,6 +13,7 @@
 pub mod authority;
 mod check;
 pub mod core;
+pub(crate) mod countdown;
 pub mod credentials;
 mod driver;
 pub mod frame;
@@ -23,6 +24,7 @@ pub mod limits;
 mod link;
 mod logger;
 pub(crate) mod outbox;
+mod proposals;
 mod shared;
 pub mod soft;
 mod status;
@@ -31,6 +33,7 @@ pub mod token;
 mod transport;
 
 pub use self::core::{Begin, Core, CoreSettings, RaftRole};
+pub use countdown::Confirmation;
 pub use handle::{Applied, Committed, Handle, ProposeError, RecoveryOutlook, StartError};
 pub use limits::LogLimits;
 pub use link::Security;

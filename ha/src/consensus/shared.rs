@@ -349,7 +349,8 @@ impl Shared {
         named.map_or_else(|| format!("node {id}"), |member| member.name.clone())
     }
 
-    fn now_ms(&self) -> u64 {
+    /// A clock that only goes on.
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::core::RaftRole;
+use super::countdown::{Confirmation, Countdown};
 use super::soft::SoftFigures;
 use crate::state::Standing;
 
@@ -26,6 +27,8 @@ pub struct Status {
     pub applied: u64,
     /// Version of the configuration here; 0 before the first.
     pub version: u64,
+    /// That version waits for its confirmation.
+    pub confirmation: Option<Confirmation>,
     /// Whether changes can be made: a leader is known.
     pub quorum: bool,
     /// Nodes that can be reached, this one included.
@@ -86,6 +89,7 @@ pub(super) struct CoreView {
     pub(super) commit: u64,
     pub(super) applied: u64,
     pub(super) version: u64,
+    pub(super) countdown: Countdown,
     pub(super) clients: usize,
     pub(super) rejected: u64,
     pub(super) soft: SoftFigures,
@@ -106,6 +110,7 @@ impl Default for CoreView {
             commit: 0,
             applied: 0,
             version: 0,
+            countdown: Countdown::default(),
             clients: 0,
             rejected: 0,
             soft: SoftFigures::default(),

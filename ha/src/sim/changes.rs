@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::process::Input;
 use super::world::{Event, World};
-use crate::state::{Admin, ClientFact, Kind, PutConfig, SetServer};
+use crate::state::{Admin, ClientFact, ConfirmConfig, Kind, PutConfig, SetServer};
+
+/// The longest trial of a configuration, ms. Short enough to be over when the cluster has to have converged.
+const TRIAL_MS_MAX: u64 = 3000;
 
 /// Clients that come again and again.
 const CLIENTS: u64 = 40;
@@ -22,7 +25,8 @@ impl World {
         self.after(gap, Event::Change);
         let node = self.random.between(1, self.plan.nodes);
         let input = match self.random.below(10) {
-            0..=3 => self.put(),
+            0 => self.on_trial(node),
+            1..=3 => self.put(),
             4 => self.set_server(),
             _ => self.fact(),
         };
@@ -44,6 +48,28 @@ impl World {
         // Now and then on the condition that nobody was quicker.
         let if_version = self.random.per_mille(100).then(|| self.random.below(50));
         Input::Operator(Box::new(Kind::PutConfig(PutConfig { text, if_version, ..PutConfig::default() })))
+    }
+
+    /// A configuration on trial, or the confirmation of the one that waits as far as this node knows, or of another one.
+    fn on_trial(&mut self, node: u64) -> Input {
+        let process = self.machine(node).process.as_ref();
+        let version =
+            process.and_then(|process| process.core.as_ref()).map_or(0, |core| core.state().version());
+        if self.random.per_mille(300) {
+            let version = version.saturating_sub(self.random.below(2));
+            return Input::Operator(Box::new(Kind::ConfirmConfig(ConfirmConfig {
+                version,
+                author: "anna".to_owned(),
+            })));
+        }
+        self.changes += 1;
+        let put = PutConfig {
+            text: format!("trial {}", self.changes),
+            unix_ms: self.now.0 / 1_000_000,
+            confirm_within_ms: Some(self.random.between(200, TRIAL_MS_MAX)),
+            ..PutConfig::default()
+        };
+        Input::Operator(Box::new(Kind::PutConfig(put)))
     }
 
     fn set_server(&mut self) -> Input {

@@ -76,9 +76,11 @@ impl Ledger {
     pub(super) fn applied(&mut self, node: u64, entries: Vec<AppliedEntry>) -> Checked {
         for entry in entries {
             let index = entry.index;
-            if let (Some(origin), Outcome::Config { .. } | Outcome::Server { .. }) =
-                (entry.origin, &entry.outcome)
-            {
+            let made = matches!(
+                entry.outcome,
+                Outcome::Config { .. } | Outcome::Returned { .. } | Outcome::Server { .. }
+            );
+            if let Some(origin) = entry.origin.filter(|_| made) {
                 let change = (origin.node, origin.sequence & !REPEAT);
                 let made = *self.made.entry(change).or_insert(index);
                 ensure(made == index, || {

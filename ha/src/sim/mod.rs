@@ -165,6 +165,9 @@ fn unsettled(world: &World) -> Option<String> {
     if Some(first.state().index()) != last {
         return Some(format!("{last:?} entries were written, {} are applied", first.state().index()));
     }
+    if let Some(waiting) = first.state().configuration().unconfirmed() {
+        return Some(format!("v{} still waits for its confirmation", waiting.version));
+    }
     if world.plan.witness == Some(leader) {
         return Some("the witness leads".to_owned());
     }

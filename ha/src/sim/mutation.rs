@@ -44,11 +44,13 @@ pub enum Mutation {
     IgnoreKernel,
     /// A Standby node never takes over.
     NeverTakeOver,
+    /// A leader does not take a configuration back that nobody has confirmed.
+    NeverReturn,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipVote,
         Self::AnswerBeforeFsync,
         Self::SkipCommit,
@@ -66,6 +68,7 @@ impl Mutation {
         Self::NoGuard,
         Self::IgnoreKernel,
         Self::NeverTakeOver,
+        Self::NeverReturn,
     ];
 
     /// By its name in the code.

@@ -2,16 +2,18 @@
 //! has no thread and no clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use raft::eraftpb::{Message, MessageType};
 
 use super::disk::Disk;
 use super::mutation::Mutation;
 use crate::consensus::core::{AppliedEntry, Core, CoreError, CoreSettings, NotProposed, Output};
+use crate::consensus::countdown::Countdown;
 use crate::consensus::frame::Frame;
 use crate::consensus::limits::{INBOX_INPUTS, PENDING_MAX, PROPOSE_TIMEOUT, RESEND_AFTER, SOFT_EVERY, TICK};
 use crate::consensus::soft::SoftQueue;
-use crate::state::{ClientBatch, ClientFact, Command, Kind, Origin, Refusal};
+use crate::state::{ClientBatch, ClientFact, Command, Kind, Origin, Outcome, Refusal};
 use crate::time::Time;
 
 /// As in the driver: inputs in one turn, and ticks that are made up for after a pause.
@@ -23,6 +25,9 @@ pub(super) const SOFT_WAITING: usize = 64;
 
 /// Facts in one entry.
 const BATCH: usize = 16;
+
+/// As in the driver.
+const TEND_EVERY: Duration = Duration::from_millis(500);
 
 /// Set in the number of a repeated proposal by [`Mutation::ForgetRepeats`]; numbers that are drawn do not have it.
 pub(super) const REPEAT: u64 = 1 << 63;
@@ -89,6 +94,9 @@ pub(super) struct Process {
     flight: Option<Flight>,
     soft_not_before: Time,
     leader: Option<u64>,
+    /// Of a configuration that waits for its confirmation; one clock stands for both that the driver has.
+    countdown: Countdown,
+    tend_not_before: Time,
     /// Frames that could not be queued are told to the core at its next turn.
     effects: Effects,
 }
@@ -120,9 +128,12 @@ impl Process {
             flight: None,
             soft_not_before: local,
             leader: None,
+            countdown: Countdown::default(),
+            tend_not_before: local,
             effects: Effects::default(),
         };
-        process.handle(output);
+        process.count_down(false, local);
+        process.handle(output, local);
         Ok(process)
     }
 
@@ -170,8 +181,9 @@ impl Process {
         for _ in 0..4 {
             let Some(core) = &mut self.core else { break };
             let output = core.advance()?;
-            self.handle(output);
+            self.handle(output, now);
             self.watch_leader(now);
+            self.tend(now);
             self.serve_pending(now);
             if !self.pump_soft(now) {
                 break;
@@ -179,7 +191,7 @@ impl Process {
         }
         if let Some(core) = &mut self.core {
             let output = core.advance()?;
-            self.handle(output);
+            self.handle(output, now);
         }
         Ok(std::mem::take(&mut self.effects))
     }
@@ -225,9 +237,39 @@ impl Process {
         }
     }
 
-    fn handle(&mut self, output: Output) {
+    fn count_down(&mut self, fresh: bool, now: Time) {
+        if let Some(core) = &self.core {
+            self.countdown.follow(core.state().configuration(), fresh, ms(now), ms(now));
+        }
+    }
+
+    /// A leader takes a configuration back that nobody has confirmed in time.
+    fn tend(&mut self, now: Time) {
+        if now < self.tend_not_before || self.mutation == Some(Mutation::NeverReturn) {
+            return;
+        }
+        self.tend_not_before = now + TEND_EVERY;
+        let due = self.countdown.due(ms(now), ms(now));
+        let Some(kind) = due.filter(|_| self.core.as_ref().is_some_and(Core::is_leader)) else { return };
+        let bytes = self.command(kind).encode();
+        if let Some(core) = &mut self.core {
+            // Refused now, it is due again soon.
+            let _ = core.propose(bytes, false);
+        }
+    }
+
+    fn handle(&mut self, output: Output, now: Time) {
         let Output { messages, applied, restored } = output;
         self.restored |= restored;
+        let on_trial = |entry: &AppliedEntry| {
+            matches!(
+                entry.outcome,
+                Outcome::Config { .. } | Outcome::Confirmed { .. } | Outcome::Returned { .. }
+            )
+        };
+        if restored || applied.iter().any(on_trial) {
+            self.count_down(!restored, now);
+        }
         for message in messages {
             let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
             let (to, message) = (message.to, Box::new(message));
@@ -368,4 +410,9 @@ impl Process {
             core.report_unreachable(to);
         }
     }
+}
+
+/// Whole milliseconds.
+fn ms(time: Time) -> u64 {
+    time.0 / 1_000_000
 }

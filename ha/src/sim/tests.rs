@@ -100,6 +100,8 @@ fn the_runs_meet_what_they_are_made_for() {
         ("takes no part any more: (simulated): KeepButFail", 3),
         ("has lost", 20),
         ("Repeated", 1),
+        ("Returned", 20),
+        ("Confirmed", 5),
         ("Refused", 10),
         ("witness: Some", 5),
         ("protocol: Carp", 3),

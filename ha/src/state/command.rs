@@ -12,13 +12,15 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::clients::ClientFact;
+use super::configuration::CONFIRM_WITHIN_MAX_MS;
 use super::members::{HASH_BYTES, MEMBERS_MAX, Token, WireMember};
 use super::servers::Admin;
 
 /// The newest kind of command that this version understands. Announced to the other nodes on every connection.
 ///
-/// 1: configuration, drained servers, sticky clients. 2: members and tokens in the log.
-pub const FEATURE_LEVEL: u32 = 2;
+/// 1: configuration, drained servers, sticky clients. 2: members and tokens in the log. 3: a configuration that returns
+/// unless it is confirmed.
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// The longest cluster configuration, bytes. Thousands of servers fit into a tenth of it; an entry has to travel
 /// within one raft message.
@@ -41,7 +43,7 @@ pub struct Command {
     #[prost(message, optional, tag = "2")]
     pub origin: Option<Origin>,
     /// What is to be done.
-    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub kind: Option<Kind>,
 }
 
@@ -59,7 +61,7 @@ pub struct Origin {
 /// The kinds of command.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Kind {
-    /// A new cluster configuration (level 1).
+    /// A new cluster configuration (level 1; level 3 if it is to be confirmed).
     #[prost(message, tag = "10")]
     PutConfig(PutConfig),
     /// A server is drained or made ready (level 1).
@@ -83,6 +85,12 @@ pub enum Kind {
     /// A learner becomes a voter (level 2).
     #[prost(message, tag = "17")]
     PromoteMember(MemberId),
+    /// A configuration that waits for it is confirmed (level 3).
+    #[prost(message, tag = "18")]
+    ConfirmConfig(ConfirmConfig),
+    /// It is not, and the one before comes back (level 3).
+    #[prost(message, tag = "19")]
+    ReturnConfig(ReturnConfig),
 }
 
 /// The first members, as the nodes' files list them.
@@ -144,6 +152,38 @@ pub struct PutConfig {
     /// Refuse unless this is the current version.
     #[prost(uint64, optional, tag = "5")]
     pub if_version: Option<u64>,
+    /// Unless it is confirmed within so many milliseconds, the version before comes back. Level 3.
+    #[prost(uint64, optional, tag = "6")]
+    pub confirm_within_ms: Option<u64>,
+}
+
+/// The version that waits for it is confirmed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ConfirmConfig {
+    /// Which; refused if another one, or none, waits.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Who confirms it.
+    #[prost(string, tag = "2")]
+    pub author: String,
+}
+
+/// The version that waits for its confirmation gives way to the one before. Proposed by an operator, or by whichever node
+/// leads when the time is over; the second of two such commands finds nothing to do.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReturnConfig {
+    /// Which one gives way; refused if another one, or none, waits.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Who wants it, for the history; empty: nobody confirmed it in time.
+    #[prost(string, tag = "2")]
+    pub author: String,
+    /// When, by the clock of the node that proposes it; milliseconds since 1970. Information only.
+    #[prost(uint64, tag = "3")]
+    pub unix_ms: u64,
+    /// Why, for the history.
+    #[prost(string, tag = "4")]
+    pub comment: String,
 }
 
 /// A server is drained or made ready.
@@ -257,7 +297,15 @@ impl Command {
             Some(Kind::PutConfig(put)) => {
                 within("the configuration", put.text.len(), CONFIG_TEXT_MAX)?;
                 within("the author", put.author.len(), NAME_MAX)?;
-                within("the comment", put.comment.len(), NAME_MAX)
+                within("the comment", put.comment.len(), NAME_MAX)?;
+                let size = |ms: u64| usize::try_from(ms).unwrap_or(usize::MAX);
+                let ms = put.confirm_within_ms.unwrap_or(0);
+                within("the time to confirm, in ms,", size(ms), size(CONFIRM_WITHIN_MAX_MS))
+            }
+            Some(Kind::ConfirmConfig(confirm)) => within("the author", confirm.author.len(), NAME_MAX),
+            Some(Kind::ReturnConfig(back)) => {
+                within("the author", back.author.len(), NAME_MAX)?;
+                within("the comment", back.comment.len(), NAME_MAX)
             }
             Some(Kind::SetServer(set)) => {
                 within("the service name", set.service.len(), NAME_MAX)?;
@@ -295,6 +343,9 @@ impl Kind {
     #[must_use]
     pub fn level(&self) -> u32 {
         match self {
+            Self::PutConfig(PutConfig { confirm_within_ms: Some(_), .. })
+            | Self::ConfirmConfig(_)
+            | Self::ReturnConfig(_) => 3,
             Self::PutConfig(_) | Self::SetServer(_) | Self::Clients(_) => 1,
             Self::AdoptMembers(_)
             | Self::CreateToken(_)

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 pub use clients::{CLIENTS_MAX, ClientFact, Clients};
 pub use command::{
-    AddMember, AdoptMembers, ClientBatch, Command, CommandError, CreateToken, FEATURE_LEVEL, Kind, MemberId,
-    Origin, PutConfig, SetServer,
+    AddMember, AdoptMembers, ClientBatch, Command, CommandError, ConfirmConfig, CreateToken, FEATURE_LEVEL,
+    Kind, MemberId, Origin, PutConfig, ReturnConfig, SetServer,
 };
-pub use configuration::{Configuration, Version};
+pub use configuration::{Configuration, Unconfirmed, Version};
 pub use members::{MemberRecord, Members, Standing, Token, WireMember};
 pub use servers::{Admin, Servers};
 pub use snapshot::SnapshotError;
@@ -48,6 +48,22 @@ pub enum Outcome {
     Config {
         /// Its version.
         version: u64,
+    },
+    /// The current version was confirmed.
+    Confirmed {
+        /// Which.
+        version: u64,
+        /// By whom.
+        author: String,
+    },
+    /// The version that waited for its confirmation has given way to the one before.
+    Returned {
+        /// The new version.
+        version: u64,
+        /// The one whose text it has.
+        back_to: u64,
+        /// Nobody asked for it: the time was over.
+        unasked: bool,
     },
     /// The wish for a server was noted.
     Server {
@@ -81,6 +97,26 @@ pub enum Refusal {
         /// What there is.
         current: u64,
     },
+    /// Another version is on trial.
+    #[error(
+        "v{version} waits for its confirmation; `cygnet config confirm` or `cygnet config rollback` first, or try \
+         this one with --confirm-within too"
+    )]
+    Unconfirmed {
+        /// Which.
+        version: u64,
+    },
+    /// No version waits for a confirmation.
+    #[error("nothing waits for a confirmation: v{current} is for good; see `cygnet config history`")]
+    NothingToConfirm {
+        /// The current version.
+        current: u64,
+    },
+    /// The first configuration cannot be on trial.
+    #[error(
+        "there is no configuration yet that could come back; apply the first one without --confirm-within"
+    )]
+    NothingToReturnTo,
     /// Over one of the limits.
     #[error("{0}")]
     TooLong(String),
@@ -209,6 +245,16 @@ impl State {
         self.configuration.version()
     }
 
+    /// The feature level of what is in it: every member has to know that level already, whoever can be asked now.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match (self.configuration.unconfirmed(), self.members.is_empty()) {
+            (Some(_), _) => 3,
+            (None, false) => 2,
+            (None, true) => 1,
+        }
+    }
+
     /// Configuration and history.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
@@ -309,6 +355,11 @@ impl State {
                 Ok(version) => Outcome::Config { version },
                 Err(refusal) => Outcome::Refused(refusal),
             },
+            Kind::ConfirmConfig(confirm) => match self.configuration.confirm(confirm) {
+                Ok(version) => Outcome::Confirmed { version, author: confirm.author.clone() },
+                Err(refusal) => Outcome::Refused(refusal),
+            },
+            Kind::ReturnConfig(back) => self.return_config(back),
             Kind::SetServer(set) => match Admin::from_i32(set.state) {
                 None => Outcome::Refused(Refusal::UnknownAdmin(set.state)),
                 Some(admin) if self.servers.set(&set.service, &set.server, admin) => {
@@ -322,6 +373,14 @@ impl State {
             Kind::RemoveMember(which) => self.members_outcome(|members| members.remove(which.id)),
             Kind::PromoteMember(which) => self.members_outcome(|members| members.promote(which.id)),
             Kind::Clients(_) => Outcome::Clients(Vec::new()),
+        }
+    }
+
+    fn return_config(&mut self, back: &ReturnConfig) -> Outcome {
+        let back_to = self.configuration.unconfirmed().map_or(0, |waiting| waiting.back_to.version);
+        match self.configuration.return_back(back) {
+            Ok(version) => Outcome::Returned { version, back_to, unasked: back.author.is_empty() },
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 
@@ -351,9 +410,11 @@ impl Outcome {
     #[must_use]
     pub fn result(&self) -> Option<Result<u64, Refusal>> {
         match self {
-            Self::Config { version } | Self::Server { version } | Self::Members { version } => {
-                Some(Ok(*version))
-            }
+            Self::Config { version }
+            | Self::Confirmed { version, .. }
+            | Self::Returned { version, .. }
+            | Self::Server { version }
+            | Self::Members { version } => Some(Ok(*version)),
             Self::Refused(refusal) => Some(Err(refusal.clone())),
             Self::Repeated(result) => Some(result.clone()),
             Self::Clients(_) => None,

@@ -12,10 +12,14 @@ use prost::Message;
 
 use super::command::{Dictionary, Origin, WireFact};
 use super::members::{Members, Token, WireMember};
-use super::{Admin, Clients, RESULTS_KEPT, Refusal, State, Version};
+use super::{Admin, Clients, RESULTS_KEPT, Refusal, State, Unconfirmed, Version};
 
 const MAGIC: &[u8; 4] = b"CYGS";
-const FORMAT: u32 = 1;
+/// What every version reads.
+const FORMAT_FIRST: u32 = 1;
+/// With what a version that only knows [`FORMAT_FIRST`] would pass over, and then apply the log to another state: a
+/// configuration that waits for its confirmation.
+const FORMAT: u32 = 2;
 const HEADER: usize = 24;
 
 /// Why bytes are not a snapshot.
@@ -65,6 +69,19 @@ struct Content {
     last_member: u64,
     #[prost(message, repeated, tag = "10")]
     tokens: Vec<Token>,
+    /// Format 2.
+    #[prost(message, optional, tag = "11")]
+    unconfirmed: Option<WireUnconfirmed>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireUnconfirmed {
+    #[prost(uint64, tag = "1")]
+    version: u64,
+    #[prost(uint64, tag = "2")]
+    within_ms: u64,
+    #[prost(message, optional, tag = "3")]
+    back_to: Option<WireVersion>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -114,7 +131,8 @@ impl State {
         let length = (bytes.len() - HEADER) as u64;
         let sum = checksum(&bytes[HEADER..]);
         bytes[0..4].copy_from_slice(MAGIC);
-        bytes[4..8].copy_from_slice(&FORMAT.to_le_bytes());
+        let format = if content.unconfirmed.is_some() { FORMAT } else { FORMAT_FIRST };
+        bytes[4..8].copy_from_slice(&format.to_le_bytes());
         bytes[8..16].copy_from_slice(&length.to_le_bytes());
         bytes[16..24].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -130,7 +148,7 @@ impl State {
             return Err(SnapshotError::NotASnapshot);
         }
         let format = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-        if format != FORMAT {
+        if !(FORMAT_FIRST..=FORMAT).contains(&format) {
             return Err(SnapshotError::TooNew(format));
         }
         let (expected, found) = (number(&header[8..16]), body.len() as u64);
@@ -166,6 +184,7 @@ impl State {
             members: self.members.iter().map(WireMember::from).collect(),
             last_member: self.members.last_id(),
             tokens: self.members.tokens().to_vec(),
+            unconfirmed: self.configuration.unconfirmed().map(WireUnconfirmed::from_unconfirmed),
         }
     }
 
@@ -178,6 +197,12 @@ impl State {
                 return Err(wrong("the configuration versions are not in order"));
             }
             state.configuration.push(version.into_version());
+        }
+        if let Some(unconfirmed) = content.unconfirmed {
+            let unconfirmed = unconfirmed.into_unconfirmed().ok_or_else(|| wrong("nothing to return to"))?;
+            if !state.configuration.restore_unconfirmed(unconfirmed) {
+                return Err(wrong("what waits for its confirmation is not the current configuration"));
+            }
         }
         for server in content.servers {
             let admin = Admin::from_i32(server.admin).ok_or_else(|| wrong("an unknown server state"))?;
@@ -222,6 +247,19 @@ impl WireVersion {
             unix_ms: self.unix_ms,
             comment: self.comment,
         }
+    }
+}
+
+impl WireUnconfirmed {
+    fn from_unconfirmed(unconfirmed: &Unconfirmed) -> Self {
+        let Unconfirmed { version, within_ms, back_to } = unconfirmed;
+        let back_to = Some(WireVersion::from_version(back_to));
+        Self { version: *version, within_ms: *within_ms, back_to }
+    }
+
+    fn into_unconfirmed(self) -> Option<Unconfirmed> {
+        let Self { version, within_ms, back_to } = self;
+        Some(Unconfirmed { version, within_ms, back_to: back_to?.into_version() })
     }
 }
 

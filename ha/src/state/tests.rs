@@ -20,7 +20,26 @@ fn put_if(text: &str, if_version: Option<u64>) -> Command {
         unix_ms: 7,
         comment: "because".to_owned(),
         if_version,
+        confirm_within_ms: None,
     }))
+}
+
+fn trial(text: &str) -> Command {
+    let put = PutConfig { text: text.to_owned(), confirm_within_ms: Some(300_000), ..PutConfig::default() };
+    Command::new(Kind::PutConfig(put))
+}
+
+fn confirm(version: u64) -> Command {
+    Command::new(Kind::ConfirmConfig(ConfirmConfig { version, author: "anna".to_owned() }))
+}
+
+fn return_from(version: u64) -> Command {
+    Command::new(Kind::ReturnConfig(ReturnConfig { version, unix_ms: 9, ..ReturnConfig::default() }))
+}
+
+fn refused(outcome: Outcome) -> Refusal {
+    let Outcome::Refused(reason) = outcome else { panic!("{outcome:?}") };
+    reason
 }
 
 fn fact(client: u8, server: &str, seen: u32) -> ClientFact {
@@ -47,13 +66,20 @@ fn any_fact() -> impl Strategy<Value = ClientFact> {
 
 fn any_command() -> impl Strategy<Value = Command> {
     let kind = prop_oneof![
-        ("[a-z]{0,8}", option::of(0u64..5)).prop_map(|(text, if_version)| Kind::PutConfig(PutConfig {
-            text,
-            author: "anna".into(),
-            unix_ms: 1,
-            comment: String::new(),
-            if_version,
-        })),
+        ("[a-z]{0,8}", option::of(0u64..5), option::of(0u64..9)).prop_map(
+            |(text, if_version, confirm_within_ms)| Kind::PutConfig(PutConfig {
+                text,
+                author: "anna".into(),
+                unix_ms: 1,
+                comment: String::new(),
+                if_version,
+                confirm_within_ms,
+            })
+        ),
+        (0u64..8).prop_map(|version| Kind::ConfirmConfig(ConfirmConfig { version, author: "eve".into() })),
+        (0u64..8, "[a-z]{0,3}", 0u64..9).prop_map(|(version, author, unix_ms)| {
+            Kind::ReturnConfig(ReturnConfig { version, author, unix_ms, comment: "no".into() })
+        }),
         ("[ab]", "s[1-3]", 0i32..3).prop_map(|(service, server, state)| Kind::SetServer(SetServer {
             service,
             server,
@@ -149,6 +175,98 @@ fn versions_count_from_one_and_a_wrong_if_version_is_refused_with_the_reason() {
     assert!(reason.to_string().contains("at version 2, not 1"));
     assert_eq!(&*state.configuration().current().unwrap().text, "b");
     assert_eq!(state.index(), 3);
+}
+
+#[test]
+fn a_configuration_on_trial_comes_back_once_unless_it_was_confirmed() {
+    let mut state = State::default();
+    assert_eq!(refused(state.apply(1, &trial("a")).unwrap()), Refusal::NothingToReturnTo);
+    state.apply(2, &put("a")).unwrap();
+    assert_eq!(state.apply(3, &trial("b")).unwrap(), Outcome::Config { version: 2 });
+    assert_eq!(state.configuration().unconfirmed().unwrap().back_to.version, 1);
+    let returned = Outcome::Returned { version: 3, back_to: 1, unasked: true };
+    assert_eq!(state.apply(4, &return_from(2)).unwrap(), returned);
+    let current = state.configuration().current().unwrap();
+    assert_eq!((&*current.text, current.author.as_str(), current.unix_ms), ("a", "cygnet", 9));
+    // Another node has proposed the same.
+    let again = refused(state.apply(5, &return_from(2)).unwrap());
+    assert_eq!((again, state.version()), (Refusal::NothingToConfirm { current: 3 }, 3));
+
+    state.apply(6, &trial("c")).unwrap();
+    let confirmed = Outcome::Confirmed { version: 4, author: "anna".to_owned() };
+    assert_eq!(state.apply(7, &confirm(4)).unwrap(), confirmed);
+    assert_eq!(refused(state.apply(8, &return_from(4)).unwrap()), Refusal::NothingToConfirm { current: 4 });
+    assert_eq!(&*state.configuration().current().unwrap().text, "c");
+}
+
+#[test]
+fn a_trial_may_follow_a_trial_and_a_change_for_good_has_to_wait_for_its_end() {
+    let mut state = State::default();
+    state.apply(1, &put("a")).unwrap();
+    state.apply(2, &trial("b")).unwrap();
+    let reason = refused(state.apply(3, &put("c")).unwrap());
+    assert_eq!(reason, Refusal::Unconfirmed { version: 2 });
+    assert!(reason.to_string().contains("`cygnet config confirm` or `cygnet config rollback`"), "{reason}");
+    state.apply(4, &trial("c")).unwrap();
+    // The time of the first trial is over only now: it has been replaced.
+    let late = refused(state.apply(5, &return_from(2)).unwrap());
+    assert_eq!(late, Refusal::VersionMismatch { expected: 2, current: 3 });
+    assert_eq!(
+        refused(state.apply(6, &confirm(2)).unwrap()),
+        Refusal::VersionMismatch { expected: 2, current: 3 }
+    );
+    state.apply(7, &return_from(3)).unwrap();
+    assert_eq!(&*state.configuration().current().unwrap().text, "a", "not b, which nobody confirmed either");
+    state.apply(8, &put("d")).unwrap();
+    assert_eq!(state.version(), 5);
+}
+
+#[test]
+fn what_comes_back_is_kept_when_the_history_has_forgotten_it_and_over_a_snapshot() {
+    let mut state = State::default();
+    state.apply(1, &put("good")).unwrap();
+    for index in 2..60 {
+        state.apply(index, &trial("bad")).unwrap();
+    }
+    assert!(state.configuration().get(1).is_none());
+    let mut restored = State::restore(&state.snapshot()).unwrap();
+    assert_eq!(restored, state);
+    restored.apply(60, &return_from(59)).unwrap();
+    assert_eq!(&*restored.configuration().current().unwrap().text, "good");
+}
+
+#[test]
+fn a_snapshot_has_the_old_format_until_it_holds_what_an_older_version_would_pass_over() {
+    let format = |state: &State| state.snapshot()[4];
+    let mut state = State::default();
+    state.apply(1, &put("a")).unwrap();
+    assert_eq!((format(&state), state.level()), (1, 1));
+    state.apply(2, &trial("b")).unwrap();
+    assert_eq!((format(&state), state.level()), (2, 3));
+    state.apply(3, &confirm(2)).unwrap();
+    assert_eq!((format(&state), state.level()), (1, 1));
+    let mut newer = state.snapshot();
+    newer[4] = 3;
+    assert_eq!(State::restore(&newer), Err(SnapshotError::TooNew(3)));
+}
+
+#[test]
+fn a_snapshot_of_the_first_format_is_still_read() {
+    // Byte by byte: "a" as v1 by anna, and a server that is drained.
+    let old = include_bytes!("fixtures/format-1.snapshot");
+    let state = State::restore(old).unwrap();
+    assert_eq!((state.version(), state.index()), (1, 2));
+    assert_eq!(&*state.configuration().current().unwrap().text, "a");
+    assert_eq!(state.servers().get("web", "s1"), Admin::Drain);
+    assert!(state.configuration().unconfirmed().is_none());
+}
+
+#[test]
+fn only_a_configuration_on_trial_needs_the_third_level_and_its_time_has_a_limit() {
+    assert_eq!((put("a").level, trial("a").level, confirm(1).level, return_from(1).level), (1, 3, 3, 3));
+    let long = PutConfig { confirm_within_ms: Some(86_400_001), ..PutConfig::default() };
+    assert!(Command::new(Kind::PutConfig(long)).check().is_err());
+    assert!(trial("a").check().is_ok());
 }
 
 #[test]

@@ -23,8 +23,8 @@ use names::Names;
 
 pub use names::NameId;
 
-/// Entries of the table unless the caller wants another size: 100,000 clients fill it so little that no bucket
-/// overflows. 10 MiB when all are in use.
+/// Entries of the table unless the caller wants another size: 100,000 clients fill it so little that one bucket overflows
+/// by one client, in one table of two hundred. 10 MiB when all are in use.
 pub const CLIENTS_DEFAULT: usize = 1 << 18;
 /// Changes that may wait to be told to the other nodes before the table is swept for them: 64 KiB.
 const CHANGES_QUEUED: usize = 1 << 12;

@@ -1,5 +1,7 @@
 //! `cygnet config`.
 
+mod change;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,13 +13,12 @@ use super::Session;
 use super::client::with_query;
 use super::exit::{Exit, Outcome, Stop};
 use super::from_pen;
-use super::output::{Cell, Format, Table, moment, printable};
+use super::output::{Cell, Format, Table, moment, or_dash, printable};
 use crate::config::model::{ClusterConfig, NodeConfig};
 use crate::config::{self, FileKind, Problem, TEXT_BYTES_MAX};
 use crate::control::status::age;
 use crate::control::types::{
-    ApiError, Applied, ApplyConfig, ConfigChecked, ConfigDiff, ConfigHistory, ConfigText, ConfigVersion,
-    ErrorCode, NodeApplied,
+    ApiError, ConfigDiff, ConfigHistory, ConfigText, ConfigVersion, Confirmation, ErrorCode,
 };
 
 /// `cygnet config`.
@@ -44,7 +45,7 @@ enum Verb {
     },
     /// Check a cluster file on all nodes, show what it changes, ask, and commit it
     #[command(after_help = "Example: cygnet config apply cluster.toml --comment 'second web server'")]
-    Apply(ApplyArgs),
+    Apply(change::ApplyArgs),
     /// The configuration that is running, or an older version
     #[command(after_help = "Example: cygnet config show --version 40 > cluster.toml")]
     Show {
@@ -55,6 +56,17 @@ enum Verb {
     /// The versions that are kept, newest first
     #[command(after_help = "Example: cygnet config history")]
     History,
+    /// Make an older text the newest version: checked, shown, asked and committed like any other
+    ///
+    /// Without VERSION: the one that would come back by itself, or else the one before the running one.
+    #[command(after_help = "Example: cygnet config rollback 40 --comment 'the new servers are not ready'")]
+    Rollback(change::RollbackArgs),
+    /// Keep a version that was applied with --confirm-within
+    #[command(after_help = "Example: cygnet config confirm")]
+    Confirm {
+        /// Which; without it, the one that waits
+        version: Option<u64>,
+    },
     /// Print the cluster file that does what Pen does, from its files or its command line
     #[command(after_help = "Examples: cygnet config from-pen /etc/pen/www.cfg > cluster.toml\n          \
                             cygnet config from-pen --command-line -- pen -r 80 10.0.0.1:8080 10.0.0.2:8080")]
@@ -75,29 +87,13 @@ enum Verb {
     },
 }
 
-#[derive(Debug, Args)]
-struct ApplyArgs {
-    /// The cluster file
-    file: PathBuf,
-    /// Refuse unless this version is running
-    #[arg(long, value_name = "N")]
-    if_version: Option<u64>,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Only check and show; exits with 3 if anything would change
-    #[arg(long)]
-    dry_run: bool,
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT")]
-    comment: Option<String>,
-}
-
 pub(super) fn run(args: &ConfigArgs, session: &mut Session<'_>) -> Outcome {
     match &args.verb {
         Verb::Check { files } => check(files, session),
         Verb::Diff { file } => diff(file, session),
-        Verb::Apply(args) => apply(args, session),
+        Verb::Apply(args) => change::apply(args, session),
+        Verb::Rollback(args) => change::rollback(args, session),
+        Verb::Confirm { version } => change::confirm(*version, session),
         Verb::Show { version } => show(*version, session),
         Verb::History => history(session),
         Verb::FromPen { files, arguments, .. } => from_pen::run(files, arguments, session),
@@ -221,77 +217,6 @@ fn print_difference(difference: &ConfigDiff, session: &mut Session<'_>) -> Resul
     Ok(())
 }
 
-fn apply(args: &ApplyArgs, session: &mut Session<'_>) -> Outcome {
-    let text = read(&args.file)?;
-    let difference: ConfigDiff = session.client.post("/v1/config/diff", &text)?;
-    if let Some(expected) = args.if_version.filter(|expected| *expected != difference.version) {
-        let error = format!("version {} is running, not {expected}", difference.version);
-        return Err(ApiError::new(
-            ErrorCode::Refused,
-            error,
-            "look at `cygnet config diff FILE` and apply again",
-        )
-        .into());
-    }
-    if !session.screen.is_json() {
-        print_difference(&difference, session)?;
-    }
-    if args.dry_run {
-        return dry_run(&text, &difference, session);
-    }
-    if difference.changed {
-        session.confirm(
-            args.yes,
-            &format!("apply {} change(s) to v{}?", difference.changes.len(), difference.version),
-        )?;
-    }
-    let change = ApplyConfig {
-        text: text.text,
-        file: text.file,
-        author: session.author.to_owned(),
-        comment: args.comment.clone().unwrap_or_default(),
-        // What was shown and confirmed is what is applied: a change by somebody else in between is refused.
-        if_version: Some(difference.version),
-    };
-    let applied: Applied = session.client.post("/v1/config/apply", &change)?;
-    if session.screen.is_json() {
-        session.screen.json(&applied)?;
-    } else if applied.changed {
-        let nodes: Vec<String> = applied.nodes.iter().map(node_applied).collect();
-        session.screen.line(&format!("v{} applied: {}", applied.version, nodes.join(", ")))?;
-    }
-    Ok(Exit::Ok)
-}
-
-fn dry_run(text: &ConfigText, difference: &ConfigDiff, session: &mut Session<'_>) -> Outcome {
-    let checked: ConfigChecked = session.client.post("/v1/config/check", text)?;
-    let objections: Vec<String> = checked
-        .peers
-        .iter()
-        .filter_map(|peer| {
-            peer.objection.as_ref().map(|objection| format!("{} cannot run it: {objection}", peer.node))
-        })
-        .collect();
-    if !objections.is_empty() {
-        return Err(ApiError::new(ErrorCode::Refused, objections.join("; "), "").into());
-    }
-    if session.screen.is_json() {
-        session.screen.json(difference)?;
-    } else {
-        for peer in checked.peers.iter().filter(|peer| !peer.reached) {
-            session.screen.line(&format!("{} could not be asked", peer.node))?;
-        }
-        session.screen.line("nothing was changed (dry run)")?;
-    }
-    Ok(if difference.changed { Exit::Differs } else { Exit::Ok })
-}
-
-fn node_applied(node: &NodeApplied) -> String {
-    let version = node.version.map_or_else(|| "unknown".to_owned(), |version| format!("v{version}"));
-    let age = node.age_ms.map_or_else(String::new, |ms| format!(" ({} ago)", age(ms)));
-    format!("{} {version}{age}", node.node)
-}
-
 fn show(version: Option<u64>, session: &mut Session<'_>) -> Outcome {
     let path = with_query("/v1/config", &[("version", version.map(|version| version.to_string()))]);
     let shown: ConfigVersion = session.client.get(&path)?;
@@ -323,15 +248,29 @@ fn history(session: &mut Session<'_>) -> Outcome {
         session.screen.json(&history)?;
         return Ok(Exit::Ok);
     }
-    let mut table = Table::new(&[">VERSION", "TIME (UTC)", "AUTHOR", "COMMENT"]);
+    let mut table = Table::new(&[">VERSION", "TIME (UTC)", "AUTHOR", "CHANGE", "COMMENT"]);
     for entry in &history.versions {
         table.row(vec![
             Cell::from(format!("v{}", entry.version)),
             Cell::from(moment(entry.unix_ms)),
             Cell::from(&entry.author),
+            Cell::from(or_dash(entry.change)),
             Cell::from(&entry.comment),
         ]);
     }
     session.screen.table(&table)?;
+    if let Some(waiting) = &history.confirmation {
+        session.screen.line("")?;
+        session.screen.line(&on_trial(waiting))?;
+    }
     Ok(Exit::Ok)
+}
+
+/// What becomes of a version that waits for its confirmation.
+fn on_trial(waiting: &Confirmation) -> String {
+    let Confirmation { version, back_to, left_ms } = waiting;
+    format!(
+        "v{version} is on trial: v{back_to} comes back in {} unless it is confirmed; cygnet config confirm",
+        age(*left_ms)
+    )
 }

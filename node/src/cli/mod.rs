@@ -131,7 +131,7 @@ pub fn main(hooks: &Hooks) -> ExitCode {
         api: set(API_VARIABLE).map(PathBuf::from),
         interactive: io::stdin().is_terminal(),
         colour: io::stdout().is_terminal() && set("NO_COLOR").is_none(),
-        author: author(|name| set(name)?.into_string().ok()),
+        author: author(|name| set(name)?.into_string().ok(), host()),
     };
     let (mut out, mut err, mut input) = (io::stdout().lock(), io::stderr().lock(), io::stdin().lock());
     let cli = match parse(std::env::args_os()) {
@@ -169,10 +169,17 @@ pub(super) struct Surroundings {
     author: String,
 }
 
-/// Who sits there: the person behind `sudo`, if any.
-fn author(variable: impl Fn(&str) -> Option<String>) -> String {
+/// Who sits there, `user@host`: the person behind `sudo`, if any.
+fn author(variable: impl Fn(&str) -> Option<String>, host: Option<String>) -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(variable);
-    name.unwrap_or_else(|| "unknown".to_owned())
+    let name = name.unwrap_or_else(|| "unknown".to_owned());
+    host.map_or_else(|| name.clone(), |host| format!("{name}@{host}"))
+}
+
+/// The name of this machine.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// A command at work.

@@ -71,6 +71,37 @@ impl fmt::Display for Change {
     }
 }
 
+/// How much differs between two configurations, counted in objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeSize {
+    /// Objects that are new.
+    pub added: usize,
+    /// Objects that are in both and differ.
+    pub changed: usize,
+    /// Objects that are gone.
+    pub removed: usize,
+}
+
+impl ChangeSize {
+    /// Counts changes.
+    #[must_use]
+    pub fn of(changes: &[Change]) -> Self {
+        let count = |kind| changes.iter().filter(|change| change.kind == kind).count();
+        Self {
+            added: count(ChangeKind::Added),
+            changed: count(ChangeKind::Changed),
+            removed: count(ChangeKind::Removed),
+        }
+    }
+}
+
+impl fmt::Display for ChangeSize {
+    /// `+2 ~1 -0`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "+{} ~{} -{}", self.added, self.changed, self.removed)
+    }
+}
+
 /// What differs between two configurations: virtual addresses, access lists, then services with their servers, each in the order
 /// of the old configuration and then of the new one. Empty when both mean the same.
 #[must_use]

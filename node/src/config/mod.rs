@@ -2,7 +2,7 @@
 //!
 //! [`parse_node`] and [`parse_cluster`] read the two files and report everything that is wrong at once;
 //! [`check_pair`] looks at both together; [`vip_settings`] is what the elections get; [`diff`] says what a change
-//! changes; [`to_toml`] writes a model down. Nothing here reads a file, a clock or the network.
+//! changes, [`removal`] whether it removes suspiciously much; [`to_toml`] writes a model down. Nothing here reads a file, a clock or the network.
 
 mod check;
 mod cluster;
@@ -15,6 +15,7 @@ mod node;
 mod pair;
 mod print;
 mod problem;
+pub mod removal;
 mod section;
 mod secure;
 mod server;

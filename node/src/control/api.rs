@@ -7,9 +7,9 @@ use cygnet_ha::vip::VipView;
 
 use super::status::Facts;
 use super::types::{
-    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigEntry, ConfigVersion, Events, EventsQuery,
-    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
-    SetServer, SwitchOver, SwitchedOver, TokenMade,
+    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigVersion, Events, EventsQuery, MemberChange,
+    MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
+    SwitchedOver, TokenMade,
 };
 use crate::config::model::NodeConfig;
 
@@ -31,14 +31,30 @@ pub trait NodeApi: Send + Sync + 'static {
     fn config(&self, version: Option<u64>) -> impl Future<Output = Result<ConfigVersion, ApiError>> + Send;
 
     /// The versions that are kept, newest first.
-    fn history(&self) -> impl Future<Output = Result<Vec<ConfigEntry>, ApiError>> + Send;
+    fn history(&self) -> impl Future<Output = Result<Vec<ConfigVersion>, ApiError>> + Send;
 
-    /// Asks the other nodes whether they could run this text.
+    /// Asks all nodes whether they could run this text.
     fn preflight(&self, text: &str) -> impl Future<Output = Result<Vec<PeerCheck>, ApiError>> + Send;
 
     /// Commits a configuration that has passed the checks here and on the peers, and waits a bounded time until
     /// this node runs it. Another running version than `if_version` is [`super::types::ErrorCode::Refused`].
     fn apply(&self, change: ApplyConfig) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+
+    /// Confirms the version that waits for it. Another one, or none, is [`super::types::ErrorCode::Refused`]. The version.
+    fn confirm_config(
+        &self,
+        version: u64,
+        author: &str,
+    ) -> impl Future<Output = Result<u64, ApiError>> + Send;
+
+    /// Brings back what was there before `version`, which waits for its confirmation, and waits a bounded time until this
+    /// node runs it.
+    fn return_config(
+        &self,
+        version: u64,
+        author: &str,
+        comment: &str,
+    ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
 
     /// The servers of all services, in the order of the configuration.
     fn servers(&self) -> impl Future<Output = Result<Vec<ServerView>, ApiError>> + Send;

@@ -160,7 +160,7 @@ impl CheckView {
     #[must_use]
     pub fn remedy(&self) -> String {
         let down_here = self.is_down();
-        match self.elsewhere.iter().find(|other| other.up != !down_here) {
+        match self.elsewhere.iter().find(|other| other.up == down_here) {
             Some(_) if down_here => "look at this node's way to the server".to_owned(),
             Some(other) => format!("look at the way from {} to the server", other.node),
             None => "look at the server".to_owned(),

@@ -3,6 +3,7 @@
 //! Whoever may open the socket may change the cluster: its mode is the access control.
 
 mod api;
+mod configuration;
 mod drain;
 pub mod health;
 mod router;
@@ -17,6 +18,7 @@ pub(crate) mod tests;
 
 pub use api::NodeApi;
 
+pub(crate) use configuration::{nodes, not_too_much};
 pub(crate) use router::known_server;
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
 pub use socket::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, bind, serve};

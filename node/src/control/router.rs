@@ -15,33 +15,26 @@ use serde::{Deserialize, Serialize};
 use super::api::NodeApi;
 use super::status::Status;
 use super::types::{
-    AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients,
-    ClientsQuery, ConfigChecked, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
-    EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, NodeApplied, PeerCheck, Reply,
-    ServerView, Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
+    AUTHOR_BYTES_MAX, ApiError, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients, ClientsQuery, EVENTS_PAGE_MAX,
+    ErrorCode, Events, EventsQuery, MemberChange, NewToken, Reply, ServerView, Servers, SetNode, SetServer,
+    SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
 };
-use super::{drain, switchover, why};
-use crate::config::diff::diff;
-use crate::config::model::ClusterConfig;
-use crate::config::{self, TEXT_BYTES_MAX, shortened};
+use super::{configuration, drain, switchover, why};
+use crate::config::{TEXT_BYTES_MAX, shortened};
 
 /// Largest request in bytes: the longest configuration, written as JSON, with room for its escapes.
 pub const BODY_BYTES_MAX: usize = 4 * TEXT_BYTES_MAX;
 /// How long one request may take, checks of the peers and the commit included.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(45);
 
-type Answer<T> = Result<T, ApiError>;
+pub(super) type Answer<T> = Result<T, ApiError>;
 
 /// The API over a node.
 pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
     Router::new()
         .route("/v1/status", get(status::<A>))
         .route("/v1/vips", get(vips::<A>))
-        .route("/v1/config", get(config_show::<A>))
-        .route("/v1/config/history", get(config_history::<A>))
-        .route("/v1/config/check", post(config_check::<A>))
-        .route("/v1/config/diff", post(config_diff::<A>))
-        .route("/v1/config/apply", post(config_apply::<A>))
+        .merge(configuration::routes::<A>())
         .route("/v1/servers", get(servers::<A>).post(set_server::<A>))
         .route("/v1/cluster/members", get(members::<A>).post(change_members::<A>))
         .route("/v1/cluster/tokens", post(create_token::<A>))
@@ -57,7 +50,7 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .with_state(api)
 }
 
-fn usage(error: impl Into<String>) -> ApiError {
+pub(super) fn usage(error: impl Into<String>) -> ApiError {
     ApiError::new(
         ErrorCode::Usage,
         error,
@@ -70,7 +63,7 @@ fn not_found(error: impl Into<String>) -> ApiError {
 }
 
 /// Runs a request within its time, and writes the answer.
-async fn answer<T: Serialize>(work: impl Future<Output = Answer<T>>) -> Response {
+pub(super) async fn answer<T: Serialize>(work: impl Future<Output = Answer<T>>) -> Response {
     let late = || {
         let error = format!("the node did not answer within {} s", REQUEST_TIME_MAX.as_secs());
         ApiError::new(ErrorCode::TimedOut, error, "it may still happen: look with `cygnet status`")
@@ -97,14 +90,14 @@ fn http_status(code: ErrorCode) -> StatusCode {
     }
 }
 
-type Body<T> = Result<Json<T>, JsonRejection>;
-type Params<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 
-fn body<T>(body: Body<T>) -> Answer<T> {
+pub(super) fn body<T>(body: Body<T>) -> Answer<T> {
     body.map(|Json(body)| body).map_err(|rejection| usage(rejection.body_text()))
 }
 
-fn params<T>(params: Params<T>) -> Answer<T> {
+pub(super) fn params<T>(params: Params<T>) -> Answer<T> {
     params.map(|Query(params)| params).map_err(|rejection| usage(rejection.body_text()))
 }
 
@@ -116,93 +109,8 @@ async fn vips<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
     answer(async { api.vips().await.map(|vips| Vips { vips }) }).await
 }
 
-/// Which version to show.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WhichVersion {
-    version: Option<u64>,
-}
-
-async fn config_show<A: NodeApi>(State(api): State<Arc<A>>, which: Params<WhichVersion>) -> Response {
-    answer(async { api.config(params(which)?.version).await }).await
-}
-
-async fn config_history<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
-    answer(async { api.history().await.map(|versions| ConfigHistory { versions }) }).await
-}
-
-async fn config_check<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ConfigText>) -> Response {
-    answer(async {
-        let ConfigText { text, file } = body(request)?;
-        check_here(api.as_ref(), &text, &file)?;
-        let peers = api.preflight(&text).await?;
-        Ok(ConfigChecked { ok: peers.iter().all(|peer| peer.objection.is_none()), peers })
-    })
-    .await
-}
-
-async fn config_diff<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ConfigText>) -> Response {
-    answer(async {
-        let ConfigText { text, file } = body(request)?;
-        let new = check_here(api.as_ref(), &text, &file)?;
-        difference(api.as_ref(), &new, &text).await
-    })
-    .await
-}
-
-/// Checks a text as this node sees it.
-fn check_here<A: NodeApi>(api: &A, text: &str, file: &str) -> Answer<ClusterConfig> {
-    config::parse_cluster_for(&api.node_config(), text, file).map_err(ApiError::invalid)
-}
-
-async fn difference<A: NodeApi>(api: &A, new: &ClusterConfig, new_text: &str) -> Answer<ConfigDiff> {
-    let ConfigVersion { entry, text } = api.config(None).await?;
-    // One that this program cannot read, from another version of it, differs in everything.
-    let running = config::parse_cluster(&text, "the running configuration").unwrap_or_default();
-    Ok(ConfigDiff { version: entry.version, changed: text != new_text, changes: diff(&running, new) })
-}
-
-async fn config_apply<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ApplyConfig>) -> Response {
-    answer(async { apply(api.as_ref(), body(request)?).await }).await
-}
-
-async fn apply<A: NodeApi>(api: &A, change: ApplyConfig) -> Answer<Applied> {
-    short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
-    short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
-    check_here(api, &change.text, &change.file)?;
-    // Only the texts are compared: one that this program cannot read, from another version of it, can be replaced.
-    let ConfigVersion { entry: ConfigEntry { version, .. }, text } = api.config(None).await?;
-    if let Some(expected) = change.if_version.filter(|expected| *expected != version) {
-        let error = format!("version {version} is running, not {expected}");
-        return Err(ApiError::new(
-            ErrorCode::Refused,
-            error,
-            "look at `cygnet config diff FILE` and apply again",
-        ));
-    }
-    if text == change.text {
-        let here = api.node_config().name.clone();
-        let nodes = vec![NodeApplied { node: here, version: Some(version), age_ms: None }];
-        return Ok(Applied { version, changed: false, nodes });
-    }
-    let objections: Vec<String> =
-        api.preflight(&change.text).await?.into_iter().filter_map(objection).collect();
-    if !objections.is_empty() {
-        return Err(ApiError::new(
-            ErrorCode::Refused,
-            objections.join("; "),
-            "correct it there or here, and apply again",
-        ));
-    }
-    api.apply(change).await
-}
-
-fn objection(check: PeerCheck) -> Option<String> {
-    check.objection.map(|objection| format!("{} cannot run it: {objection}", check.node))
-}
-
 /// Texts that end up in everyone's history are short and stay on their line.
-fn short_line(what: &str, text: &str, bytes_max: usize) -> Answer<()> {
+pub(super) fn short_line(what: &str, text: &str, bytes_max: usize) -> Answer<()> {
     if text.len() > bytes_max {
         let error = format!("the {what} has {} bytes, and {bytes_max} is the limit", text.len());
         return Err(ApiError::new(ErrorCode::Usage, error, "shorten it"));

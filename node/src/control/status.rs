@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
+use cygnet_ha::consensus::Confirmation;
 use cygnet_ha::events::Event;
 use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub struct ConfigFacts {
     pub committed: u64,
     /// Why the committed version does not run here.
     pub problem: Option<String>,
+    /// The committed version waits for its confirmation.
+    #[serde(default)]
+    pub confirmation: Option<Confirmation>,
 }
 
 /// The voters.
@@ -249,10 +253,19 @@ pub struct SoftFacts {
     pub clients: u64,
     /// Room for clients; the oldest go first.
     pub clients_max: u64,
+    /// Clients forgotten before their time since the node started, because others needed their place.
+    #[serde(default)]
+    pub evicted: u64,
+    /// Look-ups and changes given up since the node started, because another thread was at the same place.
+    #[serde(default)]
+    pub busy: u64,
     /// Facts waiting to be shared.
     pub queued: u64,
     /// Room in that queue; what does not fit is found again later.
     pub queued_max: u64,
+    /// Facts that were not shared, because that queue was full.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// So many servers of a service are shown with what their health checks say. Their names are all in `servers_failed`.
@@ -293,6 +306,14 @@ fn node_reasons(facts: &Facts, found: &mut Vec<Reason>) {
     }
     if facts.config.committed == 0 {
         degraded(found, "no configuration was ever applied".to_owned(), "cygnet config apply FILE");
+    }
+    if let Some(waiting) = &facts.config.confirmation {
+        // Somebody is at it, and nothing is broken: it is told, and the verdict stays.
+        let (version, back_to, left) = (waiting.version, waiting.back_to, age(waiting.left_ms));
+        let what =
+            format!("config v{version} is on trial: v{back_to} comes back in {left} unless it is confirmed");
+        let remedy = "cygnet config confirm".to_owned();
+        found.push(Reason { verdict: Verdict::Ok, what, remedy });
     }
     if let Some(problem) = &facts.config.problem {
         let what = format!("config v{} does not run here: {problem}", facts.config.committed);

@@ -1,6 +1,8 @@
 //! What goes over the API, as JSON. Every answer carries `schema`; within one schema fields are added, never renamed
 //! or removed. Times of other nodes are ages in milliseconds, so that no clock needs to agree with another.
 
+mod configuration;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::health::{CheckState, CheckView, Elsewhere, ServerCheck};
 use crate::config::Problem;
-use crate::config::diff::Change;
+pub use configuration::*;
 
 /// The version of the shapes in this module.
 pub const SCHEMA: u32 = 1;
@@ -111,123 +113,6 @@ impl std::error::Error for ApiError {}
 pub struct Vips {
     /// The virtual addresses as this node sees them.
     pub vips: Vec<VipView>,
-}
-
-/// `GET /v1/config[?version=N]`: one version of the cluster's configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigVersion {
-    /// Who made it, when and why. Version 0 is the empty configuration before the first one.
-    #[serde(flatten)]
-    pub entry: ConfigEntry,
-    /// The text, as it was applied.
-    pub text: String,
-}
-
-/// One line of the configuration's history.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigEntry {
-    /// Counts from 1.
-    pub version: u64,
-    /// Who applied it.
-    pub author: String,
-    /// When, by the clock of the node that took it.
-    pub unix_ms: u64,
-    /// Why, in the author's words.
-    pub comment: String,
-}
-
-/// `GET /v1/config/history`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigHistory {
-    /// The versions that are kept, newest first.
-    pub versions: Vec<ConfigEntry>,
-}
-
-/// `POST /v1/config/check` and `/v1/config/diff`: a text to judge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigText {
-    /// The text.
-    pub text: String,
-    /// Its name in messages.
-    #[serde(default = "default_file")]
-    pub file: String,
-}
-
-fn default_file() -> String {
-    "cluster.toml".to_owned()
-}
-
-/// `POST /v1/config/check`: the text is good here; what the others say of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigChecked {
-    /// Whether no node that answered has an objection.
-    pub ok: bool,
-    /// What each other node says.
-    pub peers: Vec<PeerCheck>,
-}
-
-/// One other node's word on a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerCheck {
-    /// The node.
-    pub node: String,
-    /// Whether it could be asked at all.
-    pub reached: bool,
-    /// Its objection; `None` when it has none or was not reached.
-    pub objection: Option<String>,
-}
-
-/// `POST /v1/config/diff`: what the text would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigDiff {
-    /// The running version that it was compared with; quote it as `if_version` when applying.
-    pub version: u64,
-    /// Whether the text differs at all, be it in comments only.
-    pub changed: bool,
-    /// What differs in meaning; empty when only comments or layout do.
-    pub changes: Vec<Change>,
-}
-
-/// `POST /v1/config/apply`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApplyConfig {
-    /// The text.
-    pub text: String,
-    /// Its name in messages.
-    #[serde(default = "default_file")]
-    pub file: String,
-    /// Who applies it.
-    pub author: String,
-    /// Why.
-    #[serde(default)]
-    pub comment: String,
-    /// Refuse unless this version is running: nobody else has changed anything in between.
-    #[serde(default)]
-    pub if_version: Option<u64>,
-}
-
-/// The answer to a committed change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The version that is running now.
-    pub version: u64,
-    /// False when this very text is running already, and nothing was written.
-    pub changed: bool,
-    /// Who runs it, as far as this node knows at this moment.
-    pub nodes: Vec<NodeApplied>,
-}
-
-/// How far a node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeApplied {
-    /// The node.
-    pub node: String,
-    /// The version that it runs; `None` when it has not said.
-    pub version: Option<u64>,
-    /// How old its word is; `None` for this node itself.
-    pub age_ms: Option<u64>,
 }
 
 /// The operator's wish for a server.

@@ -230,7 +230,7 @@ impl Checks {
         Some(Figures {
             state: target.verdict.state(),
             lasted: now.since(target.verdict.since()),
-            reason: target.verdict.reason().map(|reason| reason.to_string()),
+            reason: target.verdict.reason().map(ToString::to_string),
             passed_row,
             failed_row,
             rise: target.check.rise,

@@ -185,7 +185,7 @@ impl Facts for Figures<'_> {
     }
 
     fn idlers(&self) -> u32 {
-        0
+        u32::try_from(self.workers.idlers()).unwrap_or(u32::MAX)
     }
 }
 

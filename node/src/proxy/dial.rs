@@ -26,7 +26,7 @@ use crate::plan::{ServerPlan, ServicePlan, Start};
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a connect failed.
-enum Failure {
+pub(super) enum Failure {
     /// The server refused, did not answer, or cannot be reached.
     Server(io::Error),
     /// This node could not even ask: no descriptors, no ports, no source address. Not the server's fault.
@@ -180,16 +180,15 @@ impl Connection {
     }
 }
 
-fn no_answer(limit: Duration) -> Failure {
+pub(super) fn no_answer(limit: Duration) -> Failure {
     Failure::Server(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}")))
 }
 
-/// Errors by which the kernel says that it is this node that cannot.
-fn classify(error: io::Error) -> Failure {
+pub(super) fn classify(error: io::Error) -> Failure {
     if is_local(&error) { Failure::Local(error) } else { Failure::Server(error) }
 }
 
-/// Whether it is this node that cannot, not the server.
+/// Whether the kernel says by this error that it is this node that cannot, not the server.
 pub(crate) fn is_local(error: &io::Error) -> bool {
     is_exhaustion(error)
         || matches!(
@@ -222,7 +221,13 @@ pub(super) fn report_refusal(service: &ServicePlan, worker: &Worker, now: Time, 
     }
 }
 
-fn report_failure(service: &ServicePlan, position: usize, worker: &Worker, now: Time, failure: &Failure) {
+pub(super) fn report_failure(
+    service: &ServicePlan,
+    position: usize,
+    worker: &Worker,
+    now: Time,
+    failure: &Failure,
+) {
     let error = match failure {
         Failure::Server(error) => error,
         Failure::Local(error) => return report_start(service, position, worker, now, error),

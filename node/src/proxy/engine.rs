@@ -106,7 +106,7 @@ impl Engine {
                     self.connection(key, |connection, local| connection.server_is(ready, key, local));
                 }
                 Some((Token::Datagrams(number), _)) => self.datagrams(number),
-                Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready),
+                Some((Token::Idler(key), ready)) => self.idlers.is_ready(key, ready, &self.local),
                 Some((Token::Wake, _)) => has_commands = true,
                 Some((Token::Tick, _)) => has_ticked = true,
                 None => {}

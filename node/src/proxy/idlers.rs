@@ -3,40 +3,63 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use cygnet_ha::time::Time;
 use cygnet_netlink::socket::{self, Origin};
+use rustix::net::sockopt;
 
+use super::dial::{self, Failure};
 use super::local::Local;
 use super::reactor::{Ready, Token};
 use super::slots::{Key, Slots};
 use crate::config::model::{Endpoint, Transport};
-use crate::plan::{Lease, Plan, ServerPlan, ServicePlan, Start};
+use crate::plan::{Admin, Lease, Plan, ServerPlan, ServicePlan, Standing, Start};
 
-/// Connects of a worker in one tick, so that servers that close at once are not stormed.
+/// Connects of a worker to the servers of one service in one tick, so that servers that close at once are not stormed.
 const CONNECTS_PER_TICK: usize = 8;
 
 /// One of them.
 struct Idler {
-    service: Arc<str>,
+    service: Arc<ServicePlan>,
+    /// The server's position.
+    position: usize,
     /// Closed when this is dropped.
     socket: OwnedFd,
-    _lease: Lease,
+    lease: Lease,
+    /// When the connect began.
+    begun: Time,
+    is_connected: bool,
 }
 
 /// Those of a worker.
 #[derive(Default)]
 pub(super) struct Idlers {
     open: Slots<Idler>,
+    /// Those whose connect has completed.
+    connected: usize,
     /// Whose turn it is.
     turn: usize,
 }
 
 impl Idlers {
-    /// Something came from the server, or it has closed. Nothing is expected of it, so only its end counts.
-    pub(super) fn is_ready(&mut self, key: Key, ready: Ready) {
+    /// The connect is over, something came from the server, or it has closed. Nothing is expected of a server, so only its
+    /// end counts.
+    pub(super) fn is_ready(&mut self, key: Key, ready: Ready, local: &Local) {
+        let Some(idler) = self.open.get(key) else { return };
         if ready.any(Ready::END.with(Ready::ERROR).with(Ready::CLOSED)) {
-            self.open.remove(key);
+            if !idler.is_connected
+                && let Ok(Err(error)) | Err(error) = sockopt::socket_error(&idler.socket)
+            {
+                idler.failed(&dial::classify(error.into()), local);
+            }
+            self.remove(key);
+        } else if ready.any(Ready::WRITE) && !idler.is_connected {
+            idler.is_connected = true;
+            idler.lease.connected();
+            self.connected += 1;
         }
+        self.tell(local);
     }
 
     /// Opens what is missing and closes what is too much, by the plan.
@@ -48,46 +71,99 @@ impl Idlers {
         if self.open.is_empty() && plan.services.iter().all(|service| wanted(service) == 0) {
             return;
         }
-        let mut connects = 0;
+        self.end_the_late(local);
+        self.keep(|idler| plan.services.iter().any(|service| idler.belongs_to(service)));
         for service in &plan.services {
-            let have = self.of(&service.name);
-            have.iter().skip(wanted(service)).for_each(|key| drop(self.open.remove(*key)));
-            for _ in have.len()..wanted(service) {
-                if connects == CONNECTS_PER_TICK {
-                    return;
+            let have: Vec<Key> = self.keys(|idler| idler.service.name == service.name);
+            have.iter().skip(wanted(service)).for_each(|key| self.remove(*key));
+            let missing = wanted(service).saturating_sub(have.len());
+            (0..missing.min(CONNECTS_PER_TICK)).for_each(|_| self.connect(service, local));
+        }
+        self.tell(local);
+    }
+
+    /// Those whose server has not answered in time.
+    fn end_the_late(&mut self, local: &Local) {
+        let late = self.keys(|idler| {
+            !idler.is_connected && local.now.since(idler.begun) >= idler.service.connect_timeout
+        });
+        for key in late {
+            if let Some(idler) = self.open.get(key) {
+                idler.failed(&dial::no_answer(idler.service.connect_timeout), local);
+            }
+            self.remove(key);
+        }
+    }
+
+    fn keys(&self, which: impl Fn(&Idler) -> bool) -> Vec<Key> {
+        self.open.iter().filter(|(_, idler)| which(idler)).map(|(key, _)| key).collect()
+    }
+
+    fn keep(&mut self, which: impl Fn(&Idler) -> bool) {
+        self.keys(|idler| !which(idler)).into_iter().for_each(|key| self.remove(key));
+    }
+
+    fn remove(&mut self, key: Key) {
+        if self.open.remove(key).is_some_and(|idler| idler.is_connected) {
+            self.connected -= 1;
+        }
+    }
+
+    /// One more, at the next server that can have one. If none can, the next tick tries again.
+    fn connect(&mut self, service: &Arc<ServicePlan>, local: &Local) {
+        let all = service.regular().len();
+        let mut turns = (1..=all).map(|step| self.turn.wrapping_add(step) % all);
+        let next = turns.find(|position| may_have(service, *position, local.now));
+        let Some(position) = next else { return };
+        self.turn = position;
+        let server = &service.servers[position];
+        let lease =
+            if service.is_pen() { server.state.admit(server.max) } else { server.state.reserve(server.max) };
+        let Some(lease) = lease else { return };
+        let (service, begun) = (Arc::clone(service), local.now);
+        match begin(server) {
+            Ok(socket) => {
+                let idler = Idler { service, position, socket, lease, begun, is_connected: false };
+                let key = self.open.insert(idler);
+                let Some(Idler { socket, .. }) = self.open.get(key) else { return };
+                if local.reactor.add_connection(&*socket, Token::Idler(key)).is_err() {
+                    self.remove(key);
                 }
-                connects += 1;
-                // One that cannot be had now is tried again at the next tick.
-                let _ = self.connect(service, local);
+            }
+            Err(error) => {
+                dial::report_failure(&service, position, &local.worker, local.now, &dial::classify(error));
             }
         }
-        let is_known = |idler: &Idler| plan.services.iter().any(|service| service.name == idler.service);
-        let gone = self.open.iter().filter(|(_, idler)| !is_known(idler)).map(|(key, _)| key);
-        gone.collect::<Vec<_>>().into_iter().for_each(|key| drop(self.open.remove(key)));
     }
 
-    fn of(&self, service: &Arc<str>) -> Vec<Key> {
-        self.open.iter().filter(|(_, idler)| idler.service == *service).map(|(key, _)| key).collect()
+    /// Shows how many there are.
+    fn tell(&self, local: &Local) {
+        local.worker.figures.idlers.store(self.connected, Ordering::Relaxed);
+    }
+}
+
+impl Idler {
+    /// As with a client's connection: the server is left alone for a while.
+    fn failed(&self, failure: &Failure, local: &Local) {
+        dial::report_failure(&self.service, self.position, &local.worker, local.now, failure);
     }
 
-    fn connect(&mut self, service: &ServicePlan, local: &Local) -> io::Result<()> {
-        let servers = service.regular();
-        if servers.is_empty() {
-            return Ok(());
-        }
-        self.turn = self.turn.wrapping_add(1);
-        let server = &servers[self.turn % servers.len()];
-        let Some(mut lease) = server.state.reserve(server.max) else { return Ok(()) };
-        lease.connected();
-        let idler = Idler { service: Arc::clone(&service.name), socket: begin(server)?, _lease: lease };
-        let key = self.open.insert(idler);
-        let Some(Idler { socket, .. }) = self.open.get(key) else { return Ok(()) };
-        let added = local.reactor.add_connection(&*socket, Token::Idler(key));
-        if added.is_err() {
-            self.open.remove(key);
-        }
-        added
+    /// Whether the service still has its server, and the operator wants the server to serve.
+    fn belongs_to(&self, service: &ServicePlan) -> bool {
+        let is_it = |server: &ServerPlan| {
+            Arc::ptr_eq(&server.state, self.lease.server()) && server.admin == Admin::Ready
+        };
+        service.name == self.service.name && service.regular().iter().any(is_it)
     }
+}
+
+/// Whether the server can be asked for a connection: it is one, it can be reached from here, and it is not left alone.
+fn may_have(service: &ServicePlan, position: usize, now: Time) -> bool {
+    let server = &service.servers[position];
+    // Pen's slots without an address.
+    let is_unset = server.address.inet().is_some_and(|address| address.port() == 0);
+    let rests = matches!(service.standing(position, now), Standing::Blacklisted(_));
+    !is_unset && !rests && server.admin == Admin::Ready && server.source.is_ok()
 }
 
 fn begin(server: &ServerPlan) -> io::Result<OwnedFd> {

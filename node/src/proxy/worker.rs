@@ -107,6 +107,8 @@ pub(super) struct Figures {
     pub(super) connections: AtomicUsize,
     /// Clients accepted so far.
     pub(super) accepted: AtomicU64,
+    /// Connections to servers that are kept open without a client.
+    pub(super) idlers: AtomicUsize,
     /// When the worker last turned, in nanoseconds of its clock.
     pub(super) turned: AtomicU64,
     /// Connections that were cut at the deadline of a stop.

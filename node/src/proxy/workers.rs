@@ -272,6 +272,14 @@ impl Workers {
         stats::collect(&self.plans.current(), workers, self.clock.now())
     }
 
+    /// Connections to servers that are kept open without a client ([`ServicePlan::idlers`]); those whose connect is in
+    /// progress do not count.
+    #[must_use]
+    pub fn idlers(&self) -> usize {
+        let idlers = |thread: &Thread| thread.worker.figures.idlers.load(Ordering::Relaxed);
+        self.threads.iter().map(idlers).sum()
+    }
+
     /// Connections as they are now, at most `limit` of them. A worker that does not answer within a second is left out.
     #[must_use]
     pub fn connections(&self, limit: usize) -> Vec<ConnectionInfo> {

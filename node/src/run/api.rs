@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cygnet_ha::consensus::ProposeError;
 use cygnet_ha::events::Severity;
-use cygnet_ha::state::{Admin as LogAdmin, PutConfig, Version};
+use cygnet_ha::state::{Admin as LogAdmin, PutConfig, ReturnConfig, Version};
 use cygnet_ha::vip::VipView;
 use cygnet_ha::vip::driver::HandOver;
 
@@ -14,18 +14,19 @@ use super::facts;
 use super::maintenance::Drained;
 use super::membership;
 use super::node::Node;
+use super::preflight::preflight;
 use super::replica::Replicated;
 use super::running;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
-use crate::control::NodeApi;
 use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
     ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, Members,
-    NewToken, NodeApplied, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
-    SwitchedOver, TokenMade,
+    NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
+    TokenMade,
 };
+use crate::control::{NodeApi, nodes};
 use crate::proxy::{ServerStats, ServiceStats};
 
 /// How long a change waits until this node runs what was committed. It normally takes milliseconds.
@@ -59,11 +60,11 @@ impl NodeApi for Api {
             let error = format!("configuration v{wanted} is not kept");
             return Err(ApiError::new(ErrorCode::NotFound, error, "see `cygnet config history`"));
         };
-        Ok(ConfigVersion { entry: entry(found), text: found.text.to_string() })
+        Ok(version_view(found))
     }
 
-    async fn history(&self) -> Result<Vec<ConfigEntry>, ApiError> {
-        Ok(self.0.replicated.borrow().configuration.history().rev().map(entry).collect())
+    async fn history(&self) -> Result<Vec<ConfigVersion>, ApiError> {
+        Ok(self.0.replicated.borrow().configuration.history().rev().map(version_view).collect())
     }
 
     async fn preflight(&self, text: &str) -> Result<Vec<PeerCheck>, ApiError> {
@@ -86,10 +87,22 @@ impl NodeApi for Api {
             unix_ms: unix_ms(),
             comment: change.comment,
             if_version: change.if_version,
+            confirm_within_ms: change.confirm_within_ms,
         };
         let committed = self.0.log.put_config(put).await.map_err(refused)?;
-        self.taken(|made_from| made_from.version() >= committed.version).await;
-        Ok(Applied { version: committed.version, changed: true, nodes: self.versions() })
+        Ok(self.applied(committed.version).await)
+    }
+
+    async fn confirm_config(&self, version: u64, author: &str) -> Result<u64, ApiError> {
+        let committed = self.0.log.confirm_config(version, author).await.map_err(refused)?;
+        Ok(committed.version)
+    }
+
+    async fn return_config(&self, version: u64, author: &str, comment: &str) -> Result<Applied, ApiError> {
+        let (author, comment) = (author.to_owned(), comment.to_owned());
+        let back = ReturnConfig { version, author, unix_ms: unix_ms(), comment };
+        let committed = self.0.log.return_config(back).await.map_err(refused)?;
+        Ok(self.applied(committed.version).await)
     }
 
     async fn servers(&self) -> Result<Vec<ServerView>, ApiError> {
@@ -202,7 +215,8 @@ impl Api {
     /// What this node itself has against a configuration, if anything: its files are looked at too.
     async fn own_objection(&self, text: &str) -> Option<PeerCheck> {
         let (config, text) = (Arc::clone(&self.0.config), text.to_owned());
-        let looked = tokio::task::spawn_blocking(move || running::preflight(&config, &text)).await;
+        let cluster = Arc::clone(&self.0.running.borrow().cluster);
+        let looked = tokio::task::spawn_blocking(move || preflight(&config, &cluster, &text)).await;
         let objection = looked.unwrap_or_else(|error| Err(error.to_string())).err()?;
         Some(PeerCheck { node: self.0.config.name.clone(), reached: true, objection: Some(objection) })
     }
@@ -214,16 +228,12 @@ impl Api {
         let _ = tokio::time::timeout(RUN_PATIENCE, running.wait_for(|running| up(&running.made_from))).await;
     }
 
-    /// Who runs which version, as far as is known here.
-    fn versions(&self) -> Vec<NodeApplied> {
+    /// The answer to a change that was committed, once this node runs it or has had its time.
+    async fn applied(&self, version: u64) -> Applied {
+        self.taken(|made_from| made_from.version() >= version).await;
         let facts = facts::facts(&self.0);
-        let carries_traffic = facts.members.into_iter().filter(|member| !member.witness);
-        let applied = carries_traffic.map(|member| NodeApplied {
-            node: member.name,
-            version: member.report.map(|report| report.config_version),
-            age_ms: member.report_age_ms,
-        });
-        applied.collect()
+        let confirmation = facts.config.confirmation;
+        Applied { version, changed: true, nodes: nodes(&facts), unasked: Vec::new(), confirmation }
     }
 }
 
@@ -289,13 +299,15 @@ fn server_view(service: &ServiceStats, server: &ServerStats) -> ServerView {
     }
 }
 
-fn entry(version: &Version) -> ConfigEntry {
-    ConfigEntry {
+fn version_view(version: &Version) -> ConfigVersion {
+    let entry = ConfigEntry {
         version: version.version,
         author: version.author.clone(),
         unix_ms: version.unix_ms,
         comment: version.comment.clone(),
-    }
+        change: None,
+    };
+    ConfigVersion { entry, text: version.text.to_string() }
 }
 
 fn on_a_witness() -> ApiError {

@@ -8,7 +8,7 @@ use cygnet_ha::events::Event;
 
 use super::node::Node;
 use super::running::Running;
-use crate::balance::CLIENTS_DEFAULT;
+use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::config::all_servers;
 use crate::control::health::{CheckView, Elsewhere, ServerCheck};
 use crate::control::status::{
@@ -32,6 +32,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
             running: running.version,
             committed: node.replicated.borrow().version(),
             problem: running.problem.clone(),
+            confirmation: status.confirmation,
         },
         quorum: quorum(&status),
         insecure: !status.secure,
@@ -181,11 +182,16 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
 }
 
 fn soft(node: &Node, status: &consensus::Status) -> SoftFacts {
+    let of =
+        |figure: fn(&ClientTable) -> u64| node.traffic.as_ref().map_or(0, |traffic| figure(&traffic.clients));
     SoftFacts {
-        clients: node.traffic.as_ref().map_or(0, |traffic| traffic.clients.len()),
+        clients: of(ClientTable::len),
+        evicted: of(ClientTable::evicted),
+        busy: of(ClientTable::contended),
         clients_max: CLIENTS_DEFAULT as u64,
         queued: status.soft.waiting,
         queued_max: consensus::soft::SOFT_MAX as u64,
+        dropped: status.soft.dropped,
     }
 }
 

@@ -16,6 +16,7 @@ mod maintenance;
 mod membership;
 mod moves;
 mod node;
+mod preflight;
 mod reach;
 mod replica;
 mod running;

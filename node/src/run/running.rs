@@ -8,8 +8,8 @@ use cygnet_ha::vip::VipSettings;
 
 use super::replica::Replicated;
 use crate::config::model::{ClusterConfig, NodeConfig, Service};
-use crate::config::{CLUSTER_FILE, Problem, locate, parse_cluster_for, vip_settings};
-use crate::plan::{Fault, ListenAt, Plan, Start, check_files};
+use crate::config::{Problem, parse_cluster_for, vip_settings};
+use crate::plan::{Fault, ListenAt, Plan, Start};
 
 /// A worker that has not turned for so many looks, a second each, hangs. It turns ten times a second; three seconds are
 /// beyond what a busy machine does to it.
@@ -60,27 +60,11 @@ pub(crate) struct Checked {
     pub(crate) vips: Vec<VipSettings>,
 }
 
-/// Checks a configuration against this node and its files, before it is committed: what preflight answers. Once it is
-/// committed, a file that is missing stops only what needs it.
-pub(crate) fn preflight(node: &NodeConfig, text: &str) -> Result<(), String> {
-    let checked = check(node, text)?;
-    // A witness carries no traffic.
-    let witness = node.members.iter().any(|member| member.name == node.name && member.witness);
-    let mut problems =
-        if witness { Vec::new() } else { check_files(&checked.cluster, node.countries.as_deref()) };
-    if problems.is_empty() {
-        return Ok(());
-    }
-    for problem in &mut problems {
-        locate(problem, CLUSTER_FILE, FILE, text);
-    }
-    Err(told(&problems))
-}
-
 /// What the cluster's text is called in messages.
-const FILE: &str = "cluster.toml";
+pub(crate) const FILE: &str = "cluster.toml";
 
-fn told(problems: &[Problem]) -> String {
+/// All problems, one a line.
+pub(crate) fn told(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

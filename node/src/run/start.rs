@@ -18,8 +18,9 @@ use super::descriptors;
 use super::identity;
 use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
+use super::preflight::answerer;
 use super::replica::{Replica, Replicated};
-use super::running::{self, Running};
+use super::running::Running;
 use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::config::model::{Member, NodeConfig, Source};
 use crate::config::{parse_cluster, virtual_source};
@@ -40,7 +41,7 @@ pub(super) async fn node(
     };
     let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
     let (replica, mut replicated) = Replica::new(clients.clone());
-    let log = open_log(config, own, &events, replica)?;
+    let log = open_log(config, own, &events, replica, answerer(config, running.clone()))?;
     // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
     let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
     let checked = refuse_a_virtual_source(config, &replicated.borrow());
@@ -66,6 +67,7 @@ fn open_log(
     own: &Member,
     events: &EventLog,
     replica: Replica,
+    preflight: consensus::Preflight,
 ) -> anyhow::Result<consensus::Handle> {
     let settings = consensus::Settings {
         cluster: config.cluster.clone(),
@@ -78,8 +80,6 @@ fn open_log(
         limits: config.storage,
         events: events.clone(),
     };
-    let checker = Arc::clone(config);
-    let preflight = Arc::new(move |text: &str| running::preflight(&checker, text));
     let log = consensus::Handle::start(settings, Box::new(replica), preflight)?;
     identity::remember(config, own)?;
     Ok(log)

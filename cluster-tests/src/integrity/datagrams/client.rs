@@ -28,6 +28,8 @@ pub(super) struct Done {
     socket: UdpSocket,
     pub(super) answers: u64,
     pub(super) bytes: u64,
+    /// The question that waited longest, until it was answered.
+    pub(super) longest: Duration,
     pub(super) failure: Option<String>,
 }
 
@@ -37,7 +39,8 @@ pub(super) async fn play(settings: Settings, flow: u64, front: SocketAddr) -> Re
     let socket = UdpSocket::bind((address, PORT)).with_context(|| format!("cannot bind {address}"))?;
     socket.connect(front)?;
     socket.set_nonblocking(true)?;
-    let mut done = Done { settings, flow, socket: socket.try_clone()?, answers: 0, bytes: 0, failure: None };
+    let (longest, theirs) = (Duration::ZERO, socket.try_clone()?);
+    let mut done = Done { settings, flow, socket: theirs, answers: 0, bytes: 0, longest, failure: None };
     let socket = tokio::net::UdpSocket::from_std(socket)?;
     for number in 0..Exchange::count(settings, flow) {
         if let Err(failure) = ask(Exchange::new(settings, flow, number), &socket, &mut done).await {
@@ -61,6 +64,7 @@ async fn ask(exchange: Exchange, socket: &tokio::net::UdpSocket, done: &mut Done
             let Ok(length) = received else { continue };
             let number = done.compare(&buffer[..length])?;
             if number == exchange.number {
+                done.longest = done.longest.max(start.elapsed());
                 return Ok(());
             }
         }

@@ -12,6 +12,7 @@ mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::sync::Semaphore;
@@ -47,6 +48,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// How often a flow came from a port that had been another one's.
     pub ports_shared: u64,
+    /// The question that waited longest for its answer.
+    pub longest: Duration,
     /// What must not be.
     pub failures: Vec<String>,
 }
@@ -55,10 +58,11 @@ impl Outcome {
     /// In words.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { whole, answers, questions, bytes, ports_shared, failures } = self;
+        let Self { whole, answers, questions, bytes, ports_shared, longest, failures } = self;
         format!(
-            "{whole} flows whole, {ports_shared} on ports of earlier ones, {questions} questions, {answers} answers, {} MiB compared, {} failures",
+            "{whole} flows whole, {ports_shared} on ports of earlier ones, {questions} questions, {answers} answers, {} MiB compared, longest wait {} ms, {} failures",
             bytes >> 20,
+            longest.as_millis(),
             failures.len()
         )
     }
@@ -106,6 +110,7 @@ pub async fn run(settings: Settings, front: SocketAddr, servers: &Servers) -> Re
 fn add(outcome: &mut Outcome, finished: &mut Finished, done: Done) {
     outcome.answers += done.answers;
     outcome.bytes += done.bytes;
+    outcome.longest = outcome.longest.max(done.longest);
     outcome.whole += u64::from(done.failure.is_none());
     outcome.failures.extend(done.failure.clone());
     outcome.failures.extend(finished.push(done));

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::trial::unix_ms;
 use super::{Driver, SUBJECT, publish_state};
 use crate::consensus::core::{Core, CoreError, Discarded};
 use crate::consensus::frame::Frame;
@@ -20,8 +21,8 @@ use crate::state::{
 const DISCARDED_FILE: &str = "discarded.toml";
 
 impl Driver {
-    /// What is due every now and then: the list in the files moves into the log, learners become voters, leadership
-    /// goes to the node that holds the address.
+    /// What is due every now and then: a configuration that nobody confirmed gives way, the list in the files moves into the
+    /// log, learners become voters, leadership goes to the node that holds the address.
     pub(super) fn tend(&mut self, now: Instant) {
         if now < self.tend_not_before {
             return;
@@ -35,7 +36,10 @@ impl Driver {
             return;
         }
         let members = core.state().members();
-        let due = if members.is_empty() {
+        let returned = self.countdown.due(self.shared.now_ms(), unix_ms());
+        let due = if returned.is_some() {
+            returned
+        } else if members.is_empty() {
             Some(Kind::AdoptMembers(AdoptMembers {
                 members: self.listed().iter().map(WireMember::from).collect(),
             }))
@@ -45,7 +49,7 @@ impl Driver {
             let room = members.voters().len() < crate::state::members::VOTERS_MAX;
             ready.filter(|_| room).map(|member| Kind::PromoteMember(MemberId { id: member.id }))
         };
-        let Some(kind) = due.filter(|kind| kind.level() <= self.shared.common_level()) else { return };
+        let Some(kind) = due.filter(|kind| kind.level() <= self.level()) else { return };
         let origin = Some(Origin { node: self.shared.settings.id, sequence: self.sequence() });
         let command = Command { origin, ..Command::new(kind) };
         if let Some(core) = &mut self.core {
@@ -197,6 +201,7 @@ impl Driver {
             publish_state(&self.shared, core);
             self.applied.restored(core.state());
         }
+        self.count_down(false);
     }
 
     /// Inputs that concern members.

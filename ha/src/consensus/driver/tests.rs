@@ -5,6 +5,7 @@ mod disk;
 mod members;
 mod silent;
 mod strangers;
+mod trial;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -456,7 +457,7 @@ async fn settings_that_contradict_themselves_are_refused() {
 #[test]
 fn a_status_is_plain_data_for_programs() {
     let json = serde_json::json!({
-        "id": 1, "role": "leader", "term": 2, "leader": 1, "commit": 3, "applied": 3, "version": 1,
+        "id": 1, "role": "leader", "term": 2, "leader": 1, "commit": 3, "applied": 3, "version": 1, "confirmation": null,
         "quorum": true, "reachable": 1, "needed": 1, "stopped": null, "clients": 0,
         "soft": {"offered": 0, "coalesced": 0, "dropped": 0, "replicated": 0, "waiting": 0},
         "rejected": 0, "epoch": 0, "secure": true, "fetching": false, "removed": false, "members": [],

@@ -111,7 +111,7 @@ fn apply_shows_asks_and_commits() {
     let arguments = ["config", "apply", &file, "--comment", "heavier"];
     let yes = run_on(&served.socket(), &arguments, &Terminal { answer: Some("y\n"), colour: false });
     assert_eq!(yes.exit, Exit::Ok, "{}", yes.err);
-    assert!(yes.out.ends_with("v42 applied: lb1 v42, lb2 v42 (120ms ago)\n"), "{}", yes.out);
+    assert!(yes.out.ends_with("v42 applied: lb1 v42, lb2 v42 (300ms ago)\n"), "{}", yes.out);
     let newest = served.node.world().versions[1].clone();
     assert_eq!(
         (newest.text, newest.entry.author, newest.entry.comment),
@@ -202,8 +202,125 @@ fn versions_are_shown_and_listed() {
         (Exit::Error, "error: this version is not kept\n  cygnet config history\n")
     );
     let ran = run(&served, &["config", "history"]);
-    let expected = "VERSION  TIME (UTC)            AUTHOR  COMMENT\n    \
-                    v42  2026-11-22T18:36:40Z  alice   heavier\n    \
-                    v41  2026-11-22T18:35:24Z  alice   first\n";
+    let expected = "VERSION  TIME (UTC)            AUTHOR  CHANGE    COMMENT\n    \
+                    v42  2026-11-22T18:36:40Z  alice   +0 ~1 -0  heavier\n    \
+                    v41  2026-11-22T18:35:24Z  alice   -         first\n";
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, expected));
+    let json: Value = serde_json::from_str(&run(&served, &["config", "history", "-o", "json"]).out).unwrap();
+    assert_eq!(json["versions"][0]["change"]["changed"], 1);
+    assert_eq!(json["confirmation"], Value::Null);
+}
+
+#[test]
+fn a_trial_is_shown_everywhere_until_it_is_confirmed() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    let nothing = run(&served, &["config", "confirm"]);
+    assert_eq!(
+        (nothing.exit, nothing.err.lines().next()),
+        (Exit::Refused, Some("error: nothing waits for a confirmation"))
+    );
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--confirm-within", "5m"]);
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+    let told = "v42 is on trial: v41 comes back in 5m0s unless it is confirmed; cygnet config confirm\n";
+    assert!(ran.out.ends_with(told), "{}", ran.out);
+    assert!(run(&served, &["config", "history"]).out.ends_with(told));
+    let status = run(&served, &["status", "--check"]);
+    assert_eq!(status.exit, Exit::Ok, "nothing is broken");
+    assert!(status.out.contains("config v42 is on trial: v41 comes back in 5m0s"), "{}", status.out);
+    let confirmed = run(&served, &["config", "confirm"]);
+    assert_eq!((confirmed.exit, confirmed.out.as_str()), (Exit::Ok, "v42 is confirmed\n"));
+    assert!(!run(&served, &["status"]).out.contains("trial"));
+    let json = run(&served, &["config", "confirm", "42", "-o", "json"]);
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["code"], "refused");
+}
+
+#[test]
+fn the_time_to_confirm_has_bounds() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    for time in ["1ms", "25h"] {
+        let ran = run(&served, &["config", "apply", &file, "--yes", "--confirm-within", time]);
+        assert_eq!(ran.exit, Exit::Usage, "{time}: {}", ran.err);
+        assert!(ran.err.starts_with("error: a confirmation is waited for 1 s to 24 h\n"), "{}", ran.err);
+    }
+    assert_eq!(served.node.world().versions.len(), 1);
+}
+
+#[test]
+fn a_rollback_is_a_new_version_with_the_old_text_and_asks_the_nodes_like_any_other() {
+    let served = Served::start();
+    let none = run(&served, &["config", "rollback"]);
+    assert!(none.err.starts_with("error: no older version is kept\n"), "{}", none.err);
+    let file = served.file("c.toml", &changed());
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes"]).exit, Exit::Ok);
+    let asked = run(&served, &["config", "rollback"]);
+    assert_eq!(asked.err, "error: not confirmed: go back to v41, as v43?\n  add --yes\n");
+    served.node.world().peers[0].objection = Some("no such file".into());
+    let refused = run(&served, &["config", "rollback", "--yes"]);
+    assert_eq!(refused.exit, Exit::Refused);
+    assert!(refused.err.starts_with("error: lb2 cannot run it: no such file\n"), "{}", refused.err);
+    served.node.world().peers[0].objection = None;
+    let ran = run(&served, &["config", "rollback", "--yes"]);
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+    assert!(
+        ran.out.starts_with("changes to v42:\n  ~ service web, server s2: weight 3 -> 1\n"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("v43 applied: "), "{}", ran.out);
+    let newest = served.node.world().versions[2].clone();
+    assert_eq!((newest.text.as_str(), newest.entry.comment.as_str()), (CLUSTER, "back to v41"));
+    let ran = run(&served, &["config", "rollback", "43", "--yes"]);
+    assert_eq!((ran.exit, ran.err.lines().next()), (Exit::Usage, Some("error: v43 is running")));
+    let ran = run(&served, &["config", "rollback", "42", "--yes", "--if-version", "41"]);
+    assert_eq!(ran.exit, Exit::Refused);
+}
+
+#[test]
+fn a_rollback_of_a_trial_ends_it() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes", "--confirm-within", "5m"]).exit, Exit::Ok);
+    let ran = run(&served, &["config", "rollback", "--yes", "--comment", "worse"]);
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+    let world = served.node.world();
+    assert_eq!(
+        (world.versions[2].text.as_str(), world.versions[2].entry.comment.as_str()),
+        (CLUSTER, "worse")
+    );
+    assert_eq!(world.facts.config.confirmation, None);
+}
+
+#[test]
+fn a_change_that_removes_most_is_refused_in_numbers_unless_it_is_forced() {
+    let served = Served::start();
+    let file = served.file("c.toml", "[[vip]]\nname = \"www\"\naddress = \"192.0.2.100\"\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n");
+    for arguments in [["config", "apply", &file, "--yes"], ["config", "apply", &file, "--dry-run"]] {
+        let ran = run(&served, &arguments);
+        assert_eq!(ran.exit, Exit::Refused);
+        let told = "error: it removes 2 of 2 servers, and one change may remove 50 %\n  is it the right file, and whole? if so, add --force\n";
+        assert_eq!(ran.err, told);
+    }
+    assert_eq!(served.node.world().versions.len(), 1);
+    assert_eq!(run(&served, &["config", "apply", &file, "--yes", "--force"]).exit, Exit::Ok);
+}
+
+#[test]
+fn apply_waits_until_all_that_can_be_reached_run_it_and_names_who_does_not() {
+    let served = Served::start();
+    let file = served.file("c.toml", &changed());
+    served.node.world().other_is_slow = true;
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--wait=0"]);
+    assert_eq!(ran.exit, Exit::TimedOut);
+    let told = "error: v42 is committed, but after 0 s not run by lb2 v41 (300ms ago)\n";
+    assert!(ran.err.starts_with(told), "{}", ran.err);
+    // One that cannot be reached is not waited for.
+    served.node.world().facts.members[1].connected = false;
+    let ran = run(&served, &["config", "apply", &file, "--yes", "--wait"]);
+    assert_eq!(
+        (ran.exit, ran.out.lines().last()),
+        (Exit::Ok, Some("v42 runs: lb1 v42, lb2 v41 (300ms ago), not connected"))
+    );
 }

@@ -122,7 +122,7 @@ fn the_author_is_the_person_behind_sudo() {
         "USER" => Some("root".to_owned()),
         _ => None,
     };
-    assert_eq!(author(both), "alice");
-    assert_eq!(author(|name| both(name).filter(|_| name == "USER")), "root");
-    assert_eq!(author(|_| None), "unknown");
+    assert_eq!(author(both, Some("desk".to_owned())), "alice@desk");
+    assert_eq!(author(|name| both(name).filter(|_| name == "USER"), None), "root");
+    assert_eq!(author(|_| None, None), "unknown");
 }

@@ -18,7 +18,7 @@ use crate::control::status::{
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView, Members, NewToken, NodeApplied,
+    Confirmation, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView, Members, NewToken,
     PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::control::{NodeApi, bind, router, serve};
@@ -112,7 +112,7 @@ pub(crate) fn facts() -> Facts {
         uptime_ms: 3_723_000,
         ready: true,
         ready_reason: "all listeners are up".into(),
-        config: ConfigFacts { running: 41, committed: 41, problem: None },
+        config: ConfigFacts { running: 41, committed: 41, problem: None, confirmation: None },
         quorum: QuorumFacts {
             reached: true,
             connected: 2,
@@ -138,7 +138,13 @@ pub(crate) fn facts() -> Facts {
             servers_failed: Vec::new(),
             checks: Vec::new(),
         }],
-        soft: SoftFacts { clients: 7, clients_max: 65_536, queued: 0, queued_max: 4096 },
+        soft: SoftFacts {
+            clients: 7,
+            clients_max: 65_536,
+            queued: 0,
+            queued_max: 4096,
+            ..SoftFacts::default()
+        },
     }
 }
 
@@ -168,6 +174,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<ClientView>,
     pub(crate) events: Vec<Event>,
     pub(crate) peers: Vec<PeerCheck>,
+    /// The other node does not take up what is committed.
+    pub(crate) other_is_slow: bool,
     /// Changes fail with this.
     pub(crate) refusal: Option<ApiError>,
     /// What `events` was asked for, for tests that wait for it.
@@ -181,6 +189,7 @@ impl World {
             author: "alice".into(),
             unix_ms: 1_795_372_524_000,
             comment: "first".into(),
+            change: None,
         };
         let client = |last: u8| ClientView {
             client: IpAddr::from([198, 51, 100, last]),
@@ -207,6 +216,7 @@ impl World {
                 event(2, Severity::Warning, "active", "no advertisement for 3.6 s"),
             ],
             peers: vec![PeerCheck { node: "lb2".into(), reached: true, objection: None }],
+            other_is_slow: false,
             refusal: None,
             asked_after: Vec::new(),
         }
@@ -250,8 +260,8 @@ impl NodeApi for FakeNode {
         world.versions.iter().rev().find(wanted).cloned().ok_or_else(missing)
     }
 
-    async fn history(&self) -> Result<Vec<ConfigEntry>, ApiError> {
-        Ok(self.world().versions.iter().rev().map(|version| version.entry.clone()).collect())
+    async fn history(&self) -> Result<Vec<ConfigVersion>, ApiError> {
+        Ok(self.world().versions.iter().rev().cloned().collect())
     }
 
     async fn preflight(&self, _text: &str) -> Result<Vec<PeerCheck>, ApiError> {
@@ -267,10 +277,43 @@ impl NodeApi for FakeNode {
             author: change.author,
             unix_ms: 1_795_372_600_000,
             comment: change.comment,
+            change: None,
         };
         world.versions.push(ConfigVersion { entry, text: change.text });
-        let node = |node: &str, age_ms| NodeApplied { node: node.into(), version: Some(version), age_ms };
-        Ok(Applied { version, changed: true, nodes: vec![node("lb1", None), node("lb2", Some(120))] })
+        let confirmation = change.confirm_within_ms.map(|left_ms| Confirmation {
+            version,
+            back_to: world.facts.config.confirmation.map_or(version - 1, |waiting| waiting.back_to),
+            left_ms,
+        });
+        (world.facts.config.committed, world.facts.config.running) = (version, version);
+        world.facts.config.confirmation = confirmation;
+        let slow = world.other_is_slow;
+        if let Some(report) = world.facts.members[1].report.as_mut().filter(|_| !slow) {
+            report.config_version = version;
+        }
+        let (nodes, unasked) = (crate::control::nodes(&world.facts), Vec::new());
+        Ok(Applied { version, changed: true, nodes, unasked, confirmation })
+    }
+
+    async fn confirm_config(&self, version: u64, _author: &str) -> Result<u64, ApiError> {
+        let mut world = self.world();
+        world.refuse()?;
+        match world.facts.config.confirmation.take_if(|waiting| waiting.version == version) {
+            Some(_) => Ok(version),
+            None => Err(ApiError::new(ErrorCode::Refused, "another version", "")),
+        }
+    }
+
+    async fn return_config(&self, version: u64, author: &str, comment: &str) -> Result<Applied, ApiError> {
+        let waiting = self.world().facts.config.confirmation.take_if(|waiting| waiting.version == version);
+        let back_to = waiting.expect("the router has looked").back_to;
+        let change = ApplyConfig {
+            text: self.config(Some(back_to)).await?.text,
+            author: author.into(),
+            comment: comment.into(),
+            ..ApplyConfig::default()
+        };
+        self.apply(change).await
     }
 
     async fn servers(&self) -> Result<Vec<ServerView>, ApiError> {

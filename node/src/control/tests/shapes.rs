@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fake::{facts, vip};
-use crate::config::diff::{Change, ChangeKind, FieldChange};
+use crate::config::diff::{Change, ChangeKind, ChangeSize, FieldChange};
 use crate::control::status::{NodeReport, REPORT_BYTES_MAX, Status};
 use crate::control::types::{
-    Admin, ApiError, Applied, Clients, ConfigDiff, ConfigEntry, ConfigVersion, ErrorCode, NodeApplied, Reply,
-    ServerView, Servers, SetServer,
+    Admin, ApiError, Applied, Clients, ConfigDiff, ConfigEntry, ConfigHistory, ConfigVersion, Confirmation,
+    ErrorCode, NodeApplied, Reply, ServerView, Servers, SetServer,
 };
 
 fn shape(body: impl Serialize) -> Value {
@@ -46,7 +46,7 @@ fn the_status_keeps_its_shape() {
         }],
         "node": "lb1", "cluster": "demo", "program": "0.1.0", "uptime_ms": 3723000,
         "ready": true, "ready_reason": "all listeners are up", "insecure": false,
-        "config": {"running": 41, "committed": 41, "problem": null},
+        "config": {"running": 41, "committed": 41, "problem": null, "confirmation": null},
         "quorum": {"reached": false, "connected": 2, "voters": 2, "needed": 2, "leader": "lb1", "stopped": null, "term": 3},
         "members": [
             {"id": 1, "name": "lb1", "address": "10.0.0.1:7300", "witness": false, "here": true, "connected": true,
@@ -62,7 +62,7 @@ fn the_status_keeps_its_shape() {
             "name": "web", "listen": ["192.0.2.100:80"], "listen_problems": [], "connections": 12, "total": 3456,
             "failed": 1, "servers": 2, "servers_usable": 2, "servers_drained": 0, "servers_failed": []
         }],
-        "soft": {"clients": 7, "clients_max": 65536, "queued": 0, "queued_max": 4096}
+        "soft": {"clients": 7, "clients_max": 65536, "evicted": 0, "busy": 0, "queued": 0, "queued_max": 4096, "dropped": 0}
     });
     let status = Status::of(facts);
     assert_eq!(shape(&status), expected);
@@ -90,7 +90,8 @@ fn errors_keep_their_shape() {
 
 #[test]
 fn the_answers_about_the_configuration_keep_their_shape() {
-    let entry = ConfigEntry { version: 2, author: "a".into(), unix_ms: 5, comment: "why".into() };
+    let entry =
+        ConfigEntry { version: 2, author: "a".into(), unix_ms: 5, comment: "why".into(), change: None };
     assert_eq!(
         shape(ConfigVersion { entry, text: "# t".into() }),
         json!({"schema": 1, "version": 2, "author": "a", "unix_ms": 5, "comment": "why", "text": "# t"})
@@ -98,15 +99,30 @@ fn the_answers_about_the_configuration_keep_their_shape() {
     let field = FieldChange { field: "id".into(), before: Some("1".into()), after: None };
     let change = Change { object: "vip www".into(), kind: ChangeKind::Changed, fields: vec![field] };
     assert_eq!(
-        shape(ConfigDiff { version: 2, changed: true, changes: vec![change] }),
+        shape(ConfigDiff { version: 2, changed: true, changes: vec![change], excessive: Vec::new() }),
         json!({"schema": 1, "version": 2, "changed": true, "changes": [
-            {"object": "vip www", "kind": "changed", "fields": [{"field": "id", "before": "1", "after": null}]}]})
+            {"object": "vip www", "kind": "changed", "fields": [{"field": "id", "before": "1", "after": null}]}],
+            "excessive": []})
     );
-    let node = NodeApplied { node: "lb2".into(), version: Some(3), age_ms: Some(8) };
+    let node = NodeApplied { node: "lb2".into(), version: Some(3), age_ms: Some(8), connected: true };
     assert_eq!(
-        shape(Applied { version: 3, changed: true, nodes: vec![node] }),
+        shape(Applied {
+            version: 3,
+            changed: true,
+            nodes: vec![node],
+            unasked: vec!["lb3".into()],
+            confirmation: Some(Confirmation { version: 3, back_to: 2, left_ms: 9 })
+        }),
         json!({"schema": 1, "version": 3, "changed": true,
-               "nodes": [{"node": "lb2", "version": 3, "age_ms": 8}]})
+               "nodes": [{"node": "lb2", "version": 3, "age_ms": 8, "connected": true}], "unasked": ["lb3"],
+               "confirmation": {"version": 3, "back_to": 2, "left_ms": 9}})
+    );
+    let change = Some(ChangeSize { added: 1, changed: 2, removed: 3 });
+    let entry = ConfigEntry { change, ..ConfigEntry::default() };
+    assert_eq!(
+        shape(ConfigHistory { versions: vec![entry], confirmation: None }),
+        json!({"schema": 1, "confirmation": null, "versions": [{"version": 0, "author": "", "unix_ms": 0, "comment": "",
+               "change": {"added": 1, "changed": 2, "removed": 3}}]})
     );
 }
 

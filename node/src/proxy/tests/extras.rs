@@ -142,3 +142,47 @@ async fn a_service_without_servers_can_have_a_page() {
     let clients = || stand.workers.stats().workers.iter().map(|worker| worker.connections).sum::<usize>();
     until("they have left", || clients() == 0).await;
 }
+
+/// A server that holds its connections.
+async fn holder() -> SocketAddr {
+    let hold = |mut stream: TcpStream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    backend(hold).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idlers_are_counted_when_they_are_connected_and_follow_the_plan() {
+    let mut stand = Stand::new(&[holder().await, holder().await]);
+    stand.service().idlers = 3;
+    stand.apply();
+    let connections = |stand: &Stand| [0, 1].map(|n| stand.server_stats(n).connections);
+    until("three", || stand.workers.idlers() == 3 && connections(&stand).iter().sum::<u32>() == 3).await;
+    stand.drained = vec!["s1"];
+    stand.apply();
+    until("none at the drained one", || stand.workers.idlers() == 3 && connections(&stand) == [3, 0]).await;
+    stand.service().servers.remove(0);
+    stand.drained.clear();
+    stand.apply();
+    until("none at the one that is gone", || {
+        stand.workers.idlers() == 3 && stand.server_stats(0).connections == 3
+    })
+    .await;
+    stand.service().idlers = 1;
+    stand.apply();
+    until("one", || stand.workers.idlers() == 1 && stand.server_stats(0).connections == 1).await;
+    stand.service().idlers = 0;
+    stand.apply();
+    until("none", || stand.workers.idlers() == 0 && stand.server_stats(0).connections == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_refuses_an_idler_is_left_alone_and_the_others_get_it() {
+    let mut stand = Stand::new(&[nobody(), holder().await]);
+    stand.service().idlers = 4;
+    stand.apply();
+    until("four", || stand.workers.idlers() == 4).await;
+    assert!(stand.server_stats(0).blacklisted_ms.is_some());
+    assert_eq!([0, 1].map(|n| stand.server_stats(n).connections), [0, 4]);
+    assert!(stand.events_with("s0") >= 1, "nobody was told");
+}

@@ -77,6 +77,11 @@ fn each_bad_file_is_named_with_its_remedy() {
     says(&dated((-9, -1)), &["dated.crt", "expired on", "renew"]);
     says(&dated((2, 9)), &["dated.crt", "valid only from", "clock"]);
     says(&TlsListen { ciphers: Some("NONSENSE".to_owned()), ..good.clone() }, &["ciphers", "NONSENSE"]);
+    // Security levels are OpenSSL's alone.
+    if cfg!(feature = "fast-tls") {
+        let level = TlsListen { ciphers: Some("DEFAULT:@SECLEVEL=0".to_owned()), ..good.clone() };
+        says(&level, &["ciphers", "@SECLEVEL=0"]);
+    }
     says(&TlsListen { client_required: true, ..good.clone() }, &["client_authorities"]);
     let backwards = TlsListen { oldest: TlsVersion::Tls13, newest: Some(TlsVersion::Tls12), ..good.clone() };
     says(&backwards, &["version", "1.2"]);

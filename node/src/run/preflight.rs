@@ -1,0 +1,231 @@
+//! What every node is asked before a configuration is committed: whether it could run it, with its own file, interfaces,
+//! addresses, certificates and keys.
+//!
+//! Only what is new counts: a certificate that has vanished, or an interface that is gone, stops what needs it and shows in the
+//! status, but must not stop the change of something else. A port that somebody else has taken is no objection either: it may
+//! be free in a moment, and is tried again every second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_ha::vip::VipSettings;
+use cygnet_netlink::kernel::{Kernel, Snapshot};
+use tokio::runtime::Handle;
+
+use super::running::{FILE, check, told};
+use crate::config::model::{ClusterConfig, NodeConfig, Service};
+use crate::config::{CLUSTER_FILE, NODE_FILE, Problem, locate, vip_settings};
+use crate::plan::check_files;
+
+/// Reading links, addresses and routes takes a quarter of a second for the largest table; the other nodes wait 3 s for the answer.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Checks a configuration against this node. `running` is what runs on it now. Blocks on files and on the kernel; to be called on a
+/// thread of tokio's that may block.
+pub(crate) fn preflight(node: &NodeConfig, running: &ClusterConfig, text: &str) -> Result<(), String> {
+    let checked = check(node, text)?;
+    // A witness carries no traffic.
+    if node.members.iter().any(|member| member.name == node.name && member.witness) {
+        return Ok(());
+    }
+    let mut problems = check_files(&with_new_files(&checked.cluster, running), node.countries.as_deref());
+    let wanted = Wanted::new(node, &checked.vips, &checked.cluster, running);
+    if !wanted.is_empty() {
+        problems.extend(wanted.missing_in(&look_around()?));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    for problem in &mut problems {
+        locate(problem, CLUSTER_FILE, FILE, text);
+    }
+    Err(told(&problems))
+}
+
+fn look_around() -> Result<Snapshot, String> {
+    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
+    let look = async {
+        let kernel = Kernel::connect()?;
+        tokio::time::timeout(KERNEL_PATIENCE, kernel.snapshot()).await?
+    };
+    runtime.block_on(look).map_err(|error| format!("interfaces and addresses cannot be read: {error}"))
+}
+
+/// The configuration without the settings whose files this node has loaded already, or has been told to.
+fn with_new_files(cluster: &ClusterConfig, running: &ClusterConfig) -> ClusterConfig {
+    let mut new = cluster.clone();
+    if running.acls == new.acls {
+        new.acls.clear();
+    }
+    for service in &mut new.services {
+        let Some(old) = same(running, service) else { continue };
+        if old.tls == service.tls {
+            service.tls = None;
+        }
+        let olds = || old.servers.iter().chain(&old.emergency).chain(&old.abuse);
+        for server in service.servers.iter_mut().chain(&mut service.emergency).chain(&mut service.abuse) {
+            if olds().any(|old| old.name == server.name && old.tls == server.tls) {
+                server.tls = None;
+            }
+        }
+    }
+    new
+}
+
+fn same<'c>(running: &'c ClusterConfig, service: &Service) -> Option<&'c Service> {
+    running.services.iter().find(|old| old.name == service.name)
+}
+
+/// What a configuration wants of a node's surroundings, and the running one does not.
+struct Wanted<'c> {
+    vips: Vec<&'c VipSettings>,
+    sources: Vec<&'c Service>,
+}
+
+impl<'c> Wanted<'c> {
+    fn new(
+        node: &NodeConfig,
+        vips: &'c [VipSettings],
+        cluster: &'c ClusterConfig,
+        running: &ClusterConfig,
+    ) -> Self {
+        let before = vip_settings(node, running).unwrap_or_default();
+        let known = |vip: &&VipSettings| {
+            before.iter().any(|old| old.name == vip.name && old.interface == vip.interface)
+        };
+        let sourced = |service: &&Service| {
+            service.source.is_some() && same(running, service).is_none_or(|old| old.source != service.source)
+        };
+        Self {
+            vips: vips.iter().filter(|vip| !known(vip)).collect(),
+            sources: cluster.services.iter().filter(sourced).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.vips.is_empty() && self.sources.is_empty()
+    }
+
+    fn missing_in(&self, snapshot: &Snapshot) -> Vec<Problem> {
+        let problem = |file: &str, key: String, what: String, remedy: String| Problem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key,
+            what,
+            remedy,
+        };
+        let no_interface = |vip: &&VipSettings| {
+            let names: Vec<&str> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
+            let what = format!(
+                "vip {} is to be on {}, and this node has no such interface",
+                vip.name, vip.interface
+            );
+            let remedy = format!("it has {}; correct the node file", names.join(", "));
+            problem(NODE_FILE, "interface".to_owned(), what, remedy)
+        };
+        let vips = self.vips.iter().filter(|vip| snapshot.link(&vip.interface).is_none()).map(no_interface);
+        let no_source = |service: &&Service| {
+            let source = service.source.filter(|source| !source.is_loopback())?;
+            let here = snapshot.addresses.iter().any(|own| own.address == source);
+            let what = format!("\"{source}\" is on no interface of this node");
+            let remedy = "add it there, or remove it: the nodes' own `source` counts".to_owned();
+            (!here).then(|| problem(CLUSTER_FILE, format!("service[{}].source", service.name), what, remedy))
+        };
+        vips.chain(self.sources.iter().filter_map(no_source)).collect()
+    }
+}
+
+/// What answers the other nodes.
+pub(crate) fn answerer(
+    node: &Arc<NodeConfig>,
+    running: tokio::sync::watch::Receiver<Arc<super::running::Running>>,
+) -> cygnet_ha::consensus::Preflight {
+    let node = Arc::clone(node);
+    Arc::new(move |text: &str| {
+        let cluster = Arc::clone(&running.borrow().cluster);
+        preflight(&node, &cluster, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cygnet_netlink::kernel::{Address, Link};
+    use cygnet_netlink::wire::Mac;
+
+    use super::*;
+    use crate::config::{parse_cluster, parse_node};
+
+    const NODE: &str = "name = \"lb1\"\ninterface = \"eth0\"\n[cluster]\nname = \"demo\"\ninsecure = true\n\
+                        [[cluster.member]]\nid = 1\nname = \"lb1\"\naddress = \"10.0.0.1:7300\"\n";
+    const VIP: &str = "[[vip]]\nname = \"www\"\naddress = \"192.0.2.100\"\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
+    const SERVICE: &str = "[[service]]\nname = \"web\"\nlisten = [\"10.0.0.1:80\"]\nsource = \"10.0.0.9\"\n\
+                           [[service.server]]\nname = \"s0\"\naddress = \"10.1.0.9:80\"\n";
+    const TLS: &str = "[service.tls]\ncertificate = \"/nonexistent/web.crt\"\n";
+
+    fn node() -> NodeConfig {
+        parse_node(NODE, "node.toml").unwrap()
+    }
+
+    fn cluster(text: &str) -> ClusterConfig {
+        parse_cluster(text, "c.toml").unwrap()
+    }
+
+    fn told_of(new: &str, running: &str, snapshot: &Snapshot) -> Vec<String> {
+        let (node, new, running) = (node(), cluster(new), cluster(running));
+        let vips = vip_settings(&node, &new).unwrap();
+        let problems = Wanted::new(&node, &vips, &new, &running).missing_in(snapshot);
+        problems.into_iter().map(|problem| problem.what).collect()
+    }
+
+    fn machine(interface: &str, address: &str) -> Snapshot {
+        let link = Link { index: 2, name: interface.to_owned(), mac: Mac([0; 6]), up: true };
+        let address = Address {
+            interface: 2,
+            address: address.parse().unwrap(),
+            prefix: 24,
+            peer: None,
+            tentative: false,
+            deprecated: false,
+            temporary: false,
+            global: true,
+            ours: false,
+        };
+        Snapshot { links: vec![link], addresses: vec![address], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn an_interface_and_a_source_that_a_node_lacks_are_objections() {
+        let both = format!("{VIP}{SERVICE}");
+        assert_eq!(told_of(&both, "", &machine("eth0", "10.0.0.9")), Vec::<String>::new());
+        let told = told_of(&both, "", &machine("eth1", "10.0.0.8"));
+        assert_eq!(told[0], "vip www is to be on eth0, and this node has no such interface");
+        assert_eq!(told[1], "\"10.0.0.9\" is on no interface of this node");
+    }
+
+    #[test]
+    fn what_runs_already_is_no_reason_to_refuse_the_change_of_something_else() {
+        let both = format!("{VIP}{SERVICE}");
+        let more = format!("{both}[[service.server]]\nname = \"s1\"\naddress = \"10.1.0.1:80\"\n");
+        assert_eq!(told_of(&more, &both, &machine("eth1", "10.0.0.8")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_missing_certificate_is_an_objection_where_it_is_new() {
+        let with_tls = cluster(&format!("{SERVICE}{TLS}"));
+        let files = |running: &ClusterConfig| check_files(&with_new_files(&with_tls, running), None).len();
+        assert_eq!(files(&ClusterConfig::default()), 1);
+        assert_eq!(files(&cluster(SERVICE)), 1);
+        assert_eq!(files(&with_tls), 0);
+    }
+
+    #[tokio::test]
+    async fn the_machine_is_looked_at_from_a_thread_that_may_block() {
+        let object = tokio::task::spawn_blocking(move || {
+            let wrong = NODE.replace("eth0", "no-such-if");
+            preflight(&parse_node(&wrong, "node.toml").unwrap(), &ClusterConfig::default(), VIP)
+        });
+        let told = object.await.unwrap().unwrap_err();
+        assert!(told.contains("vip www is to be on no-such-if") && told.contains("it has "), "{told}");
+    }
+}
