@@ -161,13 +161,20 @@ fn down_from_here_is_told_apart_from_down_and_the_address_moves_only_to_a_node_t
         })?;
 
         checked.cut("lb1", "backend2", true)?;
+        let since = Instant::now();
         all.holder_is("lb2")?;
+        figure(
+            "health, last server lost until steady elsewhere",
+            &format!("{} ms", since.elapsed().as_millis()),
+        );
         let events = checked.said("lb1", &["events"])?;
         ensure!(events.contains("web cannot be served from here, but from lb2"), "{events}");
         for (server, _) in SERVERS {
             checked.cut("lb1", server, false)?;
         }
+        let since = Instant::now();
         all.holder_is("lb1")?;
+        figure("health, servers back until steady at home", &format!("{} ms", since.elapsed().as_millis()));
 
         // What is down for both moves nothing, and is served as well as it goes.
         for health in &checked.health {
