@@ -2,7 +2,7 @@
 //!
 //! [`wire`] turns packets into types and back; [`capture`] hears packets, [`advert`] and [`announce`] send them;
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
-//! chooses, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
+//! chooses, [`steer`] sends packets of an address on to a neighbour, [`flows`] lists its connections, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
 //! goes by without being ours; [`ssl`] has what the TLS library offers beyond the `openssl` crate; [`output`] writes the
 //! log; [`process`] is what daemons do to themselves, [`memory`] what they give back. Nothing here decides who is active:
 //! that is `cygnet-ha`.
@@ -11,6 +11,7 @@
 pub mod advert;
 pub mod announce;
 pub mod capture;
+pub mod flows;
 pub mod frames;
 pub mod guard;
 pub mod kernel;
@@ -24,6 +25,7 @@ pub mod scheduling;
 pub mod socket;
 pub mod source;
 pub mod ssl;
+pub mod steer;
 mod sys;
 #[cfg(test)]
 mod testns;

@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "ha/src/vip/holder",
     "ha/src/vip/peers",
     "ha/src/vip/speaker",
+    "ha/src/vip/transfer",
     "ha/src/vip/watch",
     "ha/src/vip/wire_view.rs",
     "netlink/src/wire/",

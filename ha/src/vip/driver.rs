@@ -20,6 +20,7 @@ mod port;
 mod run;
 mod scout;
 mod survey;
+mod transfer;
 mod views;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ pub mod fitness;
 pub mod holder;
 pub mod peers;
 pub mod speaker;
+pub mod transfer;
 pub mod watch;
 mod wire_view;
 

@@ -13,7 +13,7 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use super::lines::{Told, Word};
 use super::word;
 use crate::kernel::{message, was_absent};
-use crate::{scheduling, sys};
+use crate::{scheduling, steer, sys};
 
 /// Bytes read at once.
 const READ_LEN: usize = 4096;
@@ -104,6 +104,7 @@ impl Watch {
             }
             if died {
                 self.remove_all("the node has died", Self::say_last_word);
+                self.clear_rules();
                 return Ok(());
             }
             self.end_lease()?;
@@ -165,6 +166,13 @@ impl Watch {
         let Some(Word { word: last, own, peers }) = &self.told.word else { return };
         if let Err(error) = word::say(last, *own, peers) {
             let _ = writeln!(io::stderr(), "cygnet guard: the peers are not told of the death: {error}");
+        }
+    }
+
+    /// After the addresses: without them the rules steer nothing that would not be lost anyway.
+    fn clear_rules(&self) {
+        if let Some(Err(error)) = self.told.rules.then(steer::clear) {
+            let _ = writeln!(io::stderr(), "cygnet guard: the rules of the dead node stay: {error}");
         }
     }
 

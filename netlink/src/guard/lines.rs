@@ -13,6 +13,8 @@ const LINE_MAX: usize = 2200;
 
 pub(super) const BYE: &str = "bye\n";
 
+pub(super) const RULES: &str = "rules\n";
+
 pub(super) fn parent(pid: u32) -> String {
     format!("parent {pid}\n")
 }
@@ -57,6 +59,8 @@ pub(super) struct Told {
     pub(super) leases: u64,
     /// Its last word; the newest counts.
     pub(super) word: Option<Word>,
+    /// It has rules in the kernel, or may have.
+    pub(super) rules: bool,
     /// It ends in good order.
     pub(super) bye: bool,
     /// The line that has not ended yet. At most [`LINE_MAX`] bytes; a longer one is given up.
@@ -107,6 +111,7 @@ impl Told {
                 let peers = words.take(PEERS_MAX).map(|word| word.parse().ok()).collect::<Option<_>>()?;
                 self.word = Some(Word { word, own, peers });
             }
+            "rules" => self.rules = true,
             "bye" => self.bye = true,
             _ => return None,
         }

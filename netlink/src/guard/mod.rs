@@ -13,6 +13,7 @@
 //! | `release IFINDEX ADDRESS` | no longer |
 //! | `lease MILLISECONDS` | to be removed also if no further `lease` follows in time: the node is frozen |
 //! | `word SECRET OWN PEER...` | to be said to the peers when the node has died and its addresses are gone ([`LastWord`]) |
+//! | `rules` | the node steers packets ([`crate::steer`]): its rules are to be deleted if it dies |
 //! | `bye` | the node ends in good order: touch nothing |
 
 mod life;
@@ -35,6 +36,9 @@ use crate::sys;
 /// Addresses that a guard can hold. Their lines, 60 bytes each at most, fit into an unread pipe (64 KiB) together.
 pub const HELD_MAX: usize = 512;
 
+/// The number of the loopback interface, in each network namespace.
+pub const LOOPBACK: u32 = 1;
+
 /// How long [`Guard::bye`] waits for the guard's end before it kills it.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -51,6 +55,7 @@ pub struct Guard {
     held: BTreeSet<(u32, IpAddr)>,
     /// The line of the last word.
     word: Option<String>,
+    rules: bool,
 }
 
 impl Guard {
@@ -61,7 +66,15 @@ impl Guard {
     pub fn spawn(program: &Path, args: &[&str]) -> io::Result<Self> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let (child, pipe) = start(program, &args)?;
-        Ok(Self { program: program.to_owned(), args, child, pipe, held: BTreeSet::new(), word: None })
+        Ok(Self {
+            program: program.to_owned(),
+            args,
+            child,
+            pipe,
+            held: BTreeSet::new(),
+            word: None,
+            rules: false,
+        })
     }
 
     /// Has the guard remove this address (exactly /32 or /128) when the node dies. To be called before the address is
@@ -101,6 +114,12 @@ impl Guard {
         self.tell(&line)
     }
 
+    /// Has the guard delete the rules of [`crate::steer`] when the node dies. Never waits. Errors as in [`Guard::hold`].
+    pub fn rules(&mut self) -> io::Result<()> {
+        self.rules = true;
+        self.tell(lines::RULES)
+    }
+
     /// Whether the guard runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -122,7 +141,8 @@ impl Guard {
         (self.child, self.pipe) = start(&self.program, &self.args)?;
         let held: String =
             self.held.iter().map(|&(interface, address)| lines::hold(interface, address)).collect();
-        self.tell(&(held + self.word.as_deref().unwrap_or_default()))
+        let rules = if self.rules { lines::RULES } else { "" };
+        self.tell(&(held + rules + self.word.as_deref().unwrap_or_default()))
     }
 
     /// Ends the guard without touching an address: the node ends in good order and has removed what is its own. Waits up

@@ -1,6 +1,7 @@
 //! `cygnet switchover`.
 
 use clap::Args;
+use cygnet_ha::vip::driver::Moved;
 
 use super::Session;
 use super::exit::{Exit, Outcome};
@@ -12,7 +13,8 @@ use crate::control::types::{SwitchOver, SwitchedOver};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cygnet switchover --to lb2\n\n\
                         The other node takes each address and announces it before this one lets go: no new connection \
-                        fails. Connections that run here end when their clients send next. With preemption the \
+                        fails. Connections that run here go on through this node until they end, where both kernels \
+                        have nf_tables; --dry-run says so, and how many there are. With preemption the \
                         preferred node takes the address back: drain it (`cygnet node drain`) to keep it away.\n\n\
                         Ask the node that holds the addresses.")]
 pub struct SwitchoverArgs {
@@ -61,6 +63,33 @@ pub(super) fn run(args: &SwitchoverArgs, session: &mut Session<'_>) -> Outcome {
     Ok(if done.refused.is_empty() { Exit::Ok } else { Exit::Refused })
 }
 
+/// What a move would do to the connections of the address.
+fn outlook(one: &Moved, node: &str) -> String {
+    match &one.breaks {
+        None => format!(
+            "would move: {} connections will go on through {node} until they end; 0 will break",
+            one.connections
+        ),
+        Some(why) => format!(
+            "would move: {} connections will break when their clients send next: {why}",
+            one.connections
+        ),
+    }
+}
+
+/// What it has done to them.
+fn outcome(one: &Moved, node: &str) -> String {
+    match &one.breaks {
+        None => format!(
+            "moved: {} connections go on through {node} until they end; 0 were broken",
+            one.connections
+        ),
+        Some(why) => {
+            format!("moved: {} connections break when their clients send next: {why}", one.connections)
+        }
+    }
+}
+
 fn tell(answer: &SwitchedOver, dry: bool, session: &mut Session<'_>) -> Result<(), super::exit::Stop> {
     if session.screen.is_json() {
         session.screen.json(answer)?;
@@ -74,8 +103,8 @@ fn tell(answer: &SwitchedOver, dry: bool, session: &mut Session<'_>) -> Result<(
             Cell::from(&one.to),
             Cell::from(if dry { "-".to_owned() } else { age(one.took_ms) }),
             Cell::from(match dry {
-                true => "would move (dry run)".to_owned(),
-                false => "moved; announced there before it was let go here".to_owned(),
+                true => outlook(one, &answer.node),
+                false => outcome(one, &answer.node),
             }),
         ]);
     }

@@ -51,8 +51,9 @@ const CONTROL_THREADS: usize = 2;
 /// How long running connections may go on after a stop was asked for. All of a stop must fit into `TimeoutStopSec=` of the
 /// service unit (15 s), after which systemd kills.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// How long the elections may take to resign and give the addresses up; they try for two seconds.
-const RESIGN_PATIENCE: Duration = Duration::from_secs(4);
+/// How long the elections may take to resign and give the addresses up: three seconds to prepare a move, one to be relieved, two
+/// for connections that end by themselves, and two to remove the addresses.
+const RESIGN_PATIENCE: Duration = Duration::from_secs(8);
 /// How long commands that are being answered may still take.
 const API_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the other nodes are told how this one is.

@@ -31,7 +31,11 @@ impl Driver {
             match action {
                 Action::AddAddress(address) => queue.extend(self.add(which, address).await),
                 Action::RemoveAddress(address) => queue.extend(self.remove(which, address).await),
-                Action::Announce => self.announce(which),
+                Action::Announce => {
+                    // The address is here: neighbours may learn it.
+                    let _ = self.follow(which).await;
+                    self.announce(which);
+                }
                 Action::SendAdvert(advert) => self.send(which, &advert),
                 Action::Event { severity, what, why } => {
                     if let Some(vip) = self.vips.get_mut(which) {
@@ -50,6 +54,7 @@ impl Driver {
                 self.guardian.release(*address);
             }
         }
+        let _ = self.follow(which).await;
         if let Some(was) = was {
             self.tell_release(which, was);
         }
@@ -88,7 +93,7 @@ impl Driver {
 
     /// Waits for the kernel, for a while, and lets the others advertise meanwhile: whoever holds the routing lock (a table of
     /// thousands of routes that is being loaded) must not silence them. `None`: no answer.
-    async fn meanwhile<T>(&mut self, change: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn meanwhile<T>(&mut self, change: impl Future<Output = T>) -> Option<T> {
         let mut change = std::pin::pin!(change);
         let end = self.now() + KERNEL_PATIENCE;
         loop {
@@ -118,7 +123,7 @@ impl Driver {
     }
 
     /// Closes an exchange with the kernel.
-    fn kernel_answer(&mut self, answer: Option<io::Result<bool>>) -> Result<bool, String> {
+    pub(super) fn kernel_answer(&mut self, answer: Option<io::Result<bool>>) -> Result<bool, String> {
         self.order.epoch.fetch_add(1, Ordering::AcqRel);
         let error = match answer {
             Some(Ok(done)) => return Ok(done),
@@ -134,7 +139,7 @@ impl Driver {
     }
 
     /// The index of the interface.
-    fn place(&self, which: usize) -> Option<u32> {
+    pub(super) fn place(&self, which: usize) -> Option<u32> {
         self.ports.get(&self.vips.get(which)?.holder.settings().interface)?.seen.index
     }
 

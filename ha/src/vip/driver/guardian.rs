@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cygnet_netlink::guard::{Guard, LastWord};
+use cygnet_netlink::guard::{Guard, LOOPBACK, LastWord};
 use cygnet_netlink::scheduling::Urgency;
 
 use crate::events::{EventLog, Severity};
@@ -134,10 +134,27 @@ impl Guardian {
         }
     }
 
+    /// Rules will be in the kernel.
+    pub(super) fn rules(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            self.broken |= guard.rules().is_err();
+        }
+    }
+
+    /// The address is not on the loopback any more.
+    pub(super) fn release_loopback(&mut self, address: IpAddr) {
+        if let Some(guard) = &mut self.guard
+            && self.held.remove(&(LOOPBACK, address))
+        {
+            self.broken |= guard.release(LOOPBACK, address).is_err();
+        }
+    }
+
     /// To be said after the address has been removed, or has gone with its interface.
     pub(super) fn release(&mut self, address: IpAddr) {
         let Some(guard) = &mut self.guard else { return };
-        let gone: Vec<(u32, IpAddr)> = self.held.iter().filter(|held| held.1 == address).copied().collect();
+        let gone: Vec<(u32, IpAddr)> =
+            self.held.iter().filter(|held| held.1 == address && held.0 != LOOPBACK).copied().collect();
         for (interface, address) in gone {
             self.held.remove(&(interface, address));
             self.broken |= guard.release(interface, address).is_err();

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cygnet_netlink::flows;
 use cygnet_netlink::guard::{LastWord, Seal, WORD_LEN, seal_of};
+use cygnet_netlink::steer::FLOWS_MAX;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -23,6 +25,7 @@ use crate::vip::peers::word::{Standing, VipStanding, Word};
 use crate::vip::peers::{PeerNode, Peers, STANDING_EVERY};
 use crate::vip::speaker::Reason;
 use crate::vip::speaker::vrrp::PRIORITY_OWNER;
+use crate::vip::transfer::PREPARE_MAX;
 
 /// The peer that is asked to take an address over has so long; it needs some milliseconds, and a busy machine some more.
 pub(super) const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
@@ -85,6 +88,12 @@ pub struct Moved {
     pub to: String,
     /// From the question to the new holder's first advert, ms; 0 in a dry run.
     pub took_ms: u64,
+    /// Connections of the address at that moment.
+    #[serde(default)]
+    pub connections: usize,
+    /// Why they break when their clients send next; `None`: they go on until they end.
+    #[serde(default)]
+    pub breaks: Option<String>,
 }
 
 /// An address that has not moved.
@@ -113,14 +122,19 @@ struct Move {
     vip: String,
     to: u64,
     since: Time,
+    /// The peer was asked to take it, then.
+    asked: Option<Time>,
     /// The peer has said no.
     refused: Option<String>,
+    /// Why connections break; `None`: they go on.
+    breaks: Option<String>,
+    connections: usize,
 }
 
 /// What the driver keeps for the other nodes.
 pub(super) struct Link {
     say: Option<Say>,
-    peers: Peers,
+    pub(super) peers: Peers,
     word: Option<LastWord>,
     /// The last standing, and when it is to be said again.
     said: Vec<u8>,
@@ -172,11 +186,11 @@ impl Link {
     /// When [`Driver::look_after_the_peers`] wants to be called next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let moves = self.orders.iter().flat_map(|order| &order.moves);
-        let moves = moves.map(|one| one.since + HAND_OVER_PATIENCE).min();
+        let moves = moves.filter_map(|one| one.asked).map(|asked| asked + HAND_OVER_PATIENCE).min();
         self.say.as_ref().map(|_| self.next).into_iter().chain(moves).min()
     }
 
-    fn say(&self, to: Option<u64>, word: &Word) -> bool {
+    pub(super) fn say(&self, to: Option<u64>, word: &Word) -> bool {
         self.say.as_ref().is_some_and(|say| say(to, &word.encode()))
     }
 }
@@ -240,7 +254,7 @@ impl Driver {
     }
 
     /// A virtual router of this name that is to stay.
-    fn named(&self, name: &str) -> Option<usize> {
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
         self.vips.iter().position(|vip| !vip.leaving && vip.holder.settings().name == name)
     }
 
@@ -250,7 +264,8 @@ impl Driver {
         let now = self.now();
         let Some(word) = Word::decode(bytes) else { return };
         if let Some(standing) = word.standing {
-            self.link.peers.hear(now, from, standing);
+            self.link.peers.hear(now, from, standing.clone());
+            self.compare_transfers(from, &standing).await;
         }
         if let Some((vip, source)) = word.released.and_then(|it| Some((it.vip, it.source.parse().ok()?))) {
             let rival = self.link.peers.rival(now, &vip, from);
@@ -260,6 +275,9 @@ impl Driver {
             && let Err(why) = self.take(&vip, source).await
         {
             self.link.say(Some(from), &Word::refused(&vip, &why));
+        }
+        if let Some(transfer) = &word.transfer {
+            self.hear_of_transfer(from, transfer).await;
         }
         if let Some(refused) = word.refused {
             let moves = self.link.orders.iter_mut().flat_map(|order| &mut order.moves);
@@ -282,7 +300,7 @@ impl Driver {
     }
 
     /// Hands over, or says why not.
-    pub(super) fn asked(&mut self, asked: Asked) {
+    pub(super) async fn asked(&mut self, asked: Asked) {
         let Asked { what, reply } = asked;
         if self.link.orders.len() >= ORDERS_MAX {
             let kept = |vip: &String| Kept { vip: vip.clone(), why: "other orders are under way".to_owned() };
@@ -291,20 +309,21 @@ impl Driver {
             let _ = reply.send(HandOverReply { refused, ..HandOverReply::default() });
             return;
         }
-        self.hand_over(&what, Some(reply));
+        self.hand_over(&what, Some(reply)).await;
     }
 
     /// Begins an order. Without a reply it is one of our own.
-    pub(super) fn hand_over(&mut self, what: &HandOver, reply: Option<oneshot::Sender<HandOverReply>>) {
+    pub(super) async fn hand_over(&mut self, what: &HandOver, reply: Option<oneshot::Sender<HandOverReply>>) {
         let held = self.vips.iter().filter(|vip| !vip.leaving && vip.holder.role() == Role::Active);
         let held = held.map(|vip| vip.holder.settings().name.clone());
         let names: Vec<String> = if what.vips.is_empty() { held.collect() } else { what.vips.clone() };
         let mut order = Order { reply, result: HandOverReply::default(), moves: Vec::new() };
         for vip in names {
-            match self.begin_move(&vip, what) {
+            match self.begin_move(&vip, what).await {
                 Ok(one) if what.dry_run => {
                     let to = self.link.peers.name(one.to);
-                    order.result.moved.push(Moved { vip, to, took_ms: 0 });
+                    let (connections, breaks) = (one.connections, one.breaks);
+                    order.result.moved.push(Moved { vip, to, took_ms: 0, connections, breaks });
                 }
                 Ok(one) => order.moves.push(one),
                 Err(why) => order.result.refused.push(Kept { vip, why }),
@@ -318,22 +337,53 @@ impl Driver {
         }
     }
 
-    fn begin_move(&mut self, name: &str, what: &HandOver) -> Result<Move, String> {
+    async fn begin_move(&mut self, name: &str, what: &HandOver) -> Result<Move, String> {
         let now = self.now();
         let which = self.named(name).ok_or("there is no such address in the configuration")?;
         let vip = self.vips.get_mut(which).ok_or("it is gone")?;
         // Says why not, if this node does not hold it.
         vip.holder.set_heir(None)?;
         let to = self.link.peers.successor(now, name, what.to.as_deref())?;
-        let source = self.link.peers.source(to, name).ok_or("the other node has no address there")?;
-        let one = Move { vip: name.to_owned(), to, since: now, refused: None };
+        let addresses = vip.holder.settings().addresses.clone();
+        let breaks = self.cannot_keep(to);
+        let mut one =
+            Move { vip: name.to_owned(), to, since: now, asked: None, refused: None, breaks, connections: 0 };
+        if what.dry_run || one.breaks.is_some() {
+            let listed = tokio::task::spawn_blocking(move || flows::of(&addresses, FLOWS_MAX)).await;
+            if let Ok(Ok((list, beyond))) = listed {
+                one.connections = list.len() + beyond;
+            }
+        }
         if what.dry_run {
             return Ok(one);
         }
+        if one.breaks.is_some() {
+            self.ask_to_take(name, to)?;
+            one.asked = Some(now);
+        } else {
+            self.begin_transfer(which, to).await;
+        }
+        Ok(one)
+    }
+
+    /// The preparations of a move have failed.
+    pub(super) fn transfer_failed(&mut self, name: &str, why: &str) {
+        let moves = self.link.orders.iter_mut().flat_map(|order| &mut order.moves);
+        moves.filter(|one| one.vip == name).for_each(|one| one.refused = Some(why.to_owned()));
+    }
+
+    /// Asks another node to take an address, and gives way to it then.
+    pub(super) fn ask_to_take(&mut self, name: &str, to: u64) -> Result<(), String> {
+        let now = self.now();
+        let which = self.named(name).ok_or("it is not configured any more")?;
+        let source = self.link.peers.source(to, name).ok_or("the other node has no address there")?;
+        let vip = self.vips.get_mut(which).ok_or("it is gone")?;
         vip.holder.set_heir(Some(source))?;
+        let moves = self.link.orders.iter_mut().flat_map(|order| &mut order.moves);
+        moves.filter(|one| one.vip == name).for_each(|one| one.asked = Some(now));
         let own = vip.holder.source().map_or_else(String::new, |own| own.to_string());
         if self.link.say(Some(to), &Word::take(name, &own)) {
-            return Ok(one);
+            return Ok(());
         }
         if let Some(vip) = self.vips.get_mut(which) {
             vip.holder.set_heir(None)?;
@@ -353,7 +403,7 @@ impl Driver {
         for order in &mut orders {
             let moves = std::mem::take(&mut order.moves);
             for one in moves {
-                match self.move_goes(now, &one) {
+                match self.move_goes(now, &one).await {
                     None => order.moves.push(one),
                     Some(Ok(moved)) => order.result.moved.push(moved),
                     Some(Err(why)) => order.result.refused.push(Kept { vip: one.vip, why }),
@@ -405,21 +455,32 @@ impl Driver {
         if let Some(better) = better.filter(|_| holds && again && self.link.orders.is_empty()) {
             let to = Some(better.name.clone());
             self.link.yielded = Some(now);
-            self.hand_over(&HandOver { to, ..HandOver::default() }, None);
+            self.hand_over(&HandOver { to, ..HandOver::default() }, None).await;
         }
     }
 
     /// `None`: it is under way.
-    fn move_goes(&mut self, now: Time, one: &Move) -> Option<Result<Moved, String>> {
+    async fn move_goes(&mut self, now: Time, one: &Move) -> Option<Result<Moved, String>> {
         let to = self.link.peers.name(one.to);
-        let vip = self.named(&one.vip).and_then(|which| self.vips.get_mut(which));
-        let Some(vip) = vip else { return Some(Err("it is not configured any more".to_owned())) };
+        let gone = || Some(Err("it is not configured any more".to_owned()));
+        let Some(which) = self.named(&one.vip) else { return gone() };
+        let Some(vip) = self.vips.get_mut(which) else { return gone() };
         if vip.holder.role() != Role::Active {
             let took = now.since(one.since);
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            return Some(Ok(Moved { vip: one.vip.clone(), to, took_ms }));
+            let connections = vip.transfers.kept().unwrap_or(one.connections);
+            return Some(Ok(Moved {
+                vip: one.vip.clone(),
+                to,
+                took_ms,
+                connections,
+                breaks: one.breaks.clone(),
+            }));
         }
-        let over = now.since(one.since) >= HAND_OVER_PATIENCE;
+        let over = match one.asked {
+            Some(asked) => now.since(asked) >= HAND_OVER_PATIENCE,
+            None => now.since(one.since) >= PREPARE_MAX + HAND_OVER_PATIENCE,
+        };
         let why = match &one.refused {
             Some(why) => format!("{to} does not take it: {why}"),
             None if over => format!("{to} did not take it within {} ms", HAND_OVER_PATIENCE.as_millis()),
@@ -429,6 +490,7 @@ impl Driver {
         let _ = vip.holder.set_heir(None);
         let what = format!("{} was not handed over and stays here", one.vip);
         self.events.record(Severity::Warning, &vip.subject, what, why.as_str());
+        self.stays(which, &why).await;
         Some(Err(why))
     }
 
@@ -443,7 +505,10 @@ impl Driver {
         let vips = self.vips.iter().filter(|vip| !vip.leaving).map(standing).collect();
         let seal = self.link.word.as_ref().map(|word| word.seal().to_vec()).unwrap_or_default();
         let lost = self.outputs.fitness.borrow().lost.iter().take(LOST_MAX).cloned().collect();
-        let word = Word::standing(Standing { seal, ready: ready.ready, reason: ready.reason, vips, lost });
+        let keeps = Some(self.steering.keeps());
+        let transfers = self.vips.iter().flat_map(|vip| vip.transfers.ids()).collect();
+        let (ready, reason) = (ready.ready, ready.reason);
+        let word = Word::standing(Standing { seal, ready, reason, vips, lost, keeps, transfers });
         let bytes = word.encode();
         if bytes == self.link.said && self.link.next > now {
             return;

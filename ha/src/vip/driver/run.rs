@@ -19,12 +19,14 @@ use super::peers::{HAND_OVER_PATIENCE, HandOver, Link};
 use super::port::{Frame, Port};
 use super::scout::{Order, Scouted, scout};
 use super::survey::open;
+use super::transfer::{Steering, Transfers};
 use super::views::{Sent, view};
 use super::{DriverSettings, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::holder::{Action, Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
+use crate::vip::transfer::PREPARE_MAX;
 use crate::vip::watch::{WatchEvent, is_virtual};
 use crate::vip::{Mode, Role, shown};
 
@@ -43,6 +45,9 @@ const YIELDS: usize = 2;
 
 /// An end waits so long for addresses that cannot be removed; after that the guard does it.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An end waits so long for connections that go on here although the address has moved.
+const LAST_FLOWS: Duration = Duration::from_secs(2);
 
 /// Within this time a claim of the same rival is reported once.
 const RIVAL_REPORT: Duration = Duration::from_secs(10);
@@ -82,6 +87,7 @@ pub(super) struct Vip {
     pub(super) acted_as: Role,
     /// The last source that it had.
     pub(super) spoke_from: Option<IpAddr>,
+    pub(super) transfers: Transfers,
 }
 
 /// All of the thread's state.
@@ -103,6 +109,7 @@ pub(super) struct Driver {
     pub(super) guardian: Guardian,
     pub(super) heard: Heard,
     pub(super) link: Link,
+    pub(super) steering: Steering,
     pub(super) stopping: bool,
     pub(super) published: Time,
     pub(super) changed: bool,
@@ -122,6 +129,7 @@ impl Driver {
         let (report, scouted) = mpsc::channel(1);
         tokio::spawn(scout(order.clone(), report));
         let (frame_sender, frames) = mpsc::channel(FRAMES_WAITING);
+        let steering = Steering::open(settings.guard.is_some());
         let guardian = Guardian::new(settings.guard, urgency);
         Ok(Self {
             origin: Instant::now(),
@@ -140,6 +148,7 @@ impl Driver {
             guardian,
             heard: Heard::default(),
             link: Link::new(settings.say),
+            steering,
             stopping: false,
             published: Time::ZERO,
             changed: true,
@@ -180,11 +189,13 @@ impl Driver {
             Some(scouted) = self.scouted.recv() => self.look(scouted).await,
             Some(seal) = self.link.deaths.recv() => self.death(seal).await,
             Some((from, word)) = self.outputs.words.recv() => self.word(from, &word).await,
-            Some(asked) = self.outputs.asked.recv() => self.asked(asked),
+            Some(asked) = self.outputs.asked.recv() => self.asked(asked).await,
+            Some(listed) = self.steering.lists.recv() => self.listed(listed).await,
             Some(frame) = self.frames.recv() => self.hear(frame).await,
             () = tokio::time::sleep_until(deadline) => {}
         }
         self.timers().await;
+        self.look_after_transfers().await;
         self.look_after_the_peers().await;
         self.look_after_the_guard();
         self.publish();
@@ -193,9 +204,12 @@ impl Driver {
 
     /// Before the end: a peer that can takes over while this node still holds the address.
     async fn hand_over_all(&mut self) {
-        let until = self.now() + HAND_OVER_PATIENCE + LINGER_MAX;
-        self.hand_over(&HandOver::default(), None);
+        let until = self.now() + PREPARE_MAX + HAND_OVER_PATIENCE + LINGER_MAX;
+        self.hand_over(&HandOver::default(), None).await;
         while self.moves() && self.now() < until && self.turn().await.is_continue() {}
+        let until = self.now() + LAST_FLOWS;
+        let busy = |vip: &Vip| vip.transfers.kept().is_some_and(|kept| kept > 0);
+        while self.vips.iter().any(busy) && self.now() < until && self.turn().await.is_continue() {}
     }
 
     pub(super) fn now(&self) -> Time {
@@ -218,6 +232,7 @@ impl Driver {
         vips.chain(ports)
             .chain(self.guardian.poll_timeout())
             .chain(self.link.poll_timeout())
+            .chain(self.vips.iter().filter_map(|vip| vip.transfers.poll_timeout()))
             .min()
             .unwrap_or(views)
             .min(views)
@@ -414,6 +429,7 @@ impl Driver {
             tokio::time::sleep(wait).await;
             self.timers().await;
         }
+        self.end_transfers().await;
         self.guardian.end();
         self.changed = true;
         self.publish();

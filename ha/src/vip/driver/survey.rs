@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::port::{Frame, Port, Speaks};
 use super::run::{Driver, Vip};
 use super::scout::Scouted;
+use super::transfer::Transfers;
 use super::views::Sent;
 use super::{VIPS_MAX, facts, supported};
 use crate::events::{EventLog, Severity};
@@ -71,6 +72,7 @@ impl Driver {
                 base_priority,
                 acted_as: Role::Down,
                 spoke_from: None,
+                transfers: Transfers::default(),
             });
         }
         self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
@@ -140,6 +142,7 @@ impl Driver {
         self.notice_a_freeze().await;
         self.survey_ports(&snapshot);
         self.tell_ground().await;
+        self.tidy_loopback(&snapshot).await;
         let now = self.now();
         for which in 0..self.vips.len() {
             // A change of ours since then makes the picture old.

@@ -7,6 +7,7 @@
 //! All of it rests on the nodes' own connection. Where that is down, or the other side is no Cygnet, nothing here is known
 //! and the protocol decides alone.
 
+pub mod transfer_word;
 pub mod word;
 
 use std::collections::BTreeMap;
@@ -141,6 +142,27 @@ impl Peers {
             (None, Some(to)) if refusals.is_empty() => Err(format!("{to} is no other node of this cluster")),
             (None, _) if refusals.is_empty() => Err("there is no other node".to_owned()),
             (None, _) => Err(refusals.join("; ")),
+        }
+    }
+
+    /// Whether a node was heard just now.
+    #[must_use]
+    pub fn is_fresh(&self, now: Time, id: u64) -> bool {
+        let heard = self.known.get(&id).and_then(|known| known.heard.as_ref());
+        heard.is_some_and(|(heard, _)| now.since(*heard) <= STANDING_FRESH)
+    }
+
+    /// Whether a node can take an address over so that connections go on.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn keeps(&self, id: u64) -> Result<(), String> {
+        let Some(known) = self.known.get(&id) else { return Err("it is not known".to_owned()) };
+        let keeps = known.heard.as_ref().and_then(|(_, standing)| standing.keeps.as_ref());
+        match keeps {
+            None => Err(format!("{} is of an older version", known.name)),
+            Some(keeps) if !keeps.why_not.is_empty() => Err(format!("{}: {}", known.name, keeps.why_not)),
+            Some(_) => Ok(()),
         }
     }
 

@@ -20,7 +20,7 @@ fn source(id: u64) -> IpAddr {
 fn standing(id: u64, standby: bool, priority: u32) -> Standing {
     let vip = VipStanding { name: "www".into(), source: source(id).to_string(), standby, priority };
     let seal = vec![u8::try_from(id).expect("small"); 32];
-    Standing { seal, ready: true, reason: String::new(), vips: vec![vip], lost: Vec::new() }
+    Standing { seal, ready: true, reason: String::new(), vips: vec![vip], ..Standing::default() }
 }
 
 #[test]

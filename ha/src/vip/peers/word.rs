@@ -3,6 +3,7 @@
 
 use prost::Message as _;
 
+pub use super::transfer_word::Transfer;
 use crate::vip::fitness::LOST_MAX;
 
 /// Texts and lists in a word, at most; what is longer came from no node of ours.
@@ -26,6 +27,9 @@ pub struct Word {
     /// The sender has let go of an address, and nobody else has it.
     #[prost(message, optional, tag = "4")]
     pub released: Option<Released>,
+    /// A move that keeps connections.
+    #[prost(message, optional, tag = "5")]
+    pub transfer: Option<Transfer>,
 }
 
 /// How a node is; said on every change, and every now and then.
@@ -46,6 +50,20 @@ pub struct Standing {
     /// Services that cannot be served from there.
     #[prost(string, repeated, tag = "5")]
     pub lost: Vec<String>,
+    /// It can take an address over so that connections go on; why not, if it cannot. A node that says nothing cannot.
+    #[prost(message, optional, tag = "6")]
+    pub keeps: Option<Keeps>,
+    /// The transfers that it takes part in.
+    #[prost(uint64, repeated, tag = "7")]
+    pub transfers: Vec<u64>,
+}
+
+/// Whether a node can take part in a transfer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Keeps {
+    /// Why not; empty: it can.
+    #[prost(string, tag = "1")]
+    pub why_not: String,
 }
 
 /// A virtual router on the sender.
@@ -114,6 +132,12 @@ impl Word {
         Self { standing: Some(standing), ..Self::default() }
     }
 
+    /// A word of a transfer.
+    #[must_use]
+    pub fn transfer(transfer: Transfer) -> Self {
+        Self { transfer: Some(transfer), ..Self::default() }
+    }
+
     /// A take.
     #[must_use]
     pub fn take(vip: &str, source: &str) -> Self {
@@ -142,15 +166,20 @@ impl Word {
             if standing.vips.len() > VIPS_MAX
                 || standing.lost.len() > LOST_MAX
                 || standing.seal.len() > TEXT_MAX
+                || standing.transfers.len() > 2 * VIPS_MAX
             {
                 return None;
             }
+            texts.extend(standing.keeps.iter().map(|keeps| keeps.why_not.as_str()));
             texts.extend(standing.lost.iter().map(String::as_str));
             texts.extend(standing.vips.iter().flat_map(|vip| [vip.name.as_str(), vip.source.as_str()]));
         }
         texts.extend(word.take.iter().flat_map(|take| [take.vip.as_str(), take.source.as_str()]));
         texts.extend(word.refused.iter().flat_map(|refused| [refused.vip.as_str(), refused.why.as_str()]));
         texts.extend(word.released.iter().flat_map(|it| [it.vip.as_str(), it.source.as_str()]));
+        if let Some(transfer) = &word.transfer {
+            texts.extend(transfer.texts());
+        }
         texts.iter().all(|text| text.len() <= TEXT_MAX).then_some(word)
     }
 }
@@ -171,6 +200,8 @@ mod tests {
             reason: "listening".into(),
             vips: vec![vip],
             lost: vec!["web".into()],
+            keeps: Some(Keeps { why_not: "no nf_tables".into() }),
+            transfers: vec![7, u64::MAX],
         };
         for word in [
             Word::standing(standing.clone()),

@@ -176,14 +176,18 @@ fn a_switchover_says_what_would_happen_asks_and_does_it() {
     let served = Served::start();
     let ran = run(&served, &["switchover", "--dry-run"]);
     assert_eq!(ran.exit, Exit::Differs);
-    assert!(ran.out.contains("www  lb1   lb2     -  would move (dry run)"), "{}", ran.out);
+    assert!(ran.out.contains("www  lb1   lb2     -  would move: 312 connections will go on through lb1 until they end; 0 will break"), "{}", ran.out);
     let ran = run(&served, &["switchover"]);
     let refused =
         "error: not confirmed: lb1 moves www to lb2 (12 connections run here). Go on?\n  add --yes\n";
     assert_eq!((ran.exit, ran.err.as_str()), (Exit::Refused, refused));
     let ran = run(&served, &["switchover", "--to", "lb2", "--yes"]);
     assert_eq!(ran.exit, Exit::Ok);
-    assert!(ran.out.contains("12ms  moved; announced there before"), "{}", ran.out);
+    assert!(
+        ran.out.contains("12ms  moved: 312 connections go on through lb1 until they end; 0 were broken"),
+        "{}",
+        ran.out
+    );
     served.node.world().facts.members[1].report.as_mut().unwrap().servers_usable = 1;
     let ran = run(&served, &["switchover", "--yes"]);
     assert_eq!(ran.exit, Exit::Refused);

@@ -344,7 +344,7 @@ impl NodeApi for FakeNode {
         world.refuse()?;
         let to = wish.to.unwrap_or_else(|| "lb2".to_owned());
         let took_ms = if wish.dry_run { 0 } else { 12 };
-        let moved = vec![Moved { vip: "www".into(), to, took_ms }];
+        let moved = vec![Moved { vip: "www".into(), to, took_ms, connections: 312, breaks: None }];
         Ok(SwitchedOver { node: "lb1".into(), connections: 12, moved, refused: Vec::new() })
     }
 

@@ -1,0 +1,150 @@
+//! The address moves on purpose, there and back, and no connection breaks: established ones go on through the node that they were
+//! made to, new ones are handed to the new holder before the address moves. When all has ended nothing is left in a kernel, whatever
+//! failed on the way. `make test` makes a few moves, `make bars` fifty.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cygnet_lab::enter;
+use cygnet_lab::figures::{BARS_RUNS, figure, runs};
+use cygnet_lab::pair::{BALANCERS, CLIENT, SERVICE, VIP};
+use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT};
+use cygnet_lab::probe::{self, Probe};
+use cygnet_lab::scenario::{CygnetPair, print_report};
+use cygnet_lab::{command, wait};
+
+/// Sessions beside the churn.
+const SESSIONS: usize = 200;
+/// No new connection may take longer, us. On a machine that does other work the scheduler alone costs as much.
+const SLOWEST_US: u64 = 200_000;
+
+fn pair() -> Result<CygnetPair> {
+    // Without preemption it stays where it was moved to.
+    CygnetPair::start(&ClusterSettings { preempt: false, ..ClusterSettings::default() })
+}
+
+fn in_node(node: &str, words: &[&str]) -> Result<String> {
+    let mut all = vec![format!("--net=/run/netns/{node}"), "--".to_owned()];
+    all.extend(words.iter().map(|word| (*word).to_owned()));
+    command::run("nsenter", &all)
+}
+
+/// No table, and no address on the loopback.
+fn nothing_is_left(node: &str) -> Result<()> {
+    wait::until(LIMIT, &format!("{node} to have tidied up"), || {
+        let rules = in_node(node, &["nft", "list", "ruleset"])?;
+        let loopback = in_node(node, &["ip", "address", "show", "dev", "lo"])?;
+        Ok((rules.is_empty() && !loopback.contains(&VIP.to_string())).then_some(()))
+    })
+}
+
+fn switch(all: &CygnetPair, from: &str, to: &str) -> Result<()> {
+    let done = all.node(from)?.command(&["switchover", "--to", to, "--yes"])?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    println!("{said}");
+    ensure!(done.status.success(), "{said}");
+    ensure!(said.contains("0 were broken"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn planned_moves_there_and_back_lose_no_connection_and_fail_no_new_one() -> Result<()> {
+    enter::lab(|| {
+        let all = pair()?;
+        let moves = if runs() >= BARS_RUNS { 50 } else { 2 * runs() };
+        let settings = probe::Settings {
+            sessions: SESSIONS,
+            deadline: Duration::from_secs(5),
+            ..probe::Settings::new(SERVICE)
+        };
+        let probe = Probe::start_warm(CLIENT, &settings)?;
+        for run in 0..moves {
+            let (from, to) = (BALANCERS[run % 2], BALANCERS[(run + 1) % 2]);
+            all.redundant()?;
+            let dry = all.node(from)?.command(&["switchover", "--to", to, "--dry-run"])?;
+            let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+            ensure!(dry.status.code() == Some(3) && said.contains("0 will break"), "{dry:?}");
+            let since = probe::unix_ms();
+            switch(&all, from, to)?;
+            all.holder_is(to)?;
+            probe.settled(since, Duration::from_millis(500), LIMIT)?;
+        }
+        let report = probe.finish()?;
+        let what = format!("{moves} planned moves with {SESSIONS} sessions");
+        print_report(&what, &report);
+        figure(&what, &format!("slowest request {} us", report.latency_us.max));
+        ensure!(
+            report.failures() == 0,
+            "{} of {} failed: {:?}",
+            report.failures(),
+            report.requests,
+            report.failed
+        );
+        ensure!(report.sessions.iter().all(|session| session.fate == "up"), "{}", report.fates());
+        ensure!(
+            runs() < BARS_RUNS || report.latency_us.max <= SLOWEST_US,
+            "the slowest request took {} us",
+            report.latency_us.max
+        );
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
+    })
+}
+
+#[test]
+fn a_move_that_the_kernel_refuses_leaves_the_address_where_it_is_and_breaks_nothing() -> Result<()> {
+    enter::lab(|| {
+        let all = pair()?;
+        let probe = Probe::start_warm(CLIENT, &probe::Settings::new(SERVICE))?;
+        let since = probe::unix_ms();
+        for (node, chain) in [("lb1", "hand"), ("lb2", "keep")] {
+            // A chain of this name that is none of ours.
+            in_node(node, &["nft", &format!("add table ip cygnet; add chain ip cygnet {chain}_{VIP}")])?;
+            let refused = all.node("lb1")?.command(&["switchover", "--to", "lb2", "--yes"])?;
+            let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+            ensure!(refused.status.code() == Some(6) && said.contains("stays"), "{refused:?}");
+            in_node(node, &["nft", "delete table ip cygnet"])?;
+            all.holder_is("lb1")?;
+            BALANCERS.iter().try_for_each(|node| nothing_is_left(node))?;
+        }
+        probe.settled(since, Duration::from_millis(500), LIMIT)?;
+        let report = probe.finish()?;
+        print_report("refused moves", &report);
+        ensure!(report.failures() == 0 && report.fates() == "up 5", "{:?} {}", report.failed, report.fates());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_new_holder_that_dies_gives_the_old_connections_back_and_an_old_one_that_dies_leaves_no_rule()
+-> Result<()> {
+    enter::lab(|| {
+        let mut all = pair()?;
+        let probe = Probe::start_warm(CLIENT, &probe::Settings::new(SERVICE))?;
+        switch(&all, "lb1", "lb2")?;
+        all.holder_is("lb2")?;
+        let since = probe::unix_ms();
+        all.node_mut("lb2")?.kill()?;
+        all.holder_is("lb1")?;
+        probe.settled(since, Duration::from_millis(500), LIMIT)?;
+        let report = probe.finish()?;
+        print_report("the new holder is killed after a move", &report);
+        ensure!(report.fates() == "up 5", "the sessions live on lb1: {}", report.fates());
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))?;
+        all.restart("lb2")?;
+        all.redundant()?;
+        let probe = Probe::start_warm(CLIENT, &probe::Settings::new(SERVICE))?;
+        switch(&all, "lb1", "lb2")?;
+        all.node_mut("lb1")?.kill()?;
+        wait::until(LIMIT, "the rules to go", || {
+            Ok(in_node("lb2", &["nft", "list", "ruleset"])?.is_empty().then_some(()))
+        })?;
+        // With the rules gone each session is told at its next line.
+        let since = probe::unix_ms();
+        probe.settled(since, Duration::from_secs(2), LIMIT)?;
+        let report = probe.finish()?;
+        print_report("the old holder is killed after a move", &report);
+        let told = report.sessions.iter().all(|session| ["reset", "eof"].contains(&session.fate.as_str()));
+        ensure!(told, "{}", report.fates());
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
+    })
+}
