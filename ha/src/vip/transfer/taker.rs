@@ -37,7 +37,7 @@ pub struct Taker {
 }
 
 impl Taker {
-    /// The old holder prepares a move. To be answered with [`Taker::prepared`] when the kernel has what is wanted.
+    /// The old holder prepares a move. To be answered with [`Taker::done`] when the kernel has what is wanted.
     #[must_use]
     pub fn begin() -> Self {
         Self { step: Step::Prepared, number: 0, next_look: None }
