@@ -14,7 +14,7 @@ use super::local::Local;
 use super::reactor::{Ready, Token};
 use super::slots::{Key, Slots};
 use crate::config::model::{Endpoint, Transport};
-use crate::plan::{Admin, Lease, Plan, ServerPlan, ServicePlan, Standing, Start};
+use crate::plan::{Admin, Lease, Plan, ServerPlan, ServicePlan, Start};
 
 /// Connects of a worker to the servers of one service in one tick, so that servers that close at once are not stormed.
 const CONNECTS_PER_TICK: usize = 8;
@@ -162,7 +162,7 @@ fn may_have(service: &ServicePlan, position: usize, now: Time) -> bool {
     let server = &service.servers[position];
     // Pen's slots without an address.
     let is_unset = server.address.inet().is_some_and(|address| address.port() == 0);
-    let rests = matches!(service.standing(position, now), Standing::Blacklisted(_));
+    let rests = service.standing(position, now).is_left_alone();
     !is_unset && !rests && server.admin == Admin::Ready && server.source.is_ok()
 }
 

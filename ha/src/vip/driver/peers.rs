@@ -349,8 +349,9 @@ impl Driver {
         let mut one =
             Move { vip: name.to_owned(), to, since: now, asked: None, refused: None, breaks, connections: 0 };
         if what.dry_run || one.breaks.is_some() {
-            let listed = tokio::task::spawn_blocking(move || flows::of(&addresses, FLOWS_MAX)).await;
-            if let Ok(Ok((list, beyond))) = listed {
+            // A quarter of a second for the longest list: the others advertise meanwhile.
+            let list = tokio::task::spawn_blocking(move || flows::of(&addresses, FLOWS_MAX));
+            if let Some(Ok(Ok((list, beyond)))) = self.meanwhile(list).await {
                 one.connections = list.len() + beyond;
             }
         }

@@ -186,3 +186,14 @@ async fn a_server_that_refuses_an_idler_is_left_alone_and_the_others_get_it() {
     assert_eq!([0, 1].map(|n| stand.server_stats(n).connections), [0, 4]);
     assert!(stand.events_with("s0") >= 1, "nobody was told");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_health_checks_fail_gets_no_idler() {
+    let mut stand = Stand::new(&[holder().await, holder().await]);
+    stand.apply();
+    stand.workers.plan().services[0].servers[0].state.set_down(true);
+    stand.service().idlers = 4;
+    stand.apply();
+    until("four", || stand.workers.idlers() == 4).await;
+    assert_eq!([0, 1].map(|n| stand.server_stats(n).connections), [0, 4]);
+}
