@@ -43,9 +43,6 @@ const INPUTS_PER_TURN: usize = 256;
 /// raft like a dead leader.
 const TICKS_PER_TURN: u32 = 2;
 
-/// How often the members are looked after. An election timeout.
-const TEND_EVERY: Duration = Duration::from_millis(500);
-
 const SUBJECT: &str = "cluster";
 
 pub(super) struct Driver {

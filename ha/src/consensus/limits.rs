@@ -154,6 +154,9 @@ pub const NO_QUORUM_WAIT: Duration = Duration::from_secs(2);
 /// A proposal whose result was not seen is sent again after this. The log applies it once.
 pub const RESEND_AFTER: Duration = Duration::from_secs(2);
 
+/// How often what is due every now and then is looked after: members, a configuration on trial. An election timeout.
+pub const TEND_EVERY: Duration = Duration::from_millis(500);
+
 /// Client facts become an entry at most this often.
 pub const SOFT_EVERY: Duration = Duration::from_millis(5);
 

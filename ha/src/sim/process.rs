@@ -2,7 +2,6 @@
 //! has no thread and no clock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use raft::eraftpb::{Message, MessageType};
 
@@ -11,7 +10,9 @@ use super::mutation::Mutation;
 use crate::consensus::core::{AppliedEntry, Core, CoreError, CoreSettings, NotProposed, Output};
 use crate::consensus::countdown::Countdown;
 use crate::consensus::frame::Frame;
-use crate::consensus::limits::{INBOX_INPUTS, PENDING_MAX, PROPOSE_TIMEOUT, RESEND_AFTER, SOFT_EVERY, TICK};
+use crate::consensus::limits::{
+    INBOX_INPUTS, PENDING_MAX, PROPOSE_TIMEOUT, RESEND_AFTER, SOFT_EVERY, TEND_EVERY, TICK,
+};
 use crate::consensus::soft::SoftQueue;
 use crate::state::{ClientBatch, ClientFact, Command, Kind, Origin, Outcome, Refusal};
 use crate::time::Time;
@@ -25,9 +26,6 @@ pub(super) const SOFT_WAITING: usize = 64;
 
 /// Facts in one entry.
 const BATCH: usize = 16;
-
-/// As in the driver.
-const TEND_EVERY: Duration = Duration::from_millis(500);
 
 /// Set in the number of a repeated proposal by [`Mutation::ForgetRepeats`]; numbers that are drawn do not have it.
 pub(super) const REPEAT: u64 = 1 << 63;

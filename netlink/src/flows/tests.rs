@@ -36,10 +36,9 @@ fn the_list_has_every_connection_of_the_address_and_no_other() {
         expected.sort();
         let address = "192.0.2.100".parse().expect("an address");
         assert_eq!(of(&[address], 100).expect("listed"), (expected.clone(), 0));
-        assert_eq!(
-            of(&[address], 2).expect("listed"),
-            (of(&[address], 2).expect("listed").0, expected.len() - 2)
-        );
+        let (some, beyond) = of(&[address], 2).expect("listed");
+        assert!(some.len() == 2 && some.iter().all(|flow| expected.contains(flow)), "{some:?}");
+        assert_eq!(beyond, expected.len() - 2);
         let six = "2001:db8::100".parse().expect("an address");
         assert!(of(&[six], 100).expect("listed").0.contains(&flow(4)));
         assert_eq!(of(&["192.0.2.7".parse().expect("an address")], 100).expect("listed"), (vec![], 0));

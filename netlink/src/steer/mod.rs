@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use rtnetlink::sys::{Socket, SocketAddr as PortAddress};
 
+use crate::guard::LOOPBACK;
 use crate::wire::Mac;
 use message::{Ask, Attributes, Batch, Family, answer};
 use rule::{End, ITEM, Note, Rule, Verdict, octets};
@@ -153,7 +154,7 @@ impl Steer {
 
     fn try_all(&mut self) -> io::Result<()> {
         for address in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
-            let to = Neighbour { address, mac: Mac::default(), interface: rule::LOOPBACK };
+            let to = Neighbour { address, mac: Mac::default(), interface: LOOPBACK };
             self.forward(address, &to)?;
             self.hand_over(address, &to, Handing::New)?;
             self.hold_answers(address)?;

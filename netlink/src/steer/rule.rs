@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::message::{Attributes, Family};
+use crate::guard::LOOPBACK;
 use crate::wire::Mac;
 
 /// The register of verdicts.
@@ -15,8 +16,6 @@ const SECOND: u32 = 2;
 const WORDS: u32 = 8;
 /// In lists (NFTA_LIST_ELEM).
 pub(super) const ITEM: u16 = 1;
-/// The loopback interface's number, in each network namespace.
-pub(super) const LOOPBACK: u32 = 1;
 
 /// NF_DROP, NF_ACCEPT.
 #[derive(Clone, Copy)]

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::trial::unix_ms;
 use super::{Driver, SUBJECT, publish_state};
 use crate::consensus::core::{Core, CoreError, Discarded};
 use crate::consensus::frame::Frame;
 use crate::consensus::handle::ProposeError;
+use crate::consensus::join::unix_ms;
 use crate::consensus::keeper::remember_members;
+use crate::consensus::limits::TEND_EVERY;
 use crate::consensus::shared::{Input, Member};
 use crate::consensus::store::Epoch;
 use crate::events::Severity;
@@ -27,7 +28,7 @@ impl Driver {
         if now < self.tend_not_before {
             return;
         }
-        self.tend_not_before = now + super::TEND_EVERY;
+        self.tend_not_before = now + TEND_EVERY;
         let Some(core) = &self.core else { return };
         if !core.is_leader() {
             if let Some(leader) = core.leader().filter(|_| self.active && core.last() == core.commit()) {

@@ -1,8 +1,7 @@
 //! A configuration on trial, as the driver follows it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Driver;
+use crate::consensus::join::unix_ms;
 use crate::events::Severity;
 use crate::state::Outcome;
 
@@ -47,10 +46,4 @@ impl Driver {
             _ => {}
         }
     }
-}
-
-/// The wall clock, ms since 1970.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

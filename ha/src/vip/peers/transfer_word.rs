@@ -16,7 +16,7 @@ pub struct Transfer {
     /// The transfer: a random number of the old holder.
     #[prost(uint64, tag = "2")]
     pub id: u64,
-    /// The sender's own address on the link, as text, with the first word and its confirmation.
+    /// The sender's own address on the link, as text.
     #[prost(string, tag = "3")]
     pub source: String,
     /// ... and its MAC.

@@ -290,7 +290,7 @@ async fn a_mixed_pair_of_two_levels_works_together_and_takes_no_command_that_one
     new.put_config(config("by the new one")).await.unwrap();
     let refused = new.remove_member(2, true).await.unwrap_err();
     assert_eq!(refused, ProposeError::TooOld { common: 1, needed: 2 });
-    tokio::time::sleep(3 * super::super::TEND_EVERY).await;
+    tokio::time::sleep(3 * crate::consensus::limits::TEND_EVERY).await;
     assert!(new.status().members.iter().all(|member| member.standing.is_none()), "nothing was adopted");
     // The old one is updated: what was listed in the files moves into the log.
     old.stop().await;
