@@ -390,6 +390,9 @@ impl Lab {
     /// The same with a list of addresses of one family.
     pub(crate) fn keepalived_with(&mut self, name: &str, priority: u8, addresses: &[IpAddr]) {
         let prefix = if addresses.iter().all(IpAddr::is_ipv4) { 32 } else { 128 };
+        if prefix == 128 {
+            self.wait_for_own_ipv6(name);
+        }
         let list: String =
             addresses.iter().map(|address| format!("  {address}/{prefix} dev eth0\n")).collect();
         let configuration = format!(
@@ -398,6 +401,15 @@ impl Lab {
              advert_int 0.1\n virtual_ipaddress {{\n{list} }}\n}}\n"
         );
         self.run_keepalived(name, &configuration);
+    }
+
+    /// Until duplicate address detection has passed the node's link-local address (RFC 4862 section 5.4; 1 to 2 s after
+    /// the link came up), the kernel refuses it as a source with EINVAL, and keepalived 2.2 logs that and goes on.
+    fn wait_for_own_ipv6(&self, name: &str) {
+        let show = |flag| run("ip", &format!("-n {name} -6 address show dev eth0 {flag}"));
+        wait("the node has its own IPv6 address", || {
+            show("scope link").contains("fe80::") && show("tentative").is_empty()
+        });
     }
 
     /// What keepalived has said against packets that it heard.
