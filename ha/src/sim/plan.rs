@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::random::Random;
 use crate::consensus::core::CoreSettings;
 use crate::consensus::limits::LogLimits;
+use crate::vip::transfer::Patience;
 use crate::vip::{Mode, Protocol, VipSettings};
 
 /// The kinds of fault. A run meets about half of them: where all happen at once, little happens in between, and the rare
@@ -169,6 +170,7 @@ impl Plan {
             preempt: self.preempt,
             preempt_delay: Duration::ZERO,
             checksum: None,
+            patience: Patience::default(),
             password: (self.protocol == Protocol::Carp).then(|| "simulated".to_owned()),
         };
         (self.witness != Some(node)).then_some(settings)

@@ -18,6 +18,7 @@ use std::time::Duration;
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 use serde::{Deserialize, Serialize};
 
+use transfer::{AtDeadline, Patience};
 pub use wire_view::{AnomalyView, AnswerView, WireView};
 
 /// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
@@ -78,6 +79,8 @@ pub struct VipSettings {
     /// VRRPv3 over IPv4: what the checksum that we send covers; `None`: as the router that was heard last has it. Both forms
     /// are heard.
     pub checksum: Option<ChecksumForm>,
+    /// How long connections may go on through this node after the address was moved on purpose.
+    pub patience: Patience,
 }
 
 impl VipSettings {
@@ -102,6 +105,7 @@ impl VipSettings {
             preempt_delay: Duration::ZERO,
             password: None,
             checksum: None,
+            patience: Patience::default(),
         }
     }
 
@@ -191,4 +195,48 @@ pub struct VipView {
     /// What else was heard of it.
     #[serde(default)]
     pub wire: WireView,
+    /// What is left of planned moves.
+    #[serde(default)]
+    pub moved: MovedView,
+}
+
+/// Connections of a virtual address that a planned move has left on another node than the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedView {
+    /// Those that go on here although the address has moved.
+    pub left: Option<LeftView>,
+    /// Those of another node whose packets this one sends on.
+    pub sends_on: Option<SendsOnView>,
+    /// What stands for it in nf_tables, as nft names it: family, table, chain.
+    pub rules: Vec<String>,
+}
+
+/// Connections that go on here although the address has moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// The node that has the address, and sends their packets on.
+    pub through: String,
+    /// Since the move, ms.
+    pub since_ms: u64,
+    /// So many there were then.
+    pub of: usize,
+    /// So many are left; looked at every second.
+    pub left: usize,
+    /// Until the deadline, ms; 0: it is over; `None`: there is none.
+    pub deadline_ms: Option<u64>,
+    /// What happens then.
+    pub at_deadline: AtDeadline,
+    /// So many were closed at the deadline.
+    pub closed: usize,
+}
+
+/// Connections of another node whose packets this one sends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendsOnView {
+    /// That node.
+    pub to: String,
+    /// How many, by its own word.
+    pub connections: usize,
+    /// Since the move was begun, ms.
+    pub since_ms: u64,
 }

@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
-use super::vip::{checksum_word, protocol_word};
+use super::vip::{at_deadline_word, checksum_word, protocol_word};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -241,6 +241,10 @@ fn vip_fields(vip: &Vip) -> Fields {
         ("password", vip.password.as_ref().map_or_else(|| NONE.to_owned(), |word| format!("={word}"))),
     ];
     set(&mut fields, !vip.preempt_delay.is_zero(), "preempt_delay", duration(vip.preempt_delay));
+    if let Some(deadline) = vip.patience.deadline {
+        fields.push(("drain_deadline", duration(deadline)));
+        fields.push(("at_deadline", at_deadline_word(vip.patience.at_deadline).to_owned()));
+    }
     given(&mut fields, "checksum", vip.checksum.map(checksum_word));
     fields
 }

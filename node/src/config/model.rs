@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::consensus::LogLimits;
+use cygnet_ha::vip::transfer::Patience;
 use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 
@@ -115,6 +116,8 @@ pub struct Vip {
     pub preempt: bool,
     /// For so long a holder of lower priority is left alone. Default 0.
     pub preempt_delay: Duration,
+    /// How long connections may go on through a node from which the address was moved on purpose. Default: until they end.
+    pub patience: Patience,
     /// CARP: needed to hold. VRRPv2: at most eight bytes. VRRPv3 has none.
     pub password: Option<String>,
     /// VRRPv3 over IPv4: what the checksum covers; `None`: as the speaker that was heard last.

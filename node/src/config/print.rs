@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cygnet_ha::vip::Mode;
+use cygnet_ha::vip::transfer::AtDeadline;
 
 use super::check::written;
 use super::cluster::{
@@ -18,7 +19,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
-use super::vip::{DEFAULT_INTERVAL, checksum_word, protocol_word};
+use super::vip::{DEFAULT_INTERVAL, at_deadline_word, checksum_word, protocol_word};
 
 /// The text of a cluster's file that says the same as the model; reading it gives an equal model. Except for what no file
 /// can say: Pen's rules become the round robin of the house, and a weight of 0 is not written.
@@ -97,6 +98,12 @@ impl Toml {
         self.unless(&DEFAULT_INTERVAL, "interval", &vip.interval, |interval| time(*interval));
         self.flag(true, "preempt", vip.preempt);
         self.unless(&Duration::ZERO, "preempt_delay", &vip.preempt_delay, |delay| time(*delay));
+        self.given("drain_deadline", vip.patience.deadline.as_ref(), |deadline| time(*deadline));
+        if vip.patience.deadline.is_some() {
+            self.unless(&AtDeadline::default(), "at_deadline", &vip.patience.at_deadline, |at| {
+                quoted(at_deadline_word(*at))
+            });
+        }
         self.given("password", vip.password.as_ref(), |password| quoted(password));
         self.given("checksum", vip.checksum.as_ref(), |form| quoted(checksum_word(*form)));
     }

@@ -11,6 +11,7 @@ mod descriptors;
 mod facts;
 mod files;
 mod identity;
+mod left;
 mod logging;
 mod maintenance;
 mod membership;

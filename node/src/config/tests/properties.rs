@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cygnet_ha::vip::transfer::{AtDeadline, Patience};
 use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 use proptest::prelude::*;
@@ -27,6 +28,10 @@ prop_compose! {
             interval: Duration::from_millis(centis * 10).min(Duration::from_millis(40_950)),
             preempt,
             preempt_delay: Duration::from_secs(if preempt { centis % 1000 } else { 0 }),
+            patience: Patience {
+                deadline: (centis % 3 > 0).then(|| Duration::from_secs(centis)),
+                at_deadline: if centis % 3 > 1 { AtDeadline::Keep } else { AtDeadline::Close },
+            },
             password: None,
             checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
