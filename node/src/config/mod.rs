@@ -17,6 +17,7 @@ mod pair;
 mod print;
 mod problem;
 pub mod removal;
+mod roles;
 mod section;
 mod secure;
 mod server;

@@ -46,6 +46,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The country database (MaxMind's format) for access lists that name countries.
     pub countries: Option<PathBuf>,
+    /// Who may use the API; `None`: whoever may open its socket, for everything.
+    pub roles: Option<ApiRoles>,
     /// When the log is cut, and what stays of it.
     pub storage: LogLimits,
     /// The links between the nodes are plain, and the first members are those of the file.
@@ -53,6 +55,26 @@ pub struct NodeConfig {
     /// With `insecure` the first voters, this node among them. Otherwise this node alone, until its state directory says
     /// which cluster it has joined. Identifiers and names are unique.
     pub members: Vec<Member>,
+}
+
+/// Who may use the API, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiRoles {
+    /// Those who may change something.
+    pub operators: Vec<Whom>,
+    /// Those who may look.
+    pub readers: Vec<Whom>,
+}
+
+/// Users of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// One, by name.
+    User(String),
+    /// The members of a group.
+    Group(String),
+    /// All.
+    Everybody,
 }
 
 /// What differs on this node for one virtual address.

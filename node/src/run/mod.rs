@@ -20,6 +20,7 @@ mod node;
 mod preflight;
 mod reach;
 mod replica;
+mod roles;
 mod running;
 mod soft;
 mod sources;
@@ -121,7 +122,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let events = EventLog::default();
     let surroundings = Surroundings::open(events.clone())?;
-    let listener = control::bind(&config.api)?;
+    let listener = control::bind(&config.api, config.roles.is_some())?;
     let (running, running_seen) = watch::channel(Arc::new(Running::default()));
     let started = tokio::select! {
         started = start::node(&config, events, running_seen) => started.map(Some),
@@ -159,7 +160,8 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     }
     let (end, ended) = oneshot::channel::<()>();
     let api = control::router(Arc::new(api::Api(Arc::clone(&node))));
-    let serving = tokio::spawn(control::serve(listener, api, async {
+    let roles = config.roles.as_ref().map(|roles| roles::resolve(roles, &node.events));
+    let serving = tokio::spawn(control::serve(listener, api, roles, async {
         let _ = ended.await;
     }));
     let what = format!("{} {} has started", config.name, env!("CARGO_PKG_VERSION"));
