@@ -147,6 +147,8 @@ pub struct ClusterSettings {
     pub also_listen: Vec<String>,
     /// More lines of the virtual address, each with its end.
     pub vip_lines: &'static str,
+    /// What else stands at the end of the file.
+    pub more: String,
 }
 
 impl Default for ClusterSettings {
@@ -159,6 +161,7 @@ impl Default for ClusterSettings {
             sticky: None,
             also_listen: Vec::new(),
             vip_lines: "",
+            more: String::new(),
         }
     }
 }
@@ -181,6 +184,7 @@ impl ClusterSettings {
         for (name, address) in SERVERS {
             text.push_str(&format!("[[service.server]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
         }
+        text.push_str(&self.more);
         text
     }
 }

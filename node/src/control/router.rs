@@ -72,6 +72,11 @@ pub(super) async fn answer<T: Serialize>(work: impl Future<Output = Answer<T>>) 
     reply(tokio::time::timeout(REQUEST_TIME_MAX, work).await.unwrap_or_else(|_| Err(late())))
 }
 
+/// An answer without a question that was looked at.
+pub(super) fn refuse(error: ApiError) -> Response {
+    reply(Err::<(), _>(error))
+}
+
 fn reply<T: Serialize>(answer: Answer<T>) -> Response {
     match answer {
         Ok(body) => Json(Reply::new(body)).into_response(),
@@ -83,6 +88,7 @@ fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Error | ErrorCode::Unreachable => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Usage => StatusCode::BAD_REQUEST,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::NoQuorum => StatusCode::SERVICE_UNAVAILABLE,

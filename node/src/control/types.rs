@@ -62,6 +62,8 @@ pub enum ErrorCode {
     NoQuorum,
     /// A precondition does not hold (another version, an unready peer, no confirmation).
     Refused,
+    /// This caller may not ask for that.
+    Forbidden,
     /// No answer within the time allowed; what was asked for may still happen.
     TimedOut,
     /// The node's API cannot be reached.

@@ -138,6 +138,7 @@ pub(crate) fn facts() -> Facts {
             servers_usable: 2,
             servers_drained: 0,
             servers_failed: Vec::new(),
+            direct: None,
             checks: Vec::new(),
         }],
         soft: SoftFacts {
@@ -443,9 +444,9 @@ impl Served {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = bind(&socket).unwrap();
+                let listener = bind(&socket, false).unwrap();
                 listening.send(()).unwrap();
-                serve(listener, router, async { ended.await.unwrap_or(()) }).await.unwrap();
+                serve(listener, router, None, async { ended.await.unwrap_or(()) }).await.unwrap();
             });
         });
         is_listening.recv().unwrap();
