@@ -14,6 +14,7 @@ const SAFETY_COMMENT_REACH: usize = 6;
 const PURE: &[&str] = &[
     "ha/src/consensus/core",
     "ha/src/consensus/countdown.rs",
+    "ha/src/consensus/rotation",
     "ha/src/sim/",
     "ha/src/state/",
     "ha/src/time.rs",

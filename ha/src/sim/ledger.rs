@@ -45,6 +45,8 @@ struct Seen {
     term: u64,
     commit: u64,
     version: u64,
+    /// The newest key of session tickets.
+    key: u64,
     leads: bool,
     /// The version of the last change that an operator of this node was told of.
     told: u64,
@@ -63,7 +65,9 @@ impl Ledger {
         ensure(version >= seen.told, || {
             format!("node {node} came back at version {version}; its operator was told of {}", seen.told)
         })?;
-        *seen = Seen { term: core.term(), commit: core.commit(), version, leads: false, told: seen.told };
+        let key = core.state().tickets().newest();
+        *seen =
+            Seen { term: core.term(), commit: core.commit(), version, key, leads: false, told: seen.told };
         Ok(())
     }
 
@@ -106,8 +110,12 @@ impl Ledger {
         ensure(version >= seen.version, || {
             format!("the version of node {node} went from {} to {version}", seen.version)
         })?;
+        let key = core.state().tickets().newest();
+        ensure(key >= seen.key, || {
+            format!("the newest ticket key of node {node} went from {} to {key}", seen.key)
+        })?;
         let began = core.is_leader() && !seen.leads;
-        *seen = Seen { term, commit, version, leads: core.is_leader(), told: seen.told };
+        *seen = Seen { term, commit, version, key, leads: core.is_leader(), told: seen.told };
         if core.is_leader() {
             let leader = *self.leaders.entry(term).or_insert(node);
             ensure(leader == node, || format!("nodes {leader} and {node} lead in term {term}"))?;

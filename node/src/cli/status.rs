@@ -1,6 +1,7 @@
 //! `cygnet status`.
 
 use clap::Args;
+use cygnet_ha::consensus::TicketStatus;
 use cygnet_ha::vip::Role;
 
 use super::Session;
@@ -57,6 +58,9 @@ fn print(status: &Status, session: &mut Session<'_>) -> std::io::Result<()> {
     }
     let soft = &status.facts.soft;
     screen.line("")?;
+    if let Some(tickets) = status.facts.tickets.as_ref().filter(|tickets| tickets.wanted) {
+        screen.line(&sealed(tickets))?;
+    }
     screen.line(&format!(
         "clients {}/{}  to be shared {}/{}  up {}  version {}",
         soft.clients,
@@ -66,6 +70,18 @@ fn print(status: &Status, session: &mut Session<'_>) -> std::io::Result<()> {
         age(status.facts.uptime_ms),
         status.facts.program
     ))
+}
+
+/// `session tickets: key 7 of the cluster for 1h12m, next key 8, opens 6`, or why they are the node's own.
+fn sealed(tickets: &TicketStatus) -> String {
+    let TicketStatus { current, next, previous, own, .. } = tickets;
+    let Some(key) = current.filter(|_| own.is_none()) else {
+        let why = own.map(|own| format!(": {own}")).unwrap_or_default();
+        return format!("session tickets: a key of this node alone{why}");
+    };
+    let next = next.map(|next| format!(", next key {}", next.number)).unwrap_or_default();
+    let opens = previous.map(|number| format!(", key {number} still opens")).unwrap_or_default();
+    format!("session tickets: key {} of the cluster for {}{next}{opens}", key.number, age(key.age_ms))
 }
 
 fn members(status: &Status) -> Table {

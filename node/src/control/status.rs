@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use cygnet_ha::consensus::Confirmation;
+use cygnet_ha::consensus::{Confirmation, TicketStatus};
 use cygnet_ha::events::Event;
 use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,9 @@ pub struct Facts {
     /// The links between the nodes are plain.
     #[serde(default)]
     pub insecure: bool,
+    /// The keys of session tickets, without the keys; `None`: a witness seals none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<TicketStatus>,
     /// All members in the order of the node file, this node among them.
     pub members: Vec<MemberFacts>,
     /// The virtual addresses as seen from here; a witness sees none.
@@ -338,6 +341,11 @@ fn quorum_reasons(facts: &Facts, found: &mut Vec<Reason>) {
             quorum.connected, quorum.voters, quorum.needed
         );
         degraded(found, what, "start the missing nodes");
+    }
+    if let Some(TicketStatus { current: Some(key), late: true, .. }) = &facts.tickets {
+        let (number, age) = (key.number, age(key.age_ms));
+        let what = format!("session tickets are sealed with key {number} for {age} already");
+        degraded(found, what, "it is replaced when there is a quorum; see `cygnet events`");
     }
     for member in facts.members.iter().filter(|member| !member.here) {
         if !member.connected {

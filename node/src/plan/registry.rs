@@ -13,7 +13,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
-use crate::proxy::tls::ContextError;
+use crate::proxy::tls::{ContextError, Tickets};
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -61,6 +61,13 @@ impl Registry {
         Self { observer: Some(observer), ..self }
     }
 
+    /// The same, with keys of session tickets that somebody else may change, too.
+    #[must_use]
+    pub fn sealing_with(self, tickets: Arc<Tickets>) -> Self {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.tickets = Some(tickets);
+        self
+    }
+
     /// From the next plan on, the countries in access lists are looked up in this database. Without one they fit nobody.
     pub fn use_countries(&self, countries: Option<Arc<Countries>>) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries = countries;
@@ -80,7 +87,7 @@ impl Registry {
         files::refresh(contexts)
     }
 
-    /// Seals new session tickets with a new key; the one before goes on opening its own. To be called every
+    /// Replaces this node's own key of session tickets; the one before goes on opening its own. To be called every
     /// [`TICKET_ROTATION`](crate::proxy::tls::TICKET_ROTATION).
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
         },
         quorum: quorum(&status),
         insecure: !status.secure,
+        tickets: node.traffic.as_ref().map(|_| status.tickets.clone()),
         members: members(node, &status),
         vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
         services: services(node, &running),

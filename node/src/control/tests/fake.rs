@@ -123,6 +123,7 @@ pub(crate) fn facts() -> Facts {
             stopped: None,
         },
         insecure: false,
+        tickets: None,
         members: vec![member(1, true), member(2, false)],
         vips: vec![vip()],
         services: vec![ServiceFacts {

@@ -1,3 +1,4 @@
+use cygnet_ha::consensus::{TicketKeyAge, TicketStatus};
 use cygnet_ha::vip::{Mode, Role};
 
 use super::fake::{facts, vip};
@@ -27,6 +28,19 @@ fn a_node_that_has_left_the_agreement_says_why_and_does_not_blame_the_others() {
     assert_eq!(verdict, Verdict::Degraded);
     let told = "lb1 takes no part in the cluster any more: the disk is full; traffic goes on";
     assert_eq!(reasons, [told]);
+}
+
+#[test]
+fn a_ticket_key_that_nobody_can_replace_degrades() {
+    let key = TicketKeyAge { number: 7, age_ms: 3 * 3_600_000 };
+    let tickets = TicketStatus { wanted: true, current: Some(key), ..TicketStatus::default() };
+    let fresh = judged(|facts| facts.tickets = Some(tickets.clone()));
+    assert_eq!(fresh.0, Verdict::Ok);
+    let late = judged(|facts| facts.tickets = Some(TicketStatus { late: true, ..tickets.clone() }));
+    assert_eq!(
+        (late.0, late.2),
+        (Verdict::Degraded, vec!["session tickets are sealed with key 7 for 3h0m already".to_owned()])
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod error;
 mod names;
 mod ocsp;
 mod rules;
+mod scope;
 mod scratch;
 mod server;
 mod session;
@@ -32,7 +33,7 @@ pub use error::{ContextError, TlsError};
 pub use scratch::{INPUT_LEN, Scratch};
 pub use server::{Reload, ServerContext};
 pub use session::{Handshake, LEFT_MAX, ReadOutcome, Session, TlsInfo};
-pub use tickets::{TICKET_ROTATION, TicketRotation};
+pub use tickets::{TICKET_ROTATION, Tickets};
 
 #[cfg(test)]
 pub(crate) mod tests;
