@@ -32,8 +32,8 @@ pub(super) struct Ledger {
     made: BTreeMap<(u64, u64), u64>,
     /// States by index, as checksums.
     states: BTreeMap<u64, u64>,
-    /// The last entry that any node knew to be committed.
-    committed: u64,
+    /// The last entry that any node in a term knew to be committed, by term.
+    committed: BTreeMap<u64, u64>,
     /// What operators were told: version and text.
     promised: BTreeMap<u64, String>,
     nodes: BTreeMap<u64, Seen>,
@@ -55,7 +55,12 @@ struct Seen {
 impl Ledger {
     /// The last entry that any node knew to be committed.
     pub(super) fn committed(&self) -> u64 {
-        self.committed
+        self.committed_until(u64::MAX)
+    }
+
+    /// The last entry that was committed in this term or before.
+    fn committed_until(&self, term: u64) -> u64 {
+        self.committed.range(..=term).map(|(_, index)| *index).max().unwrap_or(0)
     }
 
     /// A node has started, with what its disk had.
@@ -121,12 +126,14 @@ impl Ledger {
             ensure(leader == node, || format!("nodes {leader} and {node} lead in term {term}"))?;
         }
         if began {
-            let last = core.last();
-            ensure(last >= self.committed, || {
-                format!("node {node} leads with a log up to {last}; {} was committed", self.committed)
+            // One that was frozen may learn that it was elected when others are two terms further.
+            let (last, committed) = (core.last(), self.committed_until(term));
+            ensure(last >= committed, || {
+                format!("node {node} leads with a log up to {last}; {committed} was committed")
             })?;
         }
-        self.committed = self.committed.max(commit);
+        let known = self.committed.entry(term).or_default();
+        *known = commit.max(*known);
         self.compare(node, core.state(), restored)
     }
 
@@ -157,9 +164,8 @@ impl Ledger {
     /// At the end: all that was promised is there.
     pub(super) fn kept(&self, state: &State) -> Checked {
         let index = state.index();
-        ensure(index >= self.committed, || {
-            format!("the log ends at {index}; {} had been committed", self.committed)
-        })?;
+        let committed = self.committed();
+        ensure(index >= committed, || format!("the log ends at {index}; {committed} had been committed"))?;
         if let Some((promised, _)) = self.promised.last_key_value() {
             let version = state.version();
             ensure(version >= *promised, || {
