@@ -57,6 +57,7 @@ const PURE: &[&str] = &[
     "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
     "node/src/proxy/tls/client_hello.rs",
+    "node/src/proxy/tls/expiry.rs",
     "node/src/proxy/tls/scratch.rs",
     "node/src/proxy/tls/session.rs",
     "node/src/proxy/tls/tickets.rs",

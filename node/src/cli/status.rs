@@ -6,9 +6,9 @@ use cygnet_ha::vip::Role;
 
 use super::Session;
 use super::exit::{Exit, Outcome};
-use super::output::{Cell, Colour, Table, or_dash};
+use super::output::{Cell, Colour, Table, moment, or_dash};
 use super::vip;
-use crate::control::status::{MemberFacts, Reason, Status, Verdict, age};
+use crate::control::status::{CertificateFacts, MemberFacts, Reason, Status, Verdict, age};
 
 /// `cygnet status`.
 #[derive(Debug, Args)]
@@ -143,6 +143,10 @@ fn role(status: &Status, member: &MemberFacts) -> String {
     if member.connected { word } else { format!("was {word}") }
 }
 
+fn ends(certificate: &CertificateFacts) -> String {
+    moment(u64::try_from(certificate.not_after).unwrap_or(0).saturating_mul(1000))
+}
+
 fn services(status: &Status) -> Table {
     let mut table = Table::new(&[
         "SERVICE",
@@ -153,6 +157,7 @@ fn services(status: &Status) -> Table {
         ">USABLE SERVERS",
         "+>DRAINED",
         "+FAILED SERVERS",
+        "+CERTIFICATE ENDS",
     ]);
     for service in &status.facts.services {
         let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
@@ -171,6 +176,7 @@ fn services(status: &Status) -> Table {
             usable,
             Cell::from(service.servers_drained),
             Cell::from(service.servers_failed.join(" ")),
+            Cell::from(or_dash(service.certificates.first().map(ends))),
         ]);
     }
     table

@@ -1,6 +1,7 @@
 //! From the configuration to a plan, and what outlives plans.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
-use crate::proxy::tls::{ContextError, Tickets};
+use crate::proxy::tls::{ContextError, Lifetime, ServerContext, Tickets};
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -85,6 +86,17 @@ impl Registry {
     pub fn refresh_files(&self) -> Refreshed {
         let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
         files::refresh(contexts)
+    }
+
+    /// The certificates of all services, by service and file, and how long each counts.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(String, PathBuf, Lifetime)> {
+        let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
+        let of = |(service, context): (String, ServerContext)| {
+            let lifetimes = context.lifetimes().into_iter();
+            lifetimes.map(move |(file, lifetime)| (service.clone(), file, lifetime))
+        };
+        contexts.into_iter().flat_map(of).collect()
     }
 
     /// Replaces this node's own key of session tickets; the one before goes on opening its own. To be called every

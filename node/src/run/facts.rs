@@ -126,6 +126,9 @@ fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
         });
         service.checks = bad.take(CHECKS_SHOWN).collect();
     }
+    for service in &mut services {
+        service.certificates = node.certificates.of(&service.name);
+    }
     services
 }
 
@@ -179,6 +182,7 @@ fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
         servers_drained: regular().filter(|server| server.drained).count(),
         servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
         checks: Vec::new(),
+        certificates: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
+use super::certificates::Certificates;
 use super::checks::Health;
 use super::maintenance::Maintenance;
 use super::replica::Replicated;
@@ -35,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) maintenance: Maintenance,
     /// What the servers' health checks say here.
     pub(crate) health: Health,
+    /// What the services' certificates are, as they were looked at last.
+    pub(crate) certificates: Certificates,
     /// The data path; none on a witness.
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.

@@ -13,6 +13,7 @@ use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::certificates::Certificates;
 use super::checks::Health;
 use super::descriptors;
 use super::identity;
@@ -62,7 +63,20 @@ pub(super) async fn node(
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
     let (started, health) = (Instant::now(), Health::new(&config.name));
-    Ok(Node { config, started, events, log, replicated, running, maintenance, health, traffic, vips })
+    let certificates = Certificates::default();
+    Ok(Node {
+        config,
+        started,
+        events,
+        log,
+        replicated,
+        running,
+        maintenance,
+        health,
+        certificates,
+        traffic,
+        vips,
+    })
 }
 
 fn open_log(

@@ -138,6 +138,7 @@ pub(crate) fn facts() -> Facts {
             servers_drained: 0,
             servers_failed: Vec::new(),
             checks: Vec::new(),
+            certificates: Vec::new(),
         }],
         soft: SoftFacts {
             clients: 7,
