@@ -145,12 +145,21 @@ pub struct ClusterSettings {
     pub sticky: Option<&'static str>,
     /// Listening addresses beside the virtual one.
     pub also_listen: Vec<String>,
+    /// What else stands at the end of the file.
+    pub more: String,
 }
 
 impl Default for ClusterSettings {
     /// 50 ms, preemption, no memory of clients.
     fn default() -> Self {
-        Self { mode: "hold", interval_ms: 50, preempt: true, sticky: None, also_listen: Vec::new() }
+        Self {
+            mode: "hold",
+            interval_ms: 50,
+            preempt: true,
+            sticky: None,
+            also_listen: Vec::new(),
+            more: String::new(),
+        }
     }
 }
 
@@ -172,6 +181,7 @@ impl ClusterSettings {
         for (name, address) in SERVERS {
             text.push_str(&format!("[[service.server]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
         }
+        text.push_str(&self.more);
         text
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check::written;
 use super::model::{
-    Acl, Algorithm, Check, CheckKind, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect,
-    TlsListen, TlsVersion, Transport, Vip,
+    Acl, Algorithm, Check, CheckKind, ClusterConfig, Direct, FastClose, Forwarded, Http, Place, Server,
+    Service, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
@@ -290,6 +290,7 @@ fn service_fields(service: &Service) -> Fields {
     set(&mut fields, service.dummy, "dummy", true);
     set(&mut fields, service.idlers > 0, "idlers", service.idlers);
     service.check.iter().for_each(|check| check_fields(&mut fields, check));
+    service.dsr.iter().for_each(|direct| direct_fields(&mut fields, direct));
     service.http.iter().for_each(|http| http_fields(&mut fields, http));
     service.tls.iter().for_each(|tls| tls_fields(&mut fields, tls));
     let route = |route: &super::model::Route| format!("{} to {}", route.names.join(" "), route.service);
@@ -317,6 +318,15 @@ fn check_fields(fields: &mut Fields, check: &Check) {
             set(fields, !talk.expect.is_empty(), "check.expect", shown(&talk.expect));
         }
     }
+}
+
+fn direct_fields(fields: &mut Fields, direct: &Direct) {
+    fields.push(("dsr", direct.to_string()));
+    match &direct.place {
+        Place::Vip(vip) => fields.push(("dsr.vip", vip.clone())),
+        Place::Interface(interface) => fields.push(("dsr.interface", interface.clone())),
+    }
+    given(fields, "dsr.tarpit", direct.tarpit.as_ref());
 }
 
 fn http_fields(fields: &mut Fields, http: &Http) {

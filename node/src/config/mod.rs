@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod cross;
 pub mod diff;
+mod direct;
 mod lists;
 mod locate;
 pub mod model;

@@ -2,6 +2,7 @@
 //! these holds something valid (parse, don't validate).
 
 mod check;
+mod direct;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,8 @@ use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
+
+pub use direct::{Direct, Place};
 
 pub use check::{
     Check, CheckKind, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT, DEFAULT_FALL, DEFAULT_RISE, HttpCheck,
@@ -208,6 +211,8 @@ pub struct Service {
     pub idlers: u32,
     /// What its servers are asked, to know whether they are well; `None`: nothing.
     pub check: Option<Check>,
+    /// Frames are passed on to the servers, which answer clients themselves; then there are no connections here.
+    pub dsr: Option<Direct>,
     /// HTTP headers are read and added.
     pub http: Option<Http>,
     /// Clients speak TLS, and this service ends it.
@@ -243,6 +248,7 @@ impl Service {
             dummy: false,
             idlers: 0,
             check: None,
+            dsr: None,
             http: None,
             tls: None,
             routes: Vec::new(),

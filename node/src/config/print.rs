@@ -13,8 +13,8 @@ use super::cluster::{
 use super::diff::algorithm_word;
 use super::model::{
     Acl, Algorithm, Check, CheckKind, ClusterConfig, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT,
-    DEFAULT_FALL, DEFAULT_RISE, FastClose, Forwarded, Http, HttpCheck, Server, Service, Statuses, Talk,
-    TlsConnect, TlsListen, TlsVersion, Transport, Vip,
+    DEFAULT_FALL, DEFAULT_RISE, Direct, FastClose, Forwarded, Http, HttpCheck, Place, Server, Service,
+    Statuses, Talk, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
@@ -160,6 +160,9 @@ impl Toml {
         if let Some(check) = &service.check {
             self.check(check);
         }
+        if let Some(direct) = &service.dsr {
+            self.direct(direct);
+        }
         if let Some(http) = &service.http {
             self.http(http);
         }
@@ -203,6 +206,17 @@ impl Toml {
                 self.unless(&Vec::new(), "expect", expect, |bytes| quoted(&written(bytes)));
             }
         }
+    }
+
+    fn direct(&mut self, direct: &Direct) {
+        self.head("[service.dsr]");
+        self.key("address", quoted(&direct.address.to_string()));
+        self.given("port", direct.port.as_ref(), u16::to_string);
+        match &direct.place {
+            Place::Vip(vip) => self.key("vip", quoted(vip)),
+            Place::Interface(interface) => self.key("interface", quoted(interface)),
+        }
+        self.given("tarpit", direct.tarpit.as_ref(), |list| quoted(list));
     }
 
     fn http(&mut self, http: &Http) {

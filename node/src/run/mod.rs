@@ -9,6 +9,7 @@ mod certificates;
 mod checks;
 mod conductor;
 mod descriptors;
+mod direct;
 mod facts;
 mod files;
 mod identity;
@@ -152,6 +153,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
         tasks.spawn(checks::watch(Arc::clone(&node)));
+        tasks.spawn(direct::serve(Arc::clone(&node)));
         tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(reach::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));

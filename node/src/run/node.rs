@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::certificates::Certificates;
 use super::checks::Health;
+use super::direct::Board;
 use super::maintenance::Maintenance;
 use super::replica::Replicated;
 use super::running::Running;
@@ -38,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) health: Health,
     /// What the services' certificates are, as they were looked at last.
     pub(crate) certificates: Certificates,
+    /// Direct server return on this node.
+    pub(crate) direct: Board,
     /// The data path; none on a witness.
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.

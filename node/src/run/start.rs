@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::certificates::Certificates;
 use super::checks::Health;
 use super::descriptors;
+use super::direct::Board;
 use super::identity;
 use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
@@ -63,7 +64,7 @@ pub(super) async fn node(
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
     let (started, health) = (Instant::now(), Health::new(&config.name));
-    let certificates = Certificates::default();
+    let (certificates, direct) = (Certificates::default(), Board::default());
     Ok(Node {
         config,
         started,
@@ -74,6 +75,7 @@ pub(super) async fn node(
         maintenance,
         health,
         certificates,
+        direct,
         traffic,
         vips,
     })

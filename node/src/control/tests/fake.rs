@@ -137,6 +137,7 @@ pub(crate) fn facts() -> Facts {
             servers_usable: 2,
             servers_drained: 0,
             servers_failed: Vec::new(),
+            direct: None,
             checks: Vec::new(),
             certificates: Vec::new(),
         }],
