@@ -14,6 +14,7 @@ const SAFETY_COMMENT_REACH: usize = 6;
 const PURE: &[&str] = &[
     "ha/src/consensus/core",
     "ha/src/consensus/countdown.rs",
+    "ha/src/consensus/rotation",
     "ha/src/sim/",
     "ha/src/state/",
     "ha/src/time.rs",
@@ -56,6 +57,7 @@ const PURE: &[&str] = &[
     "node/src/proxy/udp/table.rs",
     "node/src/proxy/http/",
     "node/src/proxy/tls/client_hello.rs",
+    "node/src/proxy/tls/expiry.rs",
     "node/src/proxy/tls/scratch.rs",
     "node/src/proxy/tls/session.rs",
     "node/src/proxy/tls/tickets.rs",

@@ -83,6 +83,15 @@ impl Authority {
         self.key.private_key_to_pem_pkcs8()
     }
 
+    /// What other secrets of the cluster are made of: the number that the private key is, always of the same length.
+    ///
+    /// # Errors
+    /// It is no key on a curve, as [`new_key`] makes them.
+    pub(super) fn secret(&self) -> Result<Vec<u8>, ErrorStack> {
+        let key = self.key.ec_key()?;
+        key.private_key().to_vec_padded(key.group().order_bits().div_ceil(8).cast_signed())
+    }
+
     /// A certificate for a node's public key that ends in `days`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod pending;
 mod soft;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use crate::events::Severity;
 use crate::state::{Command, Kind, Members, Origin, Outcome};
 use pending::Pending;
 use soft::Flight;
+use tickets::Tickets;
 
 /// Inputs taken in one turn, so that a flood cannot keep the clock from ticking.
 const INPUTS_PER_TURN: usize = 256;
@@ -60,6 +62,7 @@ pub(super) struct Driver {
     published_version: u64,
     /// Of a configuration that waits for its confirmation.
     countdown: Countdown,
+    tickets: Tickets,
     stopped: Option<String>,
     removed: bool,
     /// This node holds a virtual address.
@@ -104,6 +107,7 @@ impl Driver {
             leader: None,
             published_version: 0,
             countdown: Countdown::default(),
+            tickets: Tickets::default(),
             stopped: None,
             removed: false,
             active: false,
@@ -205,6 +209,8 @@ impl Driver {
             self.applied.restored(core.state());
         }
         self.count_down(false);
+        self.prepare_tickets();
+        self.follow_tickets(false);
         self.publish(true);
         result.map(|output| self.send(output.messages))?;
         self.follow_members()
@@ -275,6 +281,7 @@ impl Driver {
             self.handle(output)?;
             self.watch_leader(now);
             self.tend(now);
+            self.tend_tickets();
             self.serve_pending(now);
             if !self.pump_soft(now) {
                 break;
@@ -332,6 +339,11 @@ impl Driver {
             Outcome::Server { .. } => {
                 publish_state(&self.shared, core);
                 self.applied.servers(core.state());
+            }
+            Outcome::TicketKeyAnnounced { .. } | Outcome::TicketKeyUsed { .. } => {
+                publish_state(&self.shared, core);
+                self.follow_tickets(true);
+                self.tell_tickets(outcome);
             }
             Outcome::Members { .. } => {}
             Outcome::Clients(facts) if !facts.is_empty() => self.applied.clients(facts),
@@ -456,6 +468,8 @@ impl Driver {
             applied: state.index(),
             version: state.version(),
             countdown: self.countdown.clone(),
+            rotation: self.tickets.rotation.clone(),
+            tickets_closed: self.tickets.closed,
             clients: state.clients().len(),
             rejected: self.rejected,
             voters: core.voters().to_vec(),
@@ -479,6 +493,8 @@ fn publish_state(shared: &Shared, core: &Core<RedbStore>) {
         configuration: state.configuration().clone(),
         servers: state.servers().clone(),
         members: state.members().clone(),
+        newest_ticket_key: state.tickets().newest(),
+        level: state.level(),
     };
     shared.published.store(Arc::new(published));
 }

@@ -23,6 +23,7 @@ use super::shared::{Input, Member, Preflight, Settings, Shared};
 use super::status::{MemberStatus, Status};
 use super::store::redb::RedbStore;
 use super::store::{Identity, StoreError};
+use super::tickets::{OwnKeys, TicketSet};
 use super::transport::{accept_all, listen};
 use crate::events::Severity;
 use crate::state::{ClientFact, CommandError, Configuration, Kind, MemberId, Refusal, Servers, State, Token};
@@ -38,6 +39,8 @@ pub trait Applied: Send {
     fn servers(&mut self, state: &State);
     /// Clients were seen, here or elsewhere.
     fn clients(&mut self, facts: &[ClientFact]);
+    /// The keys of session tickets are these from now on. Also called at the start, and with none.
+    fn tickets(&mut self, _keys: &TicketSet) {}
     /// The state as a whole is new: at the start, and after a snapshot from the leader.
     fn restored(&mut self, state: &State);
 }
@@ -103,6 +106,9 @@ pub enum ProposeError {
              of members in all node files, or begin the cluster with `cygnet cluster init`"
     )]
     Insecure,
+    /// The nodes do not share the keys of session tickets.
+    #[error("each node seals session tickets with a key of its own: {0}; see `cygnet status`")]
+    OwnTicketKeys(OwnKeys),
     /// Those that are left could not decide anything.
     #[error(
         "without it only {reachable} of {needed} needed voters could be reached; bring the others back first, or \
@@ -413,6 +419,7 @@ impl Handle {
             applied: view.applied,
             version: view.version,
             confirmation: view.countdown.at(shared.now_ms()),
+            tickets: shared.tickets(),
             quorum: view.leader.is_some() && stopped.is_none(),
             reachable,
             needed,

@@ -298,8 +298,9 @@ async fn let_in(shared: &Arc<Shared>, ask: &JoinAsk) -> Result<JoinAnswer, Strin
             ask.protocol
         ));
     }
-    if ask.level < LEVEL_NEEDED {
-        return Err(format!("the node has feature level {}, {LEVEL_NEEDED} is needed; update it", ask.level));
+    let needed = shared.published.load().level.max(LEVEL_NEEDED);
+    if ask.level < needed {
+        return Err(format!("the node has feature level {}, {needed} is needed; update it", ask.level));
     }
     if ask.cluster != shared.settings.cluster {
         let (ours, theirs) = (&shared.settings.cluster, &ask.cluster);

@@ -158,6 +158,10 @@ pub(super) struct Published {
     pub(super) configuration: Configuration,
     pub(super) servers: Servers,
     pub(super) members: Members,
+    /// The number of the ticket key that was made last.
+    pub(super) newest_ticket_key: u64,
+    /// Every member has to know this feature level.
+    pub(super) level: u32,
 }
 
 pub(super) struct Shared {
@@ -182,6 +186,8 @@ pub(super) struct Shared {
     pub(super) published: ArcSwap<Published>,
     offered: Mutex<Offered>,
     pub(super) soft_signalled: AtomicBool,
+    /// A service here ends TLS.
+    pub(super) tickets_wanted: AtomicBool,
     pub(super) preflight: Preflight,
     pub(super) preflights: Arc<Semaphore>,
     pub(super) asked: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
@@ -218,6 +224,7 @@ impl Shared {
             published: ArcSwap::default(),
             offered: Mutex::new(Offered::default()),
             soft_signalled: AtomicBool::new(false),
+            tickets_wanted: AtomicBool::new(false),
             preflight,
             preflights: Arc::new(Semaphore::new(PREFLIGHTS)),
             asked: Mutex::new(HashMap::new()),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::core::RaftRole;
 use super::countdown::{Confirmation, Countdown};
+use super::rotation::Rotation;
 use super::soft::SoftFigures;
+use super::tickets::TicketStatus;
 use crate::state::Standing;
 
 /// The cluster, as one node sees it.
@@ -29,6 +31,8 @@ pub struct Status {
     pub version: u64,
     /// That version waits for its confirmation.
     pub confirmation: Option<Confirmation>,
+    /// The keys of session tickets, without the keys.
+    pub tickets: TicketStatus,
     /// Whether changes can be made: a leader is known.
     pub quorum: bool,
     /// Nodes that can be reached, this one included.
@@ -90,6 +94,8 @@ pub(super) struct CoreView {
     pub(super) applied: u64,
     pub(super) version: u64,
     pub(super) countdown: Countdown,
+    pub(super) rotation: Rotation,
+    pub(super) tickets_closed: bool,
     pub(super) clients: usize,
     pub(super) rejected: u64,
     pub(super) soft: SoftFigures,
@@ -111,6 +117,8 @@ impl Default for CoreView {
             applied: 0,
             version: 0,
             countdown: Countdown::default(),
+            rotation: Rotation::default(),
+            tickets_closed: false,
             clients: 0,
             rejected: 0,
             soft: SoftFigures::default(),

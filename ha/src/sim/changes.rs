@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::Input;
 use super::world::{Event, World};
-use crate::state::{Admin, ClientFact, ConfirmConfig, Kind, PutConfig, SetServer};
+use crate::state::{Admin, AnnounceTicketKey, ClientFact, ConfirmConfig, Kind, PutConfig, SetServer};
 
 /// The longest trial of a configuration, ms. Short enough to be over when the cluster has to have converged.
 const TRIAL_MS_MAX: u64 = 3000;
@@ -27,6 +27,7 @@ impl World {
         let input = match self.random.below(10) {
             0 => self.on_trial(node),
             1..=3 => self.put(),
+            4 if self.random.per_mille(200) => self.hurry_tickets(node),
             4 => self.set_server(),
             _ => self.fact(),
         };
@@ -70,6 +71,15 @@ impl World {
             ..PutConfig::default()
         };
         Input::Operator(Box::new(Kind::PutConfig(put)))
+    }
+
+    /// An operator does not like the key of session tickets any more.
+    fn hurry_tickets(&mut self, node: u64) -> Input {
+        let core = self.machine(node).process.as_ref().and_then(|process| process.core.as_ref());
+        let after = core.map_or(0, |core| core.state().tickets().newest());
+        let (unix_ms, author) = (self.now.0 / 1_000_000, "anna".to_owned());
+        let announce = AnnounceTicketKey { after, unix_ms, sealed: vec![0], hurry: true, author };
+        Input::Operator(Box::new(Kind::AnnounceTicketKey(announce)))
     }
 
     fn set_server(&mut self) -> Input {

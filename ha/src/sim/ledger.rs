@@ -32,8 +32,8 @@ pub(super) struct Ledger {
     made: BTreeMap<(u64, u64), u64>,
     /// States by index, as checksums.
     states: BTreeMap<u64, u64>,
-    /// The last entry that any node knew to be committed.
-    committed: u64,
+    /// The last entry that any node in a term knew to be committed, by term.
+    committed: BTreeMap<u64, u64>,
     /// What operators were told: version and text.
     promised: BTreeMap<u64, String>,
     nodes: BTreeMap<u64, Seen>,
@@ -45,6 +45,8 @@ struct Seen {
     term: u64,
     commit: u64,
     version: u64,
+    /// The newest key of session tickets.
+    key: u64,
     leads: bool,
     /// The version of the last change that an operator of this node was told of.
     told: u64,
@@ -53,7 +55,12 @@ struct Seen {
 impl Ledger {
     /// The last entry that any node knew to be committed.
     pub(super) fn committed(&self) -> u64 {
-        self.committed
+        self.committed_until(u64::MAX)
+    }
+
+    /// The last entry that was committed in this term or before.
+    fn committed_until(&self, term: u64) -> u64 {
+        self.committed.range(..=term).map(|(_, index)| *index).max().unwrap_or(0)
     }
 
     /// A node has started, with what its disk had.
@@ -63,7 +70,9 @@ impl Ledger {
         ensure(version >= seen.told, || {
             format!("node {node} came back at version {version}; its operator was told of {}", seen.told)
         })?;
-        *seen = Seen { term: core.term(), commit: core.commit(), version, leads: false, told: seen.told };
+        let key = core.state().tickets().newest();
+        *seen =
+            Seen { term: core.term(), commit: core.commit(), version, key, leads: false, told: seen.told };
         Ok(())
     }
 
@@ -106,19 +115,25 @@ impl Ledger {
         ensure(version >= seen.version, || {
             format!("the version of node {node} went from {} to {version}", seen.version)
         })?;
+        let key = core.state().tickets().newest();
+        ensure(key >= seen.key, || {
+            format!("the newest ticket key of node {node} went from {} to {key}", seen.key)
+        })?;
         let began = core.is_leader() && !seen.leads;
-        *seen = Seen { term, commit, version, leads: core.is_leader(), told: seen.told };
+        *seen = Seen { term, commit, version, key, leads: core.is_leader(), told: seen.told };
         if core.is_leader() {
             let leader = *self.leaders.entry(term).or_insert(node);
             ensure(leader == node, || format!("nodes {leader} and {node} lead in term {term}"))?;
         }
         if began {
-            let last = core.last();
-            ensure(last >= self.committed, || {
-                format!("node {node} leads with a log up to {last}; {} was committed", self.committed)
+            // One that was frozen may learn that it was elected when others are two terms further.
+            let (last, committed) = (core.last(), self.committed_until(term));
+            ensure(last >= committed, || {
+                format!("node {node} leads with a log up to {last}; {committed} was committed")
             })?;
         }
-        self.committed = self.committed.max(commit);
+        let known = self.committed.entry(term).or_default();
+        *known = commit.max(*known);
         self.compare(node, core.state(), restored)
     }
 
@@ -149,9 +164,8 @@ impl Ledger {
     /// At the end: all that was promised is there.
     pub(super) fn kept(&self, state: &State) -> Checked {
         let index = state.index();
-        ensure(index >= self.committed, || {
-            format!("the log ends at {index}; {} had been committed", self.committed)
-        })?;
+        let committed = self.committed();
+        ensure(index >= committed, || format!("the log ends at {index}; {committed} had been committed"))?;
         if let Some((promised, _)) = self.promised.last_key_value() {
             let version = state.version();
             ensure(version >= *promised, || {

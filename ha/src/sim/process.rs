@@ -13,8 +13,11 @@ use crate::consensus::frame::Frame;
 use crate::consensus::limits::{
     INBOX_INPUTS, PENDING_MAX, PROPOSE_TIMEOUT, RESEND_AFTER, SOFT_EVERY, TEND_EVERY, TICK,
 };
+use crate::consensus::rotation::{Rotation, Step, Times};
 use crate::consensus::soft::SoftQueue;
-use crate::state::{ClientBatch, ClientFact, Command, Kind, Origin, Outcome, Refusal};
+use crate::state::{
+    AnnounceTicketKey, ClientBatch, ClientFact, Command, Kind, Origin, Outcome, Refusal, UseTicketKey,
+};
 use crate::time::Time;
 
 /// As in the driver: inputs in one turn, and ticks that are made up for after a pause.
@@ -29,6 +32,12 @@ const BATCH: usize = 16;
 
 /// Set in the number of a repeated proposal by [`Mutation::ForgetRepeats`]; numbers that are drawn do not have it.
 pub(super) const REPEAT: u64 = 1 << 63;
+
+/// Keys of session tickets live for seconds, not hours, so that many come and go in a run. ms.
+const TICKET_TIMES: Times = Times { life: 6000, before: 1500, settled: 300, late: 2000 };
+
+/// A node that does not lead waits so much longer before it makes one, ms.
+const FOLLOWER_WAITS_MS: u64 = 1000;
 
 /// What reaches the raft thread.
 #[derive(Clone, Debug)]
@@ -83,6 +92,8 @@ pub(super) struct Process {
     pub(super) restored: bool,
     /// Messages that made no sense.
     pub(super) rejected: u64,
+    /// All faults are over: nothing changes by itself, so that the states can be compared.
+    pub(super) rests: bool,
     mutation: Option<Mutation>,
     inbox: VecDeque<Input>,
     next_tick: Time,
@@ -94,6 +105,7 @@ pub(super) struct Process {
     leader: Option<u64>,
     /// Of a configuration that waits for its confirmation; one clock stands for both that the driver has.
     countdown: Countdown,
+    rotation: Rotation,
     tend_not_before: Time,
     /// Frames that could not be queued are told to the core at its next turn.
     effects: Effects,
@@ -117,6 +129,7 @@ impl Process {
             applied: Vec::new(),
             restored: false,
             rejected: 0,
+            rests: false,
             mutation,
             inbox: VecDeque::new(),
             next_tick: local + TICK,
@@ -127,10 +140,12 @@ impl Process {
             soft_not_before: local,
             leader: None,
             countdown: Countdown::default(),
+            rotation: Rotation::with(TICKET_TIMES),
             tend_not_before: local,
             effects: Effects::default(),
         };
         process.count_down(false, local);
+        process.follow_tickets(false, local);
         process.handle(output, local);
         Ok(process)
     }
@@ -241,12 +256,47 @@ impl Process {
         }
     }
 
+    fn follow_tickets(&mut self, fresh: bool, now: Time) {
+        if let Some(core) = &self.core {
+            self.rotation.follow(core.state().tickets(), fresh, ms(now), ms(now));
+        }
+    }
+
+    /// Has the keys of session tickets made that are due: what is sealed does not matter here.
+    fn tend_tickets(&mut self, now: Time) {
+        let Some(core) = &self.core else { return };
+        let (leads, Some(leader)) = (core.is_leader(), core.leader()) else { return };
+        let patience = if leads { 0 } else { FOLLOWER_WAITS_MS };
+        let unix_ms = ms(now);
+        let kind = match self.rotation.due(unix_ms, patience) {
+            None => return,
+            Some(Step::Announce { after }) => {
+                let sealed = vec![u8::try_from(self.id).unwrap_or(0)];
+                Kind::AnnounceTicketKey(AnnounceTicketKey {
+                    after,
+                    unix_ms,
+                    sealed,
+                    ..AnnounceTicketKey::default()
+                })
+            }
+            Some(Step::Use { number }) => Kind::UseTicketKey(UseTicketKey { number, unix_ms }),
+        };
+        let bytes = self.command(kind).encode();
+        match &mut self.core {
+            Some(core) if leads => drop(core.propose(bytes, false)),
+            _ => self.effects.frames.push((leader, Frame::Propose(bytes))),
+        }
+    }
+
     /// A leader takes a configuration back that nobody has confirmed in time.
     fn tend(&mut self, now: Time) {
         if now < self.tend_not_before || self.mutation == Some(Mutation::NeverReturn) {
             return;
         }
         self.tend_not_before = now + TEND_EVERY;
+        if !self.rests {
+            self.tend_tickets(now);
+        }
         let due = self.countdown.due(ms(now), ms(now));
         let Some(kind) = due.filter(|_| self.core.as_ref().is_some_and(Core::is_leader)) else { return };
         let bytes = self.command(kind).encode();
@@ -267,6 +317,12 @@ impl Process {
         };
         if restored || applied.iter().any(on_trial) {
             self.count_down(!restored, now);
+        }
+        let on_tickets = |entry: &AppliedEntry| {
+            matches!(entry.outcome, Outcome::TicketKeyAnnounced { .. } | Outcome::TicketKeyUsed { .. })
+        };
+        if restored || applied.iter().any(on_tickets) {
+            self.follow_tickets(!restored, now);
         }
         for message in messages {
             let snapshot = message.get_msg_type() == MessageType::MsgSnapshot;

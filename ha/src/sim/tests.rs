@@ -102,6 +102,8 @@ fn the_runs_meet_what_they_are_made_for() {
         ("Repeated", 1),
         ("Returned", 20),
         ("Confirmed", 5),
+        ("TicketKeyAnnounced", 40),
+        ("TicketKeyUsed { number: 3", 20),
         ("Refused", 10),
         ("witness: Some", 5),
         ("protocol: Carp", 3),

@@ -345,7 +345,7 @@ impl World {
     }
 
     fn raft_turn(&mut self, node: u64, life: u64) -> Result<(), Violation> {
-        let now = self.now;
+        let (now, rests) = (self.now, self.healed);
         let machine = self.machine(node);
         if machine.life != life || machine.raft_due != now || !machine.runs() {
             return Ok(());
@@ -354,6 +354,7 @@ impl World {
         let local = machine.clock.at(now);
         machine.disk.begin(now);
         let Some(process) = &mut machine.process else { return Ok(()) };
+        process.rests = rests;
         let result = process.turn(local);
         let busy = machine.disk.busy_until();
         machine.busy_until = busy;

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::clients::ClientFact;
 use super::configuration::CONFIRM_WITHIN_MAX_MS;
+use super::keys::SEALED_MAX;
 use super::members::{HASH_BYTES, MEMBERS_MAX, Token, WireMember};
 use super::servers::Admin;
 
 /// The newest kind of command that this version understands. Announced to the other nodes on every connection.
 ///
 /// 1: configuration, drained servers, sticky clients. 2: members and tokens in the log. 3: a configuration that returns
-/// unless it is confirmed.
-pub const FEATURE_LEVEL: u32 = 3;
+/// unless it is confirmed. 4: keys of session tickets.
+pub const FEATURE_LEVEL: u32 = 4;
 
 /// The longest cluster configuration, bytes. Thousands of servers fit into a tenth of it; an entry has to travel
 /// within one raft message.
@@ -43,7 +44,7 @@ pub struct Command {
     #[prost(message, optional, tag = "2")]
     pub origin: Option<Origin>,
     /// What is to be done.
-    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     pub kind: Option<Kind>,
 }
 
@@ -91,6 +92,12 @@ pub enum Kind {
     /// It is not, and the one before comes back (level 3).
     #[prost(message, tag = "19")]
     ReturnConfig(ReturnConfig),
+    /// A new key for session tickets, which opens from now on (level 4).
+    #[prost(message, tag = "20")]
+    AnnounceTicketKey(AnnounceTicketKey),
+    /// It seals from now on (level 4).
+    #[prost(message, tag = "21")]
+    UseTicketKey(UseTicketKey),
 }
 
 /// The first members, as the nodes' files list them.
@@ -184,6 +191,37 @@ pub struct ReturnConfig {
     /// Why, for the history.
     #[prost(string, tag = "4")]
     pub comment: String,
+}
+
+/// A new key for session tickets. Refused if another one was made meanwhile: two nodes may think that it is time.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AnnounceTicketKey {
+    /// The number of the key that was the newest.
+    #[prost(uint64, tag = "1")]
+    pub after: u64,
+    /// When, by the clock of the node that made it; ms since 1970.
+    #[prost(uint64, tag = "2")]
+    pub unix_ms: u64,
+    /// The key, sealed for the nodes of the cluster.
+    #[prost(bytes = "vec", tag = "3")]
+    pub sealed: Vec<u8>,
+    /// It comes into use as soon as every node can have it. If one is announced already, that one does.
+    #[prost(bool, tag = "4")]
+    pub hurry: bool,
+    /// Who wants that; empty: nobody, it is time.
+    #[prost(string, tag = "5")]
+    pub author: String,
+}
+
+/// The key that was announced seals from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct UseTicketKey {
+    /// Which; refused if another one, or none, is announced.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// When, by the clock of the node that proposes it; ms since 1970.
+    #[prost(uint64, tag = "2")]
+    pub unix_ms: u64,
 }
 
 /// A server is drained or made ready.
@@ -327,7 +365,11 @@ impl Command {
                 within("the author", token.map_or(0, |token| token.author.len()), NAME_MAX)
             }
             Some(Kind::AddMember(add)) => add.member.as_ref().map_or(Ok(()), check_member),
-            Some(Kind::RemoveMember(_) | Kind::PromoteMember(_)) => Ok(()),
+            Some(Kind::AnnounceTicketKey(announce)) => {
+                within("the sealed key", announce.sealed.len(), SEALED_MAX)?;
+                within("the author", announce.author.len(), NAME_MAX)
+            }
+            Some(Kind::RemoveMember(_) | Kind::PromoteMember(_) | Kind::UseTicketKey(_)) => Ok(()),
         }
     }
 
@@ -346,6 +388,7 @@ impl Kind {
             Self::PutConfig(PutConfig { confirm_within_ms: Some(_), .. })
             | Self::ConfirmConfig(_)
             | Self::ReturnConfig(_) => 3,
+            Self::AnnounceTicketKey(_) | Self::UseTicketKey(_) => 4,
             Self::PutConfig(_) | Self::SetServer(_) | Self::Clients(_) => 1,
             Self::AdoptMembers(_)
             | Self::CreateToken(_)

@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod command;
 pub mod configuration;
+pub mod keys;
 pub mod members;
 pub mod servers;
 pub mod snapshot;
@@ -18,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 pub use clients::{CLIENTS_MAX, ClientFact, Clients};
 pub use command::{
-    AddMember, AdoptMembers, ClientBatch, Command, CommandError, ConfirmConfig, CreateToken, FEATURE_LEVEL,
-    Kind, MemberId, Origin, PutConfig, ReturnConfig, SetServer,
+    AddMember, AdoptMembers, AnnounceTicketKey, ClientBatch, Command, CommandError, ConfirmConfig,
+    CreateToken, FEATURE_LEVEL, Kind, MemberId, Origin, PutConfig, ReturnConfig, SetServer, UseTicketKey,
 };
 pub use configuration::{Configuration, Unconfirmed, Version};
+pub use keys::{SealedKey, TicketKeyring};
 pub use members::{MemberRecord, Members, Standing, Token, WireMember};
 pub use servers::{Admin, Servers};
 pub use snapshot::SnapshotError;
@@ -38,6 +40,7 @@ pub struct State {
     servers: Servers,
     clients: Clients,
     members: Members,
+    tickets: TicketKeyring,
     results: VecDeque<(Origin, Result<u64, Refusal>)>,
 }
 
@@ -72,6 +75,22 @@ pub enum Outcome {
     },
     /// Members or tokens are others than before.
     Members {
+        /// The configuration version at that moment.
+        version: u64,
+    },
+    /// A key of session tickets was announced.
+    TicketKeyAnnounced {
+        /// The key that comes next.
+        number: u64,
+        /// Who wants it before its time; empty: nobody.
+        author: String,
+        /// The configuration version at that moment.
+        version: u64,
+    },
+    /// It is in use.
+    TicketKeyUsed {
+        /// Which.
+        number: u64,
         /// The configuration version at that moment.
         version: u64,
     },
@@ -197,6 +216,18 @@ pub enum Refusal {
     /// Without a voter with traffic the witness would be alone.
     #[error("only witnesses would be left to vote; add another node first")]
     OnlyWitnessesLeft,
+    /// Another node has made one at the same moment.
+    #[error("ticket key {newest} was made meanwhile; nothing needs to be done")]
+    TicketKeyKnown {
+        /// The newest key.
+        newest: u64,
+    },
+    /// It is in use already, or was never announced.
+    #[error("ticket key {number} does not wait to be used")]
+    TicketKeyUnknown {
+        /// Which.
+        number: u64,
+    },
     /// Nothing to do.
     #[error("{name} is a voter already")]
     VoterAlready {
@@ -249,6 +280,7 @@ impl State {
     #[must_use]
     pub fn level(&self) -> u32 {
         match (self.configuration.unconfirmed(), self.members.is_empty()) {
+            _ if !self.tickets.is_empty() => 4,
             (Some(_), _) => 3,
             (None, false) => 2,
             (None, true) => 1,
@@ -277,6 +309,12 @@ impl State {
     #[must_use]
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// Keys of session tickets.
+    #[must_use]
+    pub fn tickets(&self) -> &TicketKeyring {
+        &self.tickets
     }
 
     /// The state in which a cluster of these members begins, with these tokens.
@@ -372,7 +410,22 @@ impl State {
             Kind::AddMember(add) => self.members_outcome(|members| members.add(add)),
             Kind::RemoveMember(which) => self.members_outcome(|members| members.remove(which.id)),
             Kind::PromoteMember(which) => self.members_outcome(|members| members.promote(which.id)),
+            Kind::AnnounceTicketKey(announce) => self.announce_ticket_key(announce),
+            Kind::UseTicketKey(switch) => match self.tickets.switch(switch) {
+                Ok(number) => Outcome::TicketKeyUsed { number, version: self.version() },
+                Err(refusal) => Outcome::Refused(refusal),
+            },
             Kind::Clients(_) => Outcome::Clients(Vec::new()),
+        }
+    }
+
+    fn announce_ticket_key(&mut self, announce: &AnnounceTicketKey) -> Outcome {
+        match self.tickets.announce(announce) {
+            Ok(number) => {
+                let (author, version) = (announce.author.clone(), self.version());
+                Outcome::TicketKeyAnnounced { number, author, version }
+            }
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 
@@ -414,7 +467,9 @@ impl Outcome {
             | Self::Confirmed { version, .. }
             | Self::Returned { version, .. }
             | Self::Server { version }
-            | Self::Members { version } => Some(Ok(*version)),
+            | Self::Members { version }
+            | Self::TicketKeyAnnounced { version, .. }
+            | Self::TicketKeyUsed { version, .. } => Some(Ok(*version)),
             Self::Refused(refusal) => Some(Err(refusal.clone())),
             Self::Repeated(result) => Some(result.clone()),
             Self::Clients(_) => None,

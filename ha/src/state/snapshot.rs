@@ -11,6 +11,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::command::{Dictionary, Origin, WireFact};
+use super::keys::{SealedKey, TicketKeyring};
 use super::members::{Members, Token, WireMember};
 use super::{Admin, Clients, RESULTS_KEPT, Refusal, State, Unconfirmed, Version};
 
@@ -19,7 +20,9 @@ const MAGIC: &[u8; 4] = b"CYGS";
 const FORMAT_FIRST: u32 = 1;
 /// With what a version that only knows [`FORMAT_FIRST`] would pass over, and then apply the log to another state: a
 /// configuration that waits for its confirmation.
-const FORMAT: u32 = 2;
+const FORMAT_TRIAL: u32 = 2;
+/// The same with keys of session tickets.
+const FORMAT: u32 = 3;
 const HEADER: usize = 24;
 
 /// Why bytes are not a snapshot.
@@ -72,6 +75,35 @@ struct Content {
     /// Format 2.
     #[prost(message, optional, tag = "11")]
     unconfirmed: Option<WireUnconfirmed>,
+    /// Format 3.
+    #[prost(message, optional, tag = "12")]
+    tickets: Option<WireTickets>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireTickets {
+    #[prost(uint64, tag = "1")]
+    newest: u64,
+    #[prost(bool, tag = "2")]
+    hurry: bool,
+    #[prost(message, optional, tag = "3")]
+    next: Option<WireTicketKey>,
+    #[prost(message, optional, tag = "4")]
+    current: Option<WireTicketKey>,
+    #[prost(message, optional, tag = "5")]
+    previous: Option<WireTicketKey>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireTicketKey {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(uint64, tag = "2")]
+    announced_ms: u64,
+    #[prost(uint64, tag = "3")]
+    used_ms: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    sealed: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -131,7 +163,11 @@ impl State {
         let length = (bytes.len() - HEADER) as u64;
         let sum = checksum(&bytes[HEADER..]);
         bytes[0..4].copy_from_slice(MAGIC);
-        let format = if content.unconfirmed.is_some() { FORMAT } else { FORMAT_FIRST };
+        let format = match (&content.tickets, &content.unconfirmed) {
+            (Some(_), _) => FORMAT,
+            (None, Some(_)) => FORMAT_TRIAL,
+            (None, None) => FORMAT_FIRST,
+        };
         bytes[4..8].copy_from_slice(&format.to_le_bytes());
         bytes[8..16].copy_from_slice(&length.to_le_bytes());
         bytes[16..24].copy_from_slice(&sum.to_le_bytes());
@@ -185,6 +221,7 @@ impl State {
             last_member: self.members.last_id(),
             tokens: self.members.tokens().to_vec(),
             unconfirmed: self.configuration.unconfirmed().map(WireUnconfirmed::from_unconfirmed),
+            tickets: (!self.tickets.is_empty()).then(|| WireTickets::from_keyring(&self.tickets)),
         }
     }
 
@@ -218,6 +255,9 @@ impl State {
         }
         state.members = Members::restore(&content.members, content.last_member, content.tokens)
             .ok_or_else(|| wrong("the members"))?;
+        if let Some(tickets) = content.tickets {
+            state.tickets = tickets.into_keyring().ok_or_else(|| wrong("the keys of session tickets"))?;
+        }
         if content.results.len() > RESULTS_KEPT {
             return Err(wrong("too many results"));
         }
@@ -260,6 +300,35 @@ impl WireUnconfirmed {
     fn into_unconfirmed(self) -> Option<Unconfirmed> {
         let Self { version, within_ms, back_to } = self;
         Some(Unconfirmed { version, within_ms, back_to: back_to?.into_version() })
+    }
+}
+
+impl WireTickets {
+    fn from_keyring(keyring: &TicketKeyring) -> Self {
+        let wire = |key: &SealedKey| {
+            let SealedKey { number, announced_ms, used_ms, sealed } = key.clone();
+            WireTicketKey { number, announced_ms, used_ms, sealed }
+        };
+        Self {
+            newest: keyring.newest(),
+            hurry: keyring.hurries(),
+            next: keyring.next().map(wire),
+            current: keyring.current().map(wire),
+            previous: keyring.previous().map(wire),
+        }
+    }
+
+    fn into_keyring(self) -> Option<TicketKeyring> {
+        let key = |wire: Option<WireTicketKey>| {
+            wire.map(|WireTicketKey { number, announced_ms, used_ms, sealed }| SealedKey {
+                number,
+                announced_ms,
+                used_ms,
+                sealed,
+            })
+        };
+        let keys = [key(self.next), key(self.current), key(self.previous)];
+        TicketKeyring::restore(self.newest, self.hurry, keys)
     }
 }
 

@@ -246,8 +246,8 @@ fn a_snapshot_has_the_old_format_until_it_holds_what_an_older_version_would_pass
     state.apply(3, &confirm(2)).unwrap();
     assert_eq!((format(&state), state.level()), (1, 1));
     let mut newer = state.snapshot();
-    newer[4] = 3;
-    assert_eq!(State::restore(&newer), Err(SnapshotError::TooNew(3)));
+    newer[4] = 4;
+    assert_eq!(State::restore(&newer), Err(SnapshotError::TooNew(4)));
 }
 
 #[test]
@@ -259,6 +259,17 @@ fn a_snapshot_of_the_first_format_is_still_read() {
     assert_eq!(&*state.configuration().current().unwrap().text, "a");
     assert_eq!(state.servers().get("web", "s1"), Admin::Drain);
     assert!(state.configuration().unconfirmed().is_none());
+}
+
+#[test]
+fn a_snapshot_of_the_second_format_is_still_read_and_written() {
+    // Byte by byte: "a" as v1, and "b" on trial for a minute as v2, by anna.
+    let old = include_bytes!("fixtures/format-2.snapshot");
+    let state = State::restore(old).unwrap();
+    assert_eq!((old[4], state.version(), state.level()), (2, 2, 3));
+    assert_eq!(state.configuration().unconfirmed().map(|waiting| waiting.back_to.version), Some(1));
+    assert!(state.tickets().is_empty());
+    assert_eq!(state.snapshot(), old);
 }
 
 #[test]

@@ -75,6 +75,9 @@ enum Verb {
         /// The node
         name: String,
     },
+    /// Seal TLS session tickets with a new key now, on all nodes; done twice, what is out there opens no more
+    #[command(after_help = "Example: cygnet cluster rotate-tickets")]
+    RotateTickets,
     /// Make this node the only voter, when the others are gone and no quorum will return
     #[command(after_help = "Example: cygnet cluster recover")]
     Recover {
@@ -99,6 +102,7 @@ pub(super) fn run(args: &ClusterArgs, session: &mut Session<'_>) -> Outcome {
         Verb::Remove { name, yes, force } => remove(name, *yes, *force, session),
         Verb::Promote { name } => change(MemberAction::Promote, name, false, session),
         Verb::Transfer { name } => change(MemberAction::Transfer, name, false, session),
+        Verb::RotateTickets => change(MemberAction::Rotate, "", false, session),
         Verb::Recover { yes_cluster } => recover(yes_cluster.as_deref(), session),
     }
 }

@@ -1,13 +1,14 @@
 //! `cygnet status`.
 
 use clap::Args;
+use cygnet_ha::consensus::TicketStatus;
 use cygnet_ha::vip::Role;
 
 use super::Session;
 use super::exit::{Exit, Outcome};
-use super::output::{Cell, Colour, Table, or_dash};
+use super::output::{Cell, Colour, Table, moment, or_dash};
 use super::vip;
-use crate::control::status::{MemberFacts, Reason, Status, Verdict, age};
+use crate::control::status::{CertificateFacts, MemberFacts, Reason, Status, Verdict, age};
 
 /// `cygnet status`.
 #[derive(Debug, Args)]
@@ -57,6 +58,9 @@ fn print(status: &Status, session: &mut Session<'_>) -> std::io::Result<()> {
     }
     let soft = &status.facts.soft;
     screen.line("")?;
+    if let Some(tickets) = status.facts.tickets.as_ref().filter(|tickets| tickets.wanted) {
+        screen.line(&sealed(tickets))?;
+    }
     screen.line(&format!(
         "clients {}/{}  to be shared {}/{}  up {}  version {}",
         soft.clients,
@@ -66,6 +70,18 @@ fn print(status: &Status, session: &mut Session<'_>) -> std::io::Result<()> {
         age(status.facts.uptime_ms),
         status.facts.program
     ))
+}
+
+/// `session tickets: key 7 of the cluster for 1h12m, next key 8, opens 6`, or why they are the node's own.
+fn sealed(tickets: &TicketStatus) -> String {
+    let TicketStatus { current, next, previous, own, .. } = tickets;
+    let Some(key) = current.filter(|_| own.is_none()) else {
+        let why = own.map(|own| format!(": {own}")).unwrap_or_default();
+        return format!("session tickets: a key of this node alone{why}");
+    };
+    let next = next.map(|next| format!(", next key {}", next.number)).unwrap_or_default();
+    let opens = previous.map(|number| format!(", key {number} still opens")).unwrap_or_default();
+    format!("session tickets: key {} of the cluster for {}{next}{opens}", key.number, age(key.age_ms))
 }
 
 fn members(status: &Status) -> Table {
@@ -127,6 +143,10 @@ fn role(status: &Status, member: &MemberFacts) -> String {
     if member.connected { word } else { format!("was {word}") }
 }
 
+fn ends(certificate: &CertificateFacts) -> String {
+    moment(u64::try_from(certificate.not_after).unwrap_or(0).saturating_mul(1000))
+}
+
 fn services(status: &Status) -> Table {
     let mut table = Table::new(&[
         "SERVICE",
@@ -137,6 +157,7 @@ fn services(status: &Status) -> Table {
         ">USABLE SERVERS",
         "+>DRAINED",
         "+FAILED SERVERS",
+        "+CERTIFICATE ENDS",
     ]);
     for service in &status.facts.services {
         let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
@@ -155,6 +176,7 @@ fn services(status: &Status) -> Table {
             usable,
             Cell::from(service.servers_drained),
             Cell::from(service.servers_failed.join(" ")),
+            Cell::from(or_dash(service.certificates.first().map(ends))),
         ]);
     }
     table

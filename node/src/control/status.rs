@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use cygnet_ha::consensus::Confirmation;
+use cygnet_ha::consensus::{Confirmation, TicketStatus};
 use cygnet_ha::events::Event;
 use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
 
 use super::health::{HealthReport, ServerCheck};
+use crate::proxy::tls::Stage;
 
 /// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
 pub const REPORT_BYTES_MAX: usize = 16 * 1024;
@@ -93,6 +94,9 @@ pub struct Facts {
     /// The links between the nodes are plain.
     #[serde(default)]
     pub insecure: bool,
+    /// The keys of session tickets, without the keys; `None`: a witness seals none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<TicketStatus>,
     /// All members in the order of the node file, this node among them.
     pub members: Vec<MemberFacts>,
     /// The virtual addresses as seen from here; a witness sees none.
@@ -247,7 +251,26 @@ pub struct ServiceFacts {
     /// Servers that are down here or on another node, by their health checks; at most [`CHECKS_SHOWN`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<ServerCheck>,
+    /// The certificates that it shows, those that end first; at most [`CERTIFICATES_SHOWN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateFacts>,
 }
+
+/// A certificate that clients see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// Its file.
+    pub file: String,
+    /// When it, or one that it rests on, ends; s since 1970.
+    pub not_after: i64,
+    /// How long that is from now by the clock of the node, s; negative: it has ended.
+    pub left_s: i64,
+    /// How near that is.
+    pub stage: Stage,
+}
+
+/// So many certificates of a service are shown.
+pub const CERTIFICATES_SHOWN: usize = 8;
 
 /// Direct server return on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -365,6 +388,11 @@ fn quorum_reasons(facts: &Facts, found: &mut Vec<Reason>) {
         );
         degraded(found, what, "start the missing nodes");
     }
+    if let Some(TicketStatus { current: Some(key), late: true, .. }) = &facts.tickets {
+        let (number, age) = (key.number, age(key.age_ms));
+        let what = format!("session tickets are sealed with key {number} for {age} already");
+        degraded(found, what, "it is replaced when there is a quorum; see `cygnet events`");
+    }
     for member in facts.members.iter().filter(|member| !member.here) {
         if !member.connected {
             let heard = member
@@ -447,10 +475,26 @@ fn service_reasons(service: &ServiceFacts, found: &mut Vec<Reason>) {
             "cygnet server list",
         );
     }
+    for certificate in &service.certificates {
+        let (verdict, text) = match certificate.stage {
+            Stage::Good => continue,
+            // Nothing is broken, and there is time: it is told, and the verdict stays.
+            Stage::Soon => (Verdict::Ok, format!("ends in {}", left(certificate))),
+            Stage::Urgent => (Verdict::Degraded, format!("ends in {}", left(certificate))),
+            Stage::Ended => (Verdict::Down, "has ended: clients refuse it".to_owned()),
+        };
+        let what = format!("service {}: the certificate {} {text}", service.name, certificate.file);
+        let remedy = "renew it; a new file is in use within seconds".to_owned();
+        found.push(Reason { verdict, what, remedy });
+    }
     for ServerCheck { server, check } in &service.checks {
         let what = format!("service {}: server {server} is {}", service.name, check.told());
         degraded(found, what, check.remedy());
     }
+}
+
+fn left(certificate: &CertificateFacts) -> String {
+    age(u64::try_from(certificate.left_s).unwrap_or(0) * 1000)
 }
 
 /// `active=lb1 standby=lb2(ready) quorum=2/2 config=v41 in sync`.

@@ -300,6 +300,8 @@ pub enum MemberAction {
     Transfer,
     /// The node that is asked becomes the only voter; `name` is the cluster's.
     Recover,
+    /// All nodes get a new key for session tickets; `name` is the cluster's.
+    Rotate,
 }
 
 /// `POST /v1/cluster/members`.

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use cygnet_netlink::ssl::{TicketKey, TicketKeys};
-
 use crate::balance::acl::names_countries;
 use crate::balance::geo::Countries;
 use crate::config::model::{ClusterConfig, Server, Service, TlsConnect, TlsListen};
 use crate::config::{CLUSTER_FILE, NODE_FILE, Problem};
-use crate::proxy::tls::{ClientContext, ContextError, ServerContext};
+use crate::proxy::tls::{ClientContext, ContextError, ServerContext, Tickets};
 
 /// A context, or why there is none.
 pub type Ready<T> = Result<T, Arc<str>>;
@@ -32,7 +30,7 @@ pub struct Fault {
 /// What was loaded last, by service and by server.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    tickets: Option<Arc<TicketKeys>>,
+    pub(super) tickets: Option<Arc<Tickets>>,
     services: HashMap<String, (TlsListen, ServerContext)>,
     servers: HashMap<(String, String), (TlsConnect, ClientContext)>,
 }
@@ -67,9 +65,9 @@ impl Files {
     fn load(&mut self, settings: &TlsListen) -> Result<(ServerContext, Vec<ContextError>), ContextError> {
         let tickets = match &self.tickets {
             Some(tickets) => Arc::clone(tickets),
-            None => Arc::clone(self.tickets.insert(Arc::new(TicketKeys::random()?))),
+            None => Arc::clone(self.tickets.insert(Arc::new(Tickets::random()?))),
         };
-        ServerContext::new(settings, &tickets)
+        ServerContext::new(settings, tickets.keys())
     }
 
     /// TLS towards a server, if it speaks it.
@@ -113,12 +111,9 @@ impl Files {
         self.services.iter().map(|(name, (_, context))| (name.clone(), context.clone())).collect()
     }
 
-    /// Seals new session tickets with a new key.
+    /// Replaces this node's own key of session tickets.
     pub(super) fn rotate_tickets(&self) -> Result<(), ContextError> {
-        if let Some(tickets) = &self.tickets {
-            tickets.rotate(TicketKey::random()?);
-        }
-        Ok(())
+        self.tickets.as_ref().map_or(Ok(()), |tickets| tickets.rotate_own())
     }
 }
 

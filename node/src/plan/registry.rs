@@ -1,6 +1,7 @@
 //! From the configuration to a plan, and what outlives plans.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
-use crate::proxy::tls::ContextError;
+use crate::proxy::tls::{ContextError, Lifetime, ServerContext, Tickets};
 
 /// The answer to: from which address does this node connect to this server?
 pub type SourceOf<'a> = dyn Fn(&Service, &Server) -> Result<Start, String> + 'a;
@@ -63,6 +64,13 @@ impl Registry {
         Self { observer: Some(observer), ..self }
     }
 
+    /// The same, with keys of session tickets that somebody else may change, too.
+    #[must_use]
+    pub fn sealing_with(self, tickets: Arc<Tickets>) -> Self {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.tickets = Some(tickets);
+        self
+    }
+
     /// From the next plan on, the countries in access lists are looked up in this database. Without one they fit nobody.
     pub fn use_countries(&self, countries: Option<Arc<Countries>>) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).countries = countries;
@@ -82,7 +90,18 @@ impl Registry {
         files::refresh(contexts)
     }
 
-    /// Seals new session tickets with a new key; the one before goes on opening its own. To be called every
+    /// The certificates of all services, by service and file, and how long each counts.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(String, PathBuf, Lifetime)> {
+        let contexts = self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.contexts();
+        let of = |(service, context): (String, ServerContext)| {
+            let lifetimes = context.lifetimes().into_iter();
+            lifetimes.map(move |(file, lifetime)| (service.clone(), file, lifetime))
+        };
+        contexts.into_iter().flat_map(of).collect()
+    }
+
+    /// Replaces this node's own key of session tickets; the one before goes on opening its own. To be called every
     /// [`TICKET_ROTATION`](crate::proxy::tls::TICKET_ROTATION).
     ///
     /// # Errors

@@ -331,6 +331,7 @@ pub(super) fn refused(error: ProposeError) -> ApiError {
         ProposeError::Refused(_)
         | ProposeError::TooOld { .. }
         | ProposeError::Insecure
+        | ProposeError::OwnTicketKeys(_)
         | ProposeError::WouldLoseQuorum { .. }
         | ProposeError::NotCaughtUp { .. }
         | ProposeError::NothingToRecover => ErrorCode::Refused,

@@ -24,7 +24,7 @@ use super::sources::{source_towards, virtual_addresses};
 use super::surroundings::Surroundings;
 use crate::balance::acl::names_countries;
 use crate::balance::geo::Countries;
-use crate::config::model::{Endpoint, Source};
+use crate::config::model::{Endpoint, Service, Source};
 use crate::plan::{Registry, Start};
 
 /// How often conditions without a wake-up of their own are looked at again.
@@ -146,6 +146,9 @@ impl Conductor {
         match verdict {
             Verdict::Known => None,
             Verdict::Runs(checked) => {
+                let seals = |service: &Service| service.tls.is_some();
+                let wanted = self.node.traffic.is_some() && checked.cluster.services.iter().any(seals);
+                self.node.log.want_tickets(wanted);
                 self.running.version = version;
                 self.running.cluster = Arc::new(checked.cluster);
                 self.running.problem = None;

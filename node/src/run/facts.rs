@@ -36,6 +36,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
         },
         quorum: quorum(&status),
         insecure: !status.secure,
+        tickets: node.traffic.as_ref().map(|_| status.tickets.clone()),
         members: members(node, &status),
         vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
         services: services(node, &running),
@@ -126,6 +127,9 @@ fn services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
         });
         service.checks = bad.take(CHECKS_SHOWN).collect();
     }
+    for service in &mut services {
+        service.certificates = node.certificates.of(&service.name);
+    }
     services
 }
 
@@ -186,6 +190,7 @@ fn service_facts(service: &ServiceStats, running: &Running, direct: Option<Direc
         servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
         direct,
         checks: Vec::new(),
+        certificates: Vec::new(),
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) async fn watch(node: Arc<Node>) {
 
 fn look(node: &Node, rotate: bool) {
     let Some(traffic) = &node.traffic else { return };
+    node.certificates.look(&node.events, traffic.registry.certificates());
     let looked = traffic.registry.refresh_files();
     looked.faults.iter().for_each(|fault| record(&node.events, fault));
     if looked.changed > 0 {

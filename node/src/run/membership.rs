@@ -60,6 +60,12 @@ pub(super) async fn change(
     if change.action == MemberAction::Recover {
         return recover(log, &change).await;
     }
+    if change.action == MemberAction::Rotate {
+        log.rotate_tickets(&change.author).await.map_err(refused)?;
+        let done =
+            "a new key is on its way to all nodes, and seals session tickets in some seconds".to_owned();
+        return Ok(MemberChanged { done });
+    }
     let Some(member) = status.members.iter().find(|member| member.name == name) else {
         let names: Vec<&str> = status.members.iter().map(|member| member.name.as_str()).collect();
         let remedy = format!("there are: {}", names.join(", "));
@@ -74,7 +80,7 @@ pub(super) async fn change(
             log.promote_member(member.id).await.map_err(refused)?;
             format!("{name} is a voter now")
         }
-        MemberAction::Transfer | MemberAction::Recover => {
+        MemberAction::Transfer | MemberAction::Recover | MemberAction::Rotate => {
             transfer(log, member.id, member.voter, name).await?;
             format!("{name} leads")
         }

@@ -5,6 +5,7 @@
 //! takes over while connections still run here; then the data path, then the log.
 
 mod api;
+mod certificates;
 mod checks;
 mod conductor;
 mod descriptors;

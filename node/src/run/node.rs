@@ -8,6 +8,7 @@ use cygnet_ha::events::EventLog;
 use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
+use super::certificates::Certificates;
 use super::checks::Health;
 use super::direct::Board;
 use super::maintenance::Maintenance;
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) maintenance: Maintenance,
     /// What the servers' health checks say here.
     pub(crate) health: Health,
+    /// What the services' certificates are, as they were looked at last.
+    pub(crate) certificates: Certificates,
     /// Direct server return on this node.
     pub(crate) direct: Board,
     /// The data path; none on a witness.

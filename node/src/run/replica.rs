@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use cygnet_ha::consensus::Applied;
+use cygnet_ha::consensus::{Applied, TicketSet};
 use cygnet_ha::state::{Admin, ClientFact, Configuration, Servers, State};
 use tokio::sync::watch;
 
 use crate::balance::ClientTable;
 use crate::plan;
+use crate::proxy::tls::Tickets;
 
 /// What is agreed on, at one moment. Cheap to share, replaced as a whole.
 #[derive(Clone, Debug, Default)]
@@ -42,13 +43,17 @@ impl Replicated {
 pub(crate) struct Replica {
     published: watch::Sender<Arc<Replicated>>,
     clients: Option<Arc<ClientTable>>,
+    tickets: Option<Arc<Tickets>>,
 }
 
 impl Replica {
-    /// `clients`: the table of the data path; none on a witness.
-    pub(crate) fn new(clients: Option<Arc<ClientTable>>) -> (Self, watch::Receiver<Arc<Replicated>>) {
+    /// The table of the data path, and its keys of session tickets; none on a witness.
+    pub(crate) fn new(
+        clients: Option<Arc<ClientTable>>,
+        tickets: Option<Arc<Tickets>>,
+    ) -> (Self, watch::Receiver<Arc<Replicated>>) {
         let (published, replicated) = watch::channel(Arc::default());
-        (Self { published, clients }, replicated)
+        (Self { published, clients, tickets }, replicated)
     }
 
     fn publish(&self, state: &State) {
@@ -75,6 +80,12 @@ impl Applied for Replica {
 
     fn clients(&mut self, facts: &[ClientFact]) {
         self.take_clients(facts.iter());
+    }
+
+    fn tickets(&mut self, keys: &TicketSet) {
+        if let Some(tickets) = &self.tickets {
+            tickets.share(keys);
+        }
     }
 
     fn restored(&mut self, state: &State) {

@@ -13,6 +13,7 @@ use cygnet_netlink::guard::Guard;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::certificates::Certificates;
 use super::checks::Health;
 use super::descriptors;
 use super::direct::Board;
@@ -26,6 +27,7 @@ use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::config::model::{Member, NodeConfig, Source};
 use crate::config::{parse_cluster, virtual_source};
 use crate::plan::Registry;
+use crate::proxy::tls::Tickets;
 use crate::proxy::{self, Workers};
 
 /// How long reading the state of the last life may take: a full client table takes about a second.
@@ -41,13 +43,15 @@ pub(super) async fn node(
         bail!("{} is not among the members of the cluster", config.name);
     };
     let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
-    let (replica, mut replicated) = Replica::new(clients.clone());
+    let tickets = (!own.witness).then(|| Tickets::random().map(Arc::new)).transpose()?;
+    let (replica, mut replicated) = Replica::new(clients.clone(), tickets.clone());
     let log = open_log(config, own, &events, replica, answerer(config, running.clone()))?;
     // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
     let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
     let checked = refuse_a_virtual_source(config, &replicated.borrow());
-    let parts = checked
-        .and_then(|()| clients.map(|clients| open_traffic(config, &events, clients, &log)).transpose());
+    let parts = checked.and_then(|()| {
+        clients.zip(tickets).map(|shared| open_traffic(config, &events, shared, &log)).transpose()
+    });
     let parts = match parts {
         Ok(parts) => parts,
         Err(error) => {
@@ -60,8 +64,21 @@ pub(super) async fn node(
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
     let (started, health) = (Instant::now(), Health::new(&config.name));
-    let direct = Board::default();
-    Ok(Node { config, started, events, log, replicated, running, maintenance, health, direct, traffic, vips })
+    let (certificates, direct) = (Certificates::default(), Board::default());
+    Ok(Node {
+        config,
+        started,
+        events,
+        log,
+        replicated,
+        running,
+        maintenance,
+        health,
+        certificates,
+        direct,
+        traffic,
+        vips,
+    })
 }
 
 fn open_log(
@@ -107,7 +124,7 @@ fn refuse_a_virtual_source(config: &NodeConfig, replicated: &Replicated) -> anyh
 fn open_traffic(
     config: &NodeConfig,
     events: &EventLog,
-    clients: Arc<ClientTable>,
+    (clients, tickets): (Arc<ClientTable>, Arc<Tickets>),
     log: &consensus::Handle,
 ) -> anyhow::Result<(Traffic, VipHandle)> {
     descriptors::raise(events);
@@ -115,7 +132,8 @@ fn open_traffic(
         proxy::Settings { workers: config.workers, events: events.clone(), ..proxy::Settings::default() };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
     let vips = open_elections(config, events, log)?;
-    Ok((Traffic { registry: Registry::new(config.workers), clients, workers }, vips))
+    let registry = Registry::new(config.workers).sealing_with(tickets);
+    Ok((Traffic { registry, clients, workers }, vips))
 }
 
 fn open_elections(

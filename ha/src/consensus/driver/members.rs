@@ -203,6 +203,7 @@ impl Driver {
             self.applied.restored(core.state());
         }
         self.count_down(false);
+        self.follow_tickets(false);
     }
 
     /// Inputs that concern members.

@@ -5,6 +5,7 @@ mod disk;
 mod members;
 mod silent;
 mod strangers;
+mod tickets;
 mod trial;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::consensus::store::redb::FILE_NAME;
 use crate::consensus::{
-    Applied, Begin, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status,
+    Applied, Begin, Handle, LogLimits, Member, ProposeError, Settings, StartError, Status, TicketSet,
 };
 use crate::events::EventLog;
 use crate::state::command::CONFIG_TEXT_MAX;
@@ -35,11 +36,16 @@ struct Inner {
     drained: usize,
     clients: std::collections::HashMap<IpAddr, ClientFact>,
     restored: usize,
+    tickets: TicketSet,
 }
 
 impl Seen {
     fn clients(&self) -> usize {
         self.0.lock().unwrap().clients.len()
+    }
+
+    fn tickets(&self) -> TicketSet {
+        self.0.lock().unwrap().tickets.clone()
     }
 
     fn config(&self) -> String {
@@ -62,6 +68,10 @@ impl Applied for Seen {
         for fact in facts {
             inner.clients.insert(fact.client, fact.clone());
         }
+    }
+
+    fn tickets(&mut self, keys: &TicketSet) {
+        self.0.lock().unwrap().tickets = keys.clone();
     }
 
     fn restored(&mut self, state: &State) {

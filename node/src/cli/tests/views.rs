@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use cygnet_ha::consensus::{OwnKeys, TicketKeyAge, TicketStatus};
 use cygnet_ha::events::Event;
 use serde_json::Value;
 
@@ -57,6 +58,33 @@ fn a_degraded_pair_is_explained_and_only_check_makes_it_an_exit_code() {
     assert!(ran.out.contains("lb2   was standby"), "{}", ran.out);
     assert_eq!(run(&served, &["status", "--check"]).exit, Exit::Degraded);
     assert_eq!(run(&served, &["status", "--check", "-o", "json"]).exit, Exit::Degraded);
+}
+
+#[test]
+fn status_tells_with_which_key_session_tickets_are_sealed_and_since_when() {
+    let served = Served::start();
+    let age = |number, age_ms| Some(TicketKeyAge { number, age_ms });
+    let shared = TicketStatus {
+        wanted: true,
+        current: age(7, 7_000_000),
+        next: age(8, 400_000),
+        previous: Some(6),
+        ..TicketStatus::default()
+    };
+    let line = |tickets: &TicketStatus| {
+        served.node.world().facts.tickets = Some(tickets.clone());
+        let out = run(&served, &["status"]).out;
+        out.lines().find(|line| line.starts_with("session tickets")).map(str::to_owned)
+    };
+    let expected = "session tickets: key 7 of the cluster for 1h56m, next key 8, key 6 still opens";
+    assert_eq!(line(&shared).as_deref(), Some(expected));
+    let json: Value = serde_json::from_str(&run(&served, &["status", "-o", "json"]).out).unwrap();
+    assert_eq!(json["tickets"]["current"], serde_json::json!({"number": 7, "age_ms": 7_000_000}));
+    let own = TicketStatus { own: Some(OwnKeys::PlainLinks), wanted: true, ..TicketStatus::default() };
+    let expected = "session tickets: a key of this node alone: the links between the nodes are not encrypted";
+    assert_eq!(line(&own).as_deref(), Some(expected));
+    assert_eq!(line(&TicketStatus::default()), None, "nobody ends TLS here");
+    assert_eq!(run(&served, &["cluster", "rotate-tickets"]).exit, Exit::Ok);
 }
 
 #[test]

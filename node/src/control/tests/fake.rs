@@ -125,6 +125,7 @@ pub(crate) fn facts() -> Facts {
             stopped: None,
         },
         insecure: false,
+        tickets: None,
         members: vec![member(1, true), member(2, false)],
         vips: vec![vip()],
         services: vec![ServiceFacts {
@@ -140,6 +141,7 @@ pub(crate) fn facts() -> Facts {
             servers_failed: Vec::new(),
             direct: None,
             checks: Vec::new(),
+            certificates: Vec::new(),
         }],
         soft: SoftFacts {
             clients: 7,

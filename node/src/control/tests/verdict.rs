@@ -1,7 +1,9 @@
+use cygnet_ha::consensus::{TicketKeyAge, TicketStatus};
 use cygnet_ha::vip::{Mode, Role};
 
 use super::fake::{facts, vip};
-use crate::control::status::{Facts, Status, Verdict, age};
+use crate::control::status::{CertificateFacts, Facts, Status, Verdict, age};
+use crate::proxy::tls::Stage;
 
 fn judged(change: impl FnOnce(&mut Facts)) -> (Verdict, String, Vec<String>) {
     let mut facts = facts();
@@ -27,6 +29,38 @@ fn a_node_that_has_left_the_agreement_says_why_and_does_not_blame_the_others() {
     assert_eq!(verdict, Verdict::Degraded);
     let told = "lb1 takes no part in the cluster any more: the disk is full; traffic goes on";
     assert_eq!(reasons, [told]);
+}
+
+#[test]
+fn a_ticket_key_that_nobody_can_replace_degrades() {
+    let key = TicketKeyAge { number: 7, age_ms: 3 * 3_600_000 };
+    let tickets = TicketStatus { wanted: true, current: Some(key), ..TicketStatus::default() };
+    let fresh = judged(|facts| facts.tickets = Some(tickets.clone()));
+    assert_eq!(fresh.0, Verdict::Ok);
+    let late = judged(|facts| facts.tickets = Some(TicketStatus { late: true, ..tickets.clone() }));
+    assert_eq!(
+        (late.0, late.2),
+        (Verdict::Degraded, vec!["session tickets are sealed with key 7 for 3h0m already".to_owned()])
+    );
+}
+
+#[test]
+fn a_certificate_is_told_of_before_it_ends_degrades_in_its_last_days_and_is_down_after_them() {
+    let with = |stage, left_s| {
+        judged(|facts| {
+            let file = "/etc/cygnet/web.crt".to_owned();
+            facts.services[0].certificates = vec![CertificateFacts { file, not_after: 0, left_s, stage }];
+        })
+    };
+    let day = 86_400;
+    assert_eq!(with(Stage::Good, 99 * day).2.len(), 0);
+    let (verdict, _, reasons) = with(Stage::Soon, 20 * day + 3600);
+    assert_eq!(verdict, Verdict::Ok);
+    assert_eq!(reasons, ["service web: the certificate /etc/cygnet/web.crt ends in 20d1h"]);
+    assert_eq!(with(Stage::Urgent, 2 * day).0, Verdict::Degraded);
+    let (verdict, _, reasons) = with(Stage::Ended, -1);
+    assert_eq!(verdict, Verdict::Down);
+    assert_eq!(reasons, ["service web: the certificate /etc/cygnet/web.crt has ended: clients refuse it"]);
 }
 
 #[test]

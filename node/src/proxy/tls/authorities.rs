@@ -14,7 +14,7 @@ use super::error::ContextError;
 pub(super) struct Authorities {
     /// Those of the file.
     pub(super) members: Vec<X509>,
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
 }
 
 impl Authorities {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
@@ -170,15 +169,4 @@ fn look_up_in(store: &mut X509StoreBuilder, directory: &str) -> Result<(), Error
 #[cfg(feature = "fast-tls")]
 fn look_up_in(store: &mut X509StoreBuilder, directory: &str) -> Result<(), ErrorStack> {
     cygnet_netlink::ssl::add_directory(store, directory)
-}
-
-/// What stands for these certificates wherever sessions must not be mixed up.
-pub(super) fn digest<'a>(certificates: impl Iterator<Item = &'a X509>) -> Result<[u8; 32], ErrorStack> {
-    let mut hasher = openssl::hash::Hasher::new(MessageDigest::sha256())?;
-    for certificate in certificates {
-        hasher.update(&certificate.to_der()?)?;
-    }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(&hasher.finish()?);
-    Ok(digest)
 }

@@ -17,9 +17,11 @@ pub mod client_hello;
 mod credentials;
 mod defaults;
 mod error;
+mod expiry;
 mod names;
 mod ocsp;
 mod rules;
+mod scope;
 mod scratch;
 mod server;
 mod session;
@@ -29,10 +31,11 @@ mod wire;
 pub use client::ClientContext;
 pub use cygnet_netlink::ssl::{TICKET_KEY_LEN, TICKET_KEYS_MAX, TicketKey, TicketKeys};
 pub use error::{ContextError, TlsError};
+pub use expiry::{Lifetime, SOON, Stage, URGENT};
 pub use scratch::{INPUT_LEN, Scratch};
 pub use server::{Reload, ServerContext};
 pub use session::{Handshake, LEFT_MAX, ReadOutcome, Session, TlsInfo};
-pub use tickets::{TICKET_ROTATION, TicketRotation};
+pub use tickets::{TICKET_ROTATION, Tickets};
 
 #[cfg(test)]
 pub(crate) mod tests;

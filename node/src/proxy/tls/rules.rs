@@ -14,10 +14,11 @@ use crate::config::model::{TlsListen, TlsVersion};
 
 use super::authorities::Authorities;
 use super::client_hello::Fields;
-use super::credentials::{Credentials, digest};
+use super::credentials::Credentials;
 use super::defaults::{CIPHERS, GROUPS, SESSIONS_KEPT, SIGNATURES, SUITES, TICKETS};
 use super::error::ContextError;
 use super::ocsp::Staple;
+use super::scope::scope;
 
 /// What a certificate is used with.
 pub(super) struct Rules<'a> {
@@ -136,12 +137,8 @@ impl Rules<'_> {
         context: &mut SslContextBuilder,
         credentials: &Credentials,
     ) -> Result<(), ContextError> {
-        // A session goes on only where the same certificate and the same authorities were in force: not at another name,
-        // nor after an authority was taken away. Nodes with the same files agree on it.
-        let members = self.authorities.map_or(&[][..], |authorities| &authorities.members);
-        let mut scope = digest(std::iter::once(&credentials.certificate).chain(members))?;
-        scope[0] ^= u8::from(self.listen.client_required);
-        context.set_session_id_context(&scope)?;
+        // Where a session may go on: the same on every node.
+        context.set_session_id_context(&scope(self, &credentials.certificate)?)?;
         context.set_session_cache_mode(SslSessionCacheMode::SERVER);
         context.set_session_cache_size(SESSIONS_KEPT);
         set_num_tickets(context, TICKETS)?;

@@ -18,6 +18,7 @@ use super::authorities::Authorities;
 use super::client_hello::Fields;
 use super::credentials::{Credentials, Paths};
 use super::error::{ContextError, TlsError};
+use super::expiry::Lifetime;
 use super::names::{Files, Names, scan};
 use super::ocsp::{self, Staple};
 use super::rules::{Contexts, Rules};
@@ -47,6 +48,8 @@ pub(super) struct Entry {
     contexts: Contexts,
     certificate: X509,
     issuer: Option<X509>,
+    file: PathBuf,
+    lifetime: Lifetime,
     stamp: Stamp,
     ocsp: Option<PathBuf>,
     staple: Staple,
@@ -103,6 +106,14 @@ impl ServerContext {
     #[must_use]
     pub fn names(&self) -> usize {
         self.0.loaded.load().names.len()
+    }
+
+    /// All certificates, by their files, and how long each counts.
+    #[must_use]
+    pub fn lifetimes(&self) -> Vec<(PathBuf, Lifetime)> {
+        let loaded = self.0.loaded.load();
+        let entries = std::iter::once(&loaded.default).chain(loaded.names.entries());
+        entries.map(|entry| (entry.file.clone(), entry.lifetime)).collect()
     }
 
     /// The library's session for a client that asks for `name`.
@@ -293,8 +304,10 @@ impl Sources {
         let staple = Staple::default();
         let rules = Rules { listen, tickets, authorities: authorities.as_ref(), staple: &staple };
         let contexts = rules.contexts(&self.paths.certificate, &credentials)?;
-        let Credentials { certificate, issuer, .. } = credentials;
-        Ok(Entry { contexts, certificate, issuer, stamp, ocsp: self.ocsp.clone(), staple })
+        let Credentials { certificate, issuer, chain, .. } = credentials;
+        let lifetime = Lifetime::of(&certificate, chain.iter().map(|member| &**member))?;
+        let file = self.paths.certificate.clone();
+        Ok(Entry { contexts, certificate, issuer, file, lifetime, stamp, ocsp: self.ocsp.clone(), staple })
     }
 }
 

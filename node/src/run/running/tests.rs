@@ -48,7 +48,7 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        let (replica, replicated) = Replica::new(None);
+        let (replica, replicated) = Replica::new(None, None);
         Self { state: State::default(), replica, replicated }
     }
 

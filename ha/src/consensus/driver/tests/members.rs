@@ -16,6 +16,7 @@ use crate::consensus::store::redb::FILE_NAME;
 use crate::consensus::token::JoinToken;
 use crate::consensus::{Begin, Handle, Member, ProposeError, Security, Settings};
 use crate::events::EventLog;
+use crate::state::FEATURE_LEVEL;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,12 +24,14 @@ fn free() -> SocketAddr {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-struct Node {
-    dir: TempDir,
+pub(super) struct Node {
+    pub(super) dir: TempDir,
     new: Newcomer,
     events: EventLog,
     handle: Option<Handle>,
-    seen: Seen,
+    pub(super) seen: Seen,
+    /// The newest kind of command that it knows.
+    pub(super) level: u32,
 }
 
 /// What a node would do at its start with the files that `init` or `join` have left.
@@ -49,20 +52,27 @@ impl Node {
     fn new(name: &str) -> Self {
         let new = Newcomer { cluster: "demo".into(), name: name.into(), address: free(), witness: false };
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, new, events: EventLog::default(), handle: None, seen: Seen::default() }
+        Self {
+            dir,
+            new,
+            events: EventLog::default(),
+            handle: None,
+            seen: Seen::default(),
+            level: FEATURE_LEVEL,
+        }
     }
 
-    fn start(&mut self) {
-        let settings = settings_of(self.dir.path(), &self.events);
+    pub(super) fn start(&mut self) {
+        let settings = Settings { level: self.level, ..settings_of(self.dir.path(), &self.events) };
         let handle = Handle::start(settings, Box::new(self.seen.clone()), Arc::new(|_: &str| Ok(())));
         self.handle = Some(handle.unwrap_or_else(|error| panic!("{error}")));
     }
 
-    fn handle(&self) -> &Handle {
+    pub(super) fn handle(&self) -> &Handle {
         self.handle.as_ref().unwrap()
     }
 
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         if let Some(handle) = self.handle.take() {
             handle.stop().await;
         }
@@ -74,7 +84,7 @@ impl Node {
         joined.map(drop).map_err(|error| error.to_string())
     }
 
-    fn said(&self, what: &str) -> bool {
+    pub(super) fn said(&self, what: &str) -> bool {
         self.events.after(0).iter().any(|event| event.what.contains(what) || event.why.contains(what))
     }
 
@@ -92,7 +102,7 @@ async fn first() -> (Node, String) {
     (one, token)
 }
 
-async fn pair() -> (Node, Node) {
+pub(super) async fn pair() -> (Node, Node) {
     let (one, token) = first().await;
     let mut two = Node::new("lb2");
     two.join(&one, &token).await.unwrap();

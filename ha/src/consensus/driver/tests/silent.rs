@@ -24,7 +24,7 @@ pub(super) fn start(settings: Settings, applied: impl Applied + 'static) -> Hand
     Handle::start(settings, Box::new(applied), Arc::new(|_: &str| Ok(()))).unwrap()
 }
 
-fn alone(dir: &Path) -> Settings {
+pub(super) fn alone(dir: &Path) -> Settings {
     settings("demo", 1, &members(1), dir)
 }
 

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use crate::config::model::TlsListen;
 
 /// A certificate and its key.
-pub(super) struct Pair {
-    pub(super) certificate: X509,
+pub(in crate::proxy::tls) struct Pair {
+    pub(in crate::proxy::tls) certificate: X509,
     pub(super) key: PKey<Private>,
 }
 
@@ -84,6 +84,11 @@ pub(super) fn issue(common: &str, by: Option<&Pair>, wish: Wish) -> Pair {
     Pair { certificate: builder.build(), key }
 }
 
+/// A certificate that ends in two days.
+pub(crate) fn short_lived() -> X509 {
+    issue("short.test", None, Wish { days: (-1, 2), ..LEAF }).certificate
+}
+
 impl Pki {
     pub(crate) fn new() -> Self {
         // Of another name each time: roots that share one are not strangers, but forgeries of each other.
@@ -111,7 +116,7 @@ impl Pki {
     }
 
     /// A leaf of the intermediate authority.
-    pub(super) fn leaf(&self, common: &str) -> Pair {
+    pub(in crate::proxy::tls) fn leaf(&self, common: &str) -> Pair {
         issue(common, Some(&self.authority), LEAF)
     }
 

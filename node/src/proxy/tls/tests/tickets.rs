@@ -1,9 +1,8 @@
 //! Sessions that go on.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use cygnet_ha::time::Time;
+use cygnet_ha::consensus::TicketSet;
 use openssl::ssl::{
     ShutdownState, Ssl, SslContext, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVerifyMode,
     SslVersion,
@@ -11,9 +10,7 @@ use openssl::ssl::{
 
 use crate::config::model::TlsListen;
 
-use super::super::{
-    ServerContext, Session, TICKET_KEYS_MAX, TICKET_ROTATION, TicketKey, TicketKeys, TicketRotation,
-};
+use super::super::{ServerContext, Session, TICKET_KEYS_MAX, TicketKey, TicketKeys, Tickets};
 use super::pki::Pki;
 use super::{End, serve_one_octet, server_with};
 
@@ -131,21 +128,78 @@ fn a_session_of_one_name_does_not_go_on_at_another() {
 }
 
 #[test]
-fn keys_rotate_when_it_is_time_and_their_number_is_bounded() {
+fn a_session_goes_on_where_the_certificate_was_renewed_already_or_is_another_one_for_the_same_names() {
+    let (here, there) = (Pki::new(), Pki::new());
     let keys = Arc::new(TicketKeys::random().unwrap());
-    let mut now = Time::ZERO;
-    let mut rotation = TicketRotation::new(keys.clone(), now);
-    let first = keys.keys();
-    now = now + TICKET_ROTATION - Duration::from_secs(1);
-    assert!(!rotation.tick(now).unwrap());
-    now = now + Duration::from_secs(1);
-    assert!(rotation.tick(now).unwrap() && !rotation.tick(now).unwrap());
-    let second = keys.keys();
-    assert_eq!(second.len(), 2);
-    assert_eq!(second[1], first[0]);
-    assert_ne!(second[0], first[0]);
+    let (first, second) =
+        (server_with(&here.listen("a.test"), &keys), server_with(&there.listen("a.test"), &keys));
+    for version in VERSIONS {
+        let client = Resuming::new(version);
+        assert!(!client.connect(&first, "a.test"));
+        assert!(client.connect(&second, "a.test"));
+    }
+}
+
+#[test]
+fn a_session_does_not_go_on_at_a_service_that_judges_clients_by_other_rules() {
+    let pki = Pki::new();
+    let keys = Arc::new(TicketKeys::random().unwrap());
+    let open = pki.listen("a.test");
+    let asking = TlsListen { client_authorities: Some(pki.path("root.pem")), ..open.clone() };
+    let others = TlsListen { client_authorities: Some(pki.path("authority.pem")), ..open.clone() };
+    let directory = |name: &str| {
+        std::fs::create_dir(pki.path(name)).unwrap();
+        TlsListen { client_authorities_directory: Some(pki.path(name)), ..open.clone() }
+    };
+    let rules = [open.clone(), asking, others, directory("one"), directory("two")];
+    let services: Vec<ServerContext> = rules.iter().map(|listen| server_with(listen, &keys)).collect();
+    for version in VERSIONS {
+        for (from, first) in services.iter().enumerate() {
+            for (to, second) in services.iter().enumerate() {
+                let client = Resuming::new(version);
+                assert!(!client.connect(first, "a.test"));
+                assert_eq!(client.connect(second, "a.test"), from == to, "{version:?} from {from} to {to}");
+            }
+        }
+    }
+}
+
+fn current(tickets: &Tickets) -> TicketKey {
+    tickets.keys().keys()[0].clone()
+}
+
+#[test]
+fn a_node_seals_with_the_key_of_the_cluster_where_there_is_one_and_with_its_own_otherwise() {
+    let key = || TicketKey::random().unwrap();
+    let tickets = Tickets::random().unwrap();
+    let own = current(&tickets);
+    let (first, second, third) = (key(), key(), key());
+    // Announced: it opens what another node may seal with it before this one hears that it is in use.
+    tickets.share(&TicketSet { current: None, others: vec![first.clone()] });
+    assert_eq!(tickets.keys().keys(), [own.clone(), first.clone()]);
+    let shared = TicketSet { current: Some(second.clone()), others: vec![third.clone(), first.clone()] };
+    tickets.share(&shared);
+    assert_eq!(tickets.keys().keys(), [second, third, first, own.clone()], "also what was sealed before");
+    tickets.rotate_own().unwrap();
+    assert!(!tickets.keys().keys().contains(&own), "until that is too old");
+    tickets.share(&TicketSet::default());
+    assert_eq!(tickets.keys().keys().len(), 2);
+}
+
+#[test]
+fn own_keys_rotate_and_their_number_is_bounded() {
+    let tickets = Tickets::random().unwrap();
+    let first = current(&tickets);
+    tickets.rotate_own().unwrap();
+    let keys = tickets.keys().keys();
+    assert_eq!((keys.len(), &keys[1]), (2, &first));
+    assert_ne!(keys[0], first);
     let many = || std::iter::repeat_with(|| TicketKey::random().unwrap()).take(9);
-    keys.set(TicketKey::random().unwrap(), many());
-    assert_eq!(keys.keys().len(), TICKET_KEYS_MAX);
-    assert_eq!(format!("{:?}", keys.keys()[0]), "TicketKey(..)", "no key in a log");
+    tickets.keys().set(TicketKey::random().unwrap(), many());
+    assert_eq!(tickets.keys().keys().len(), TICKET_KEYS_MAX);
+    let shared = TicketSet { current: Some(TicketKey::random().unwrap()), others: Vec::new() };
+    tickets.share(&shared);
+    for text in [format!("{tickets:?}"), format!("{shared:?}"), format!("{:?}", current(&tickets))] {
+        assert!(text.contains("TicketKey(..)") && !text.contains("TicketKey(["), "no key in a log: {text}");
+    }
 }
