@@ -270,6 +270,8 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             preempt_delay: vip.preempt_delay,
             password: vip.password.clone(),
             checksum: vip.checksum,
+            peers: vip.peers.clone(),
+            min_ttl: vip.min_ttl,
             ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }

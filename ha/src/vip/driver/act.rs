@@ -9,6 +9,7 @@ use std::time::Duration;
 use cygnet_netlink::kernel::Kernel;
 use cygnet_netlink::wire::Message;
 
+use super::port::Speaks;
 use super::run::Driver;
 use crate::events::Severity;
 use crate::vip::holder::Action;
@@ -162,7 +163,7 @@ impl Driver {
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();
         let Some(port) = self.ports.get_mut(&settings.interface) else { return };
-        match port.send(now, settings.is_ipv4(), advert) {
+        match port.send(now, &Speaks::of(settings), advert) {
             Ok(true) => (vip.sent.count, vip.sent.last) = (vip.sent.count + 1, Some(now)),
             Ok(false) => {}
             Err(failed) => {

@@ -28,6 +28,8 @@ prop_compose! {
             preempt,
             preempt_delay: Duration::from_secs(if preempt { centis % 1000 } else { 0 }),
             password: None,
+            peers: (0..more).map(|last| Ipv4Addr::new(192, 0, 9, last + 1).into()).collect(),
+            min_ttl: if more == 2 { 254 } else { 1 },
             checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
     }
