@@ -47,6 +47,9 @@ pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
 }
 
+/// An advert with its destination.
+pub(super) type Written = (IpAddr, Vec<u8>);
+
 /// To whom a virtual router speaks: to the group of a family, or to unicast peers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Speaks {
@@ -233,11 +236,7 @@ impl Port {
     }
 
     /// The adverts as they go out: from where, and what to whom. The checksum may cover the destination.
-    pub(super) fn written(
-        &self,
-        speaks: &Speaks,
-        advert: &Message,
-    ) -> Option<(IpAddr, Vec<(IpAddr, Vec<u8>)>)> {
+    pub(super) fn written(&self, speaks: &Speaks, advert: &Message) -> Option<(IpAddr, Vec<Written>)> {
         let source = self.source(speaks)?;
         let is_other = |peer: &&IpAddr| !self.watched.0.contains(peer) && !self.seen.own.all.contains(peer);
         let peers = speaks.peers.iter().filter(is_other).copied();

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use cygnet_netlink::kernel::Snapshot;
 use tokio::sync::mpsc;
 
+use super::bequest::Bequest;
 use super::port::{Frame, Port, Speaks};
 use super::run::{Driver, Vip};
 use super::scout::Scouted;
@@ -73,6 +74,7 @@ impl Driver {
                 acted_as: Role::Down,
                 spoke_from: None,
                 transfers: Transfers::default(),
+                bequest: Bequest::default(),
             });
         }
         self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());

@@ -194,7 +194,10 @@ impl Watcher {
         match parse_advertisement(&packet) {
             Ok(message) => match self.message(now, source_mac, &packet, &message, &mut heard.events) {
                 Ok(router) => heard.valid = Some(ValidAdvert { router, source, message }),
-                Err((router, reason)) => self.discard(now, router, Some(source), reason, &mut heard),
+                Err((router, reason)) => {
+                    let what = (reason, self.anomaly(router, reason, &message));
+                    self.discard_as(now, router, Some(source), what, &mut heard);
+                }
             },
             Err(error) => {
                 let router = self.guess(packet.payload);
@@ -309,6 +312,31 @@ impl Watcher {
         reason: Reason,
         heard: &mut Heard,
     ) {
+        self.discard_as(now, router, source, (reason, Anomaly::Discarded(reason)), heard);
+    }
+
+    /// What is to be reported of a well-formed message that is discarded.
+    fn anomaly(&self, router: Option<usize>, reason: Reason, message: &Message) -> Anomaly {
+        match (router.and_then(|index| self.routers.get(index)), message) {
+            (Some(router), Message::Vrrp(advert)) if reason == Reason::AddressMismatch => {
+                let (ours, theirs) = (&router.settings.addresses, &advert.addresses);
+                let only = |here: &[IpAddr], there: &[IpAddr]| {
+                    here.iter().filter(|address| !there.contains(address)).copied().collect()
+                };
+                Anomaly::OtherAddresses { foreign: only(theirs, ours), missing: only(ours, theirs) }
+            }
+            _ => Anomaly::Discarded(reason),
+        }
+    }
+
+    fn discard_as(
+        &mut self,
+        now: Time,
+        router: Option<usize>,
+        source: Option<IpAddr>,
+        (reason, anomaly): (Reason, Anomaly),
+        heard: &mut Heard,
+    ) {
         heard.discarded = Some(reason);
         (heard.about, heard.source) = (router, source);
         let per_router = router.map(|index| &mut self.routers[index].view.discarded);
@@ -319,7 +347,7 @@ impl Watcher {
         if !reason.is_junk() {
             return;
         }
-        self.report(now, router, source, Anomaly::Discarded(reason), &mut heard.events);
+        self.report(now, router, source, anomaly, &mut heard.events);
         if self.junk.len() == JUNK_PACKETS {
             self.junk.pop_front();
         }

@@ -554,3 +554,16 @@ fn without_peers_an_advertisement_to_a_single_address_needs_ttl_255() {
     assert_eq!(far.discarded, Some(Reason::Wire(Error::HopLimit)));
     assert!(watcher.packet(at(20), mac(A), &unicast(A, 255)).valid.is_some());
 }
+
+#[test]
+fn address_lists_that_differ_are_named_with_the_addresses_that_differ() {
+    let mut watcher = watcher(Protocol::Vrrp3);
+    let heard = watcher.hear(10, A, &Advertisement { addresses: vec![ip(101), ip(102)], ..vrrp3(150) });
+    assert_eq!((names(&heard), heard.discarded), (vec!["address-mismatch"], Some(Reason::AddressMismatch)));
+    let said = heard.events[0].to_string();
+    let differ =
+        "only the sender has 192.0.2.101, 192.0.2.102; only this node has 192.0.2.100, from 192.0.2.1";
+    assert!(said.ends_with(differ), "{said}");
+    let heard = watcher.hear(20, B, &Advertisement { addresses: vec![ip(VIP), ip(VIP)], ..vrrp3(150) });
+    assert!(!heard.events[0].to_string().contains("only"), "the same one twice: {:?}", heard.events);
+}
