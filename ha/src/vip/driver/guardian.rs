@@ -132,7 +132,7 @@ impl Guardian {
         let Some(guard) = &mut self.guard else { return };
         match guard.resign(resignation.clone()) {
             Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
-                tracing::debug!(%error, "the guard")
+                tracing::debug!(%error, "the guard");
             }
             told => self.broken |= told.is_err(),
         }
