@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cygnet_lab::enter;
 use cygnet_lab::figures::{BARS_RUNS, figure, runs};
 use cygnet_lab::pair::{BALANCERS, CLIENT, SERVICE, VIP};
@@ -12,6 +12,7 @@ use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT};
 use cygnet_lab::probe::{self, Probe};
 use cygnet_lab::scenario::{CygnetPair, print_report};
 use cygnet_lab::{command, wait};
+use serde_json::Value;
 
 /// Sessions beside the churn.
 const SESSIONS: usize = 200;
@@ -36,6 +37,16 @@ fn nothing_is_left(node: &str) -> Result<()> {
         let loopback = in_node(node, &["ip", "address", "show", "dev", "lo"])?;
         Ok((rules.is_empty() && !loopback.contains(&VIP.to_string())).then_some(()))
     })
+}
+
+/// What `drain status` says of the address; `None`: nothing is left.
+fn drain(all: &CygnetPair, node: &str) -> Result<Option<Value>> {
+    let done = all.node(node)?.command(&["drain", "status", "-o", "json"])?;
+    let said: Value = serde_json::from_slice(&done.stdout)?;
+    let drain = said["drains"].get(0).cloned();
+    let left = drain.as_ref().is_some_and(|drain| drain["left"] != 0);
+    ensure!(done.status.code() == Some(if left { 3 } else { 0 }), "{done:?}");
+    Ok(drain)
 }
 
 fn switch(all: &CygnetPair, from: &str, to: &str) -> Result<()> {
@@ -86,6 +97,82 @@ fn planned_moves_there_and_back_lose_no_connection_and_fail_no_new_one() -> Resu
             "the slowest request took {} us",
             report.latency_us.max
         );
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
+    })
+}
+
+#[test]
+fn ten_moves_in_the_middle_of_drains_keep_the_connections_that_both_nodes_have_accepted() -> Result<()> {
+    const MOVES: usize = 10;
+    enter::lab(|| {
+        let all = pair()?;
+        let settings = probe::Settings { deadline: Duration::from_secs(5), ..probe::Settings::new(SERVICE) };
+        let mut probes = Vec::new();
+        for run in 0..MOVES {
+            let (from, to) = (BALANCERS[run % 2], BALANCERS[(run + 1) % 2]);
+            if run < 2 {
+                // Accepted by the node that holds the address now.
+                probes.push(Probe::start_warm(CLIENT, &settings)?);
+            }
+            all.redundant()?;
+            switch(&all, from, to)?;
+            all.holder_is(to)?;
+            let left = drain(&all, from)?.context("the sessions go on")?;
+            ensure!(
+                left["through"] == to && left["left"].as_u64() >= Some(settings.sessions as u64),
+                "{left}"
+            );
+            let connections = left["connections"].as_array().context("a list")?;
+            let named = |one: &Value| {
+                one["service"] == "web"
+                    && one["server"].as_str().is_some_and(|server| server.starts_with("backend"))
+                    && one["idle_ms"].is_u64()
+            };
+            ensure!(connections.iter().filter(|one| named(one)).count() >= settings.sessions, "{left}");
+            let other = all.node(to)?.json(&["vip"])?;
+            let sends_on = &other["vips"][0]["moved"]["sends_on"];
+            ensure!(sends_on["to"] == from && sends_on["connections"].as_u64() >= Some(1), "{other}");
+            ensure!(other.to_string().contains(&format!("ip cygnet keep_{VIP}")), "{other}");
+        }
+        let since = probe::unix_ms();
+        for probe in probes {
+            probe.settled(since, Duration::from_millis(500), LIMIT)?;
+            let report = probe.finish()?;
+            print_report(&format!("{MOVES} moves, each in the middle of a drain"), &report);
+            ensure!(
+                report.failures() == 0 && report.fates() == "up 5",
+                "{:?} {}",
+                report.failed,
+                report.fates()
+            );
+        }
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
+    })
+}
+
+#[test]
+fn connections_that_are_left_at_the_deadline_are_closed_and_the_drain_ends() -> Result<()> {
+    enter::lab(|| {
+        let cluster = ClusterSettings {
+            preempt: false,
+            vip_lines: "drain_deadline = \"2s\"\n",
+            ..ClusterSettings::default()
+        };
+        let all = CygnetPair::start(&cluster)?;
+        let probe = Probe::start_warm(CLIENT, &probe::Settings::new(SERVICE))?;
+        switch(&all, "lb1", "lb2")?;
+        let left = drain(&all, "lb1")?.context("the sessions go on")?;
+        ensure!(left["deadline_ms"].as_u64().is_some_and(|ms| ms <= 2000), "{left}");
+        wait::until(LIMIT, "the drain to end", || Ok(drain(&all, "lb1")?.is_none().then_some(())))?;
+        let since = probe::unix_ms();
+        probe.settled(since, Duration::from_secs(1), LIMIT)?;
+        let report = probe.finish()?;
+        print_report("sessions closed at their deadline", &report);
+        ensure!(report.failures() == 0, "no other connection is touched: {:?}", report.failed);
+        let closed = report.sessions.iter().all(|session| ["reset", "eof"].contains(&session.fate.as_str()));
+        ensure!(closed, "{}", report.fates());
+        let events = all.node("lb1")?.json(&["events"])?.to_string();
+        ensure!(events.contains("closes 5 connections") && events.contains("5 were closed"), "{events}");
         BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
     })
 }

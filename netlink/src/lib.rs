@@ -8,6 +8,7 @@
 //! that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
+pub mod account;
 pub mod advert;
 pub mod announce;
 pub mod capture;

@@ -1,21 +1,16 @@
 //! The life of a daemon in the old style: into the background, into a jail, away from root; and the clock on the wall.
 //!
-//! In the order in which a daemon needs them: [`load_time_zone`] and [`user`] while the whole file system is there,
+//! In the order in which a daemon needs them: [`load_time_zone`] and [`crate::account::user`] while the whole file system is there,
 //! [`into_background`] before the first thread, [`chroot`], [`become_user`].
 
-use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
+use crate::account::{User, own_user};
 use crate::sys::{check, ignore_signal, own_session};
-
-/// The buffer for an entry of the user database, bytes; doubled up to [`ENTRY_BYTES_MAX`] when it does not do.
-const ENTRY_BYTES: usize = 1024;
-/// No entry is larger, bytes; one that is makes the look-up fail.
-const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Which of the two processes this is, after [`into_background`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,57 +48,10 @@ pub fn into_background() -> io::Result<Side> {
     Ok(Side::Daemon)
 }
 
-/// A user to run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The user.
-    pub uid: u32,
-    /// The user's own group.
-    pub gid: u32,
-}
-
-/// Looks a user up by name, wherever the system keeps its users (nsswitch.conf). `None`: there is no such user.
-///
-/// # Errors
-/// If the database cannot be read.
-pub fn user(name: &str) -> io::Result<Option<User>> {
-    let Ok(name) = CString::new(name) else { return Ok(None) };
-    let mut buffer = vec![0; ENTRY_BYTES];
-    loop {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: `name` is closed by a zero; `entry`, `found` and `buffer` (with its length) live until the call returns
-        // and may be written; they are read below only if the call says that it has filled them.
-        let error = unsafe {
-            libc::getpwnam_r(
-                name.as_ptr(),
-                entry.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
-        match error {
-            0 if found.is_null() => return Ok(None),
-            0 => {
-                // SAFETY: a result that is not null points to `entry`, which the call has filled.
-                let entry = unsafe { entry.assume_init() };
-                return Ok(Some(User { uid: entry.pw_uid, gid: entry.pw_gid }));
-            }
-            libc::ERANGE if buffer.len() < ENTRY_BYTES_MAX => buffer.resize(buffer.len() * 2, 0),
-            libc::EINTR => {}
-            // Some databases say so instead of an empty result (getpwnam_r(3), ERRORS).
-            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
-            error => return Err(io::Error::from_raw_os_error(error)),
-        }
-    }
-}
-
 /// Whether this process may do everything.
 #[must_use]
 pub fn is_root() -> bool {
-    // SAFETY: the call takes and touches nothing.
-    unsafe { libc::geteuid() == 0 }
+    own_user() == 0
 }
 
 /// Makes `directory` the root of this process. The working directory stays where it is, as a caller who wants to be shut

@@ -5,6 +5,10 @@
 #[allow(unreachable_pub, reason = "shared with the fuzz targets, where it is a module of a binary")]
 mod wire;
 
+#[path = "../../fuzz/bodies/flows.rs"]
+#[allow(unreachable_pub, reason = "shared with the fuzz target, where it is a module of a binary")]
+mod flows;
+
 use cygnet_netlink::wire::checksum::Sum;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -43,6 +47,11 @@ prop_compose! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_a_list_of_connections_or_end_it(bytes in vec(any::<u8>(), 0..300)) {
+        flows::flows(&bytes);
+    }
 
     #[test]
     fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use cygnet_ha::time::Time;
 
 use crate::balance::{NameId, Permits, Schedule};
-use crate::config::model::{Algorithm, Check, Endpoint, FastClose, Transport};
+use crate::config::model::{Algorithm, Check, Direct, Endpoint, FastClose, Transport};
 use crate::proxy::http::HttpPlan;
 use crate::proxy::observer::Observer;
 use crate::proxy::tls::{ClientContext, ServerContext};
@@ -140,6 +140,8 @@ pub struct ServicePlan {
     pub idlers: u32,
     /// What its servers are asked, to know whether they are well. Not for the workers.
     pub check: Option<Arc<Check>>,
+    /// Direct server return: frames are passed on, beside the workers; and for which addresses the tarpit answers.
+    pub direct: Option<DirectPlan>,
     /// What is done to HTTP heads; `None`: bytes pass as they are.
     pub http: Option<Arc<HttpPlan>>,
     /// False when the service lacks what it must not be served without: it has no listeners then.
@@ -162,6 +164,15 @@ pub struct ServicePlan {
     pub schedule: Schedule,
     /// What changes while traffic runs.
     pub state: Arc<ServiceState>,
+}
+
+/// Direct server return, ready to be served.
+#[derive(Clone, Debug)]
+pub struct DirectPlan {
+    /// What is configured.
+    pub settings: Direct,
+    /// The addresses of the tarpit.
+    pub tarpit: Option<Arc<dyn Permits>>,
 }
 
 /// How clients are remembered, in whole seconds, for the table counts in these.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet::balance::ClientTable;
-use cygnet::config::model::{ClusterConfig, Endpoint, Server, Service, Transport};
+use cygnet::balance::acl::AccessList;
+use cygnet::config::model::{Acl, AclEntry, AclMatch, ClusterConfig, Endpoint, Server, Service, Transport};
 use cygnet::plan::{Admin, Registry, ServicePlan, Start};
 use cygnet::proxy::dsr;
 use cygnet_ha::time::Time;
@@ -223,10 +224,15 @@ fn start(service: Arc<ServicePlan>, transport: Transport) -> dsr::Dsr {
         port: Some(PORT),
         transport,
         with_port: false,
-        tarpit: Some(Arc::new(|address| address == PIT)),
+        tarpit: true,
     };
     let begin = Instant::now();
-    dsr::start(settings, service, Arc::new(move || Time::ZERO + begin.elapsed())).expect("it starts")
+    let running =
+        dsr::start(settings, service, Arc::new(move || Time::ZERO + begin.elapsed())).expect("it starts");
+    let who = AclMatch::V4 { address: PIT, mask: Ipv4Addr::BROADCAST };
+    let acl = Acl { name: "pit".to_owned(), entries: vec![AclEntry { permit: true, who }] };
+    running.set_tarpit(Some(Arc::new(AccessList::new(&acl, None))));
+    running
 }
 
 /// Who answered, by the client's last byte.
@@ -315,7 +321,7 @@ fn an_interface_that_is_not_there_is_an_error_at_once() {
         port: None,
         transport: Transport::Udp,
         with_port: true,
-        tarpit: None,
+        tarpit: false,
     };
     let error = dsr::start(settings, service, Arc::new(|| Time::ZERO)).expect_err("there is none");
     assert_eq!(error.raw_os_error(), Some(19), "ENODEV");

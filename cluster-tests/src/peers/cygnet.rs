@@ -145,12 +145,24 @@ pub struct ClusterSettings {
     pub sticky: Option<&'static str>,
     /// Listening addresses beside the virtual one.
     pub also_listen: Vec<String>,
+    /// More lines of the virtual address, each with its end.
+    pub vip_lines: &'static str,
+    /// What else stands at the end of the file.
+    pub more: String,
 }
 
 impl Default for ClusterSettings {
     /// 50 ms, preemption, no memory of clients.
     fn default() -> Self {
-        Self { mode: "hold", interval_ms: 50, preempt: true, sticky: None, also_listen: Vec::new() }
+        Self {
+            mode: "hold",
+            interval_ms: 50,
+            preempt: true,
+            sticky: None,
+            also_listen: Vec::new(),
+            vip_lines: "",
+            more: String::new(),
+        }
     }
 }
 
@@ -158,12 +170,12 @@ impl ClusterSettings {
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { mode, interval_ms, preempt, .. } = self;
+        let Self { mode, interval_ms, preempt, vip_lines, .. } = self;
         let mut listen = vec![SERVICE.to_string()];
         listen.extend(self.also_listen.clone());
         let mut text = format!(
             "[[vip]]\nname = \"www\"\naddress = \"{VIP}\"\nprotocol = \"vrrp3\"\nid = {VRID}\nmode = \"{mode}\"\n\
-             interval = \"{interval_ms}ms\"\npreempt = {preempt}\n\n\
+             interval = \"{interval_ms}ms\"\npreempt = {preempt}\n{vip_lines}\n\
              [[service]]\nname = \"web\"\nlisten = {listen:?}\nalgorithm = \"round-robin\"\nblacklist = \"2s\"\n"
         );
         if let Some(sticky) = self.sticky {
@@ -172,6 +184,7 @@ impl ClusterSettings {
         for (name, address) in SERVERS {
             text.push_str(&format!("[[service.server]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
         }
+        text.push_str(&self.more);
         text
     }
 }

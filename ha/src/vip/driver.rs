@@ -16,8 +16,10 @@ mod bequest;
 mod facts;
 mod guardian;
 mod heard;
+mod left;
 mod peers;
 mod port;
+mod preferred;
 mod run;
 mod scout;
 mod survey;
@@ -37,6 +39,7 @@ use cygnet_netlink::scheduling::{self, Urgency};
 use cygnet_netlink::wire::carp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use left::Leftover;
 pub use peers::{Cluster, HandOver, HandOverReply, Kept, Moved, Say};
 
 use peers::{Asked, WORDS_WAITING};
@@ -197,10 +200,19 @@ impl VipHandle {
         let refused = |vip: &String| Kept { vip: vip.clone(), why: "the elections have ended".to_owned() };
         let ended =
             HandOverReply { refused: what.vips.iter().map(refused).collect(), ..HandOverReply::default() };
-        if self.inputs.asked.send(Asked { what, reply }).await.is_err() {
+        if self.inputs.asked.send(Asked::HandOver { what, reply }).await.is_err() {
             return ended;
         }
         answer.await.unwrap_or(ended)
+    }
+
+    /// The connections that go on here although their address was moved: of all addresses at most `limit` one by one.
+    pub async fn left(&self, limit: usize) -> Vec<Leftover> {
+        let (reply, answer) = oneshot::channel();
+        if self.inputs.asked.send(Asked::Left { limit, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
     }
 
     /// What is known of each virtual address, refreshed on change and at least every 200 ms.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 use serde::{Deserialize, Serialize};
 
+use transfer::{AtDeadline, Patience};
 pub use wire_view::{AnomalyView, AnswerView, WireView};
 
 /// A node's priority, unless it is told another (RFC 9568 section 5.2.4).
@@ -85,6 +86,8 @@ pub struct VipSettings {
     pub peers: Vec<IpAddr>,
     /// Adverts of a peer with a lower TTL or hop limit are discarded; 1: none.
     pub min_ttl: u8,
+    /// How long connections may go on through this node after the address was moved on purpose.
+    pub patience: Patience,
 }
 
 impl VipSettings {
@@ -111,6 +114,7 @@ impl VipSettings {
             checksum: None,
             peers: Vec::new(),
             min_ttl: MIN_TTL,
+            patience: Patience::default(),
         }
     }
 
@@ -200,4 +204,48 @@ pub struct VipView {
     /// What else was heard of it.
     #[serde(default)]
     pub wire: WireView,
+    /// What is left of planned moves.
+    #[serde(default)]
+    pub moved: MovedView,
+}
+
+/// Connections of a virtual address that a planned move has left on another node than the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedView {
+    /// Those that go on here although the address has moved.
+    pub left: Option<LeftView>,
+    /// Those of another node whose packets this one sends on.
+    pub sends_on: Option<SendsOnView>,
+    /// What stands for it in nf_tables, as nft names it: family, table, chain.
+    pub rules: Vec<String>,
+}
+
+/// Connections that go on here although the address has moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// The node that has the address, and sends their packets on.
+    pub through: String,
+    /// Since the move, ms.
+    pub since_ms: u64,
+    /// So many there were then.
+    pub of: usize,
+    /// So many are left; looked at every second.
+    pub left: usize,
+    /// Until the deadline, ms; 0: it is over; `None`: there is none.
+    pub deadline_ms: Option<u64>,
+    /// What happens then.
+    pub at_deadline: AtDeadline,
+    /// So many were closed at the deadline.
+    pub closed: usize,
+}
+
+/// Connections of another node whose packets this one sends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendsOnView {
+    /// That node.
+    pub to: String,
+    /// How many, by its own word.
+    pub connections: usize,
+    /// Since the move was begun, ms.
+    pub since_ms: u64,
 }

@@ -224,6 +224,7 @@ impl Lab {
             adverts_heard: 0,
             adverts_sent: 0,
             discarded: Vec::new(),
+            moved: cygnet_ha::vip::MovedView::default(),
             wire: cygnet_ha::vip::WireView::default(),
         })
     }

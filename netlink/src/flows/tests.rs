@@ -68,11 +68,56 @@ fn sixteen_thousand_connections_are_listed_in_a_moment() {
     });
 }
 
+#[test]
+fn a_connection_tells_its_idle_time_and_is_reset_when_it_is_closed_and_no_other() {
+    use std::io::{Read, Write};
+    in_namespace(|| {
+        ip("address add 192.0.2.100/32 dev lo");
+        ip("address add 2001:db8::100/128 dev lo nodad");
+        let both = TcpListener::bind("[::]:81").expect("a listener");
+        for to in ["192.0.2.100:81", "[2001:db8::100]:81"] {
+            let connect = || {
+                let client = TcpStream::connect(to).expect("connected");
+                (client, both.accept().expect("accepted").0)
+            };
+            let ((mut one, mut server), (mut other, mut others)) = (connect(), connect());
+            let flow = Flow {
+                client: one.local_addr().expect("bound"),
+                service: one.peer_addr().expect("connected"),
+            };
+            let address = [flow.service.ip()];
+            one.write_all(b"x").expect("written");
+            server.read_exact(&mut [0]).expect("read");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let told = idle(&address, &[flow]).expect("listed");
+            assert!(told.len() == 1 && told[0].flow == flow, "{told:?}");
+            assert!(told[0].idle_ms.is_some_and(|ms| (40..60_000).contains(&ms)), "{told:?}");
+            assert_eq!(close(&[flow]).expect("closed"), 1);
+            assert_eq!(close(&[flow]).expect("gone already"), 0);
+            let reset = one.read(&mut [0]).expect_err("a reset");
+            assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+            TcpStream::connect(to).expect("the listener lives");
+            both.accept().expect("accepted");
+            other.write_all(b"x").expect("written");
+            others.read_exact(&mut [0]).expect("the other one lives");
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = answers(&bytes, &mut |_| {});
+        let _ = understood(&bytes);
+    }
+
+    #[test]
+    fn a_connection_with_any_attributes_is_read_or_passed_over(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = u32::try_from(16 + body.len()).expect("short").to_ne_bytes().to_vec();
+        bytes.extend(BY_FAMILY.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(&body);
+        prop_assert!(understood(&bytes).len() <= 1);
     }
 }

@@ -19,13 +19,6 @@ fn alone(name: &str, part: &str, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn root_is_found_and_nobody_by_an_impossible_name() {
-    assert_eq!(user("root").expect("readable"), Some(User { uid: 0, gid: 0 }));
-    assert_eq!(user("no-such user").expect("readable"), None);
-    assert_eq!(user("a\0b").expect("readable"), None);
-}
-
-#[test]
 fn a_process_with_several_threads_is_not_forked() {
     // The test runner has at least its own thread beside this one.
     let (stay, gone) = std::sync::mpsc::sync_channel::<()>(0);

@@ -9,6 +9,25 @@ pub(super) enum Family {
     Ip6 = 10,
 }
 
+/// How many families we use.
+pub(super) const FAMILIES: usize = 3;
+
+impl Family {
+    /// The one of this number, if we use it.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        [Self::Ip, Self::Arp, Self::Ip6].into_iter().find(|family| *family as u8 == number)
+    }
+
+    /// Its word in nft's language.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Arp => "arp",
+            Self::Ip6 => "ip6",
+        }
+    }
+}
+
 /// What is asked of nf_tables (NFT_MSG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -24,16 +43,18 @@ pub(super) enum Ask {
 }
 
 /// NFNL_SUBSYS_NFTABLES.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// NFNL_MSG_BATCH_BEGIN and _END.
 const BEGIN: u16 = 0x10;
 const END: u16 = 0x11;
 /// `nlmsghdr` and `nfgenmsg`, bytes.
-const HEADER: usize = 20;
+pub(super) const HEADER: usize = 20;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
+/// It must not be there yet.
+const EXCLUSIVE: u16 = 0x200;
 const APPEND: u16 = 0x800;
 /// An attribute with attributes in it (NLA_F_NESTED).
 const NESTED: u16 = 0x8000;
@@ -57,7 +78,8 @@ impl Batch {
     /// Adds a message, filled in by `fill`.
     pub(super) fn ask(&mut self, ask: Ask, family: Family, fill: impl FnOnce(&mut Attributes<'_>)) {
         let more = match ask {
-            Ask::NewTable | Ask::NewChain | Ask::NewSet | Ask::NewElements => CREATE,
+            Ask::NewTable => CREATE | EXCLUSIVE,
+            Ask::NewChain | Ask::NewSet | Ask::NewElements => CREATE,
             Ask::NewRule => CREATE | APPEND,
             Ask::DeleteTable | Ask::DeleteChain | Ask::DeleteSet | Ask::DeleteElements => 0,
         };

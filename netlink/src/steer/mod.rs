@@ -5,7 +5,8 @@
 //! ([`Steer::hand_over`]). An old holder that keeps the address on its loopback answers no ARP for it ([`Steer::quiet`]).
 //!
 //! All of it stands in tables of our own, named [`TABLE`], one a family; nothing else of the host is touched. A table is
-//! deleted with the last thing in it; [`Steer::clear`] deletes all of them, whoever left them. Spoken to the kernel in its own
+//! deleted with the last thing in it; [`Steer::clear`] deletes those that an earlier process left. A table of this name that does
+//! not have our comment is not ours: nothing is put into it, and nothing taken away. Spoken to the kernel in its own
 //! words (nfnetlink): each call is one transaction, done or refused as a whole, within microseconds.
 //!
 //! | chain | hook | what it does |
@@ -17,6 +18,7 @@
 //!
 //! Two nodes that send one packet to each other would never stop; so what comes from the neighbour's MAC is never sent on.
 
+mod list;
 mod message;
 mod rule;
 #[cfg(test)]
@@ -30,11 +32,15 @@ use rtnetlink::sys::{Socket, SocketAddr as PortAddress};
 
 use crate::guard::LOOPBACK;
 use crate::wire::Mac;
-use message::{Ask, Attributes, Batch, Family, answer};
+use list::{TABLE_DATA, comment, list_tables, tables};
+use message::{Ask, Attributes, Batch, FAMILIES, Family, answer};
 use rule::{End, ITEM, Note, Rule, Verdict, octets};
 
 /// The name of our tables.
 pub const TABLE: &str = "cygnet";
+
+/// Their comment. A table of this name without it is somebody else's, and left alone.
+const MARK: &str = "made by Cygnet for a planned move";
 
 /// Flows of one address that a set holds; about 300 bytes each in the kernel, so at most 80 MB.
 pub const FLOWS_MAX: usize = 262_144;
@@ -143,13 +149,18 @@ impl Steer {
     /// packet has, so that a kernel that lacks something is known before it is needed.
     ///
     /// # Errors
-    /// No CAP_NET_ADMIN, or no nf_tables with `dup` and sets in this kernel.
+    /// No CAP_NET_ADMIN, no nf_tables with `dup`, sets and comments of tables in this kernel (Linux 5.10), or a table of our name
+    /// that is not ours.
     pub fn open() -> io::Result<Self> {
         let mut steer = Self { socket: connect()?, parts: BTreeSet::new() };
         steer.clear()?;
-        let tried = steer.try_all();
+        let tried = steer.try_all().and_then(|()| steer.marked());
         steer.clear()?;
-        tried.map(|()| steer)
+        // What could not be told from another's table after a crash would stay for ever.
+        match tried?.len() {
+            FAMILIES => Ok(steer),
+            _ => Err(io::Error::other("this kernel keeps no comments of tables; Linux 5.10 does")),
+        }
     }
 
     fn try_all(&mut self) -> io::Result<()> {
@@ -230,7 +241,7 @@ impl Steer {
     pub fn hand_over(&mut self, address: IpAddr, to: &Neighbour, handing: Handing) -> io::Result<()> {
         let (family, name) = (family(address), Part::Hand.name(address));
         let mut batch = Batch::new();
-        new_table(&mut batch, family);
+        self.need_table(&mut batch, family);
         if self.parts.contains(&(Part::Hand, address)) {
             delete_chain(&mut batch, family, &name);
         }
@@ -322,13 +333,24 @@ impl Steer {
         self.parts.is_empty()
     }
 
+    /// What is in the kernel for an address, as nft names it: `ip cygnet keep_192.0.2.100`.
+    #[must_use]
+    pub fn chains(&self, address: IpAddr) -> Vec<String> {
+        let here = self.parts.iter().filter(|(_, of)| *of == address);
+        here.map(|(part, _)| format!("{} {TABLE} {}", part.family(address).word(), part.name(address)))
+            .collect()
+    }
+
     /// Deletes our tables, also those of another process.
     ///
     /// # Errors
     /// The kernel's; that there are none is no error.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.parts.clear();
-        for family in [Family::Ip, Family::Ip6, Family::Arp] {
+        // What this process has made is ours, also where the kernel keeps no comment.
+        let made = std::mem::take(&mut self.parts);
+        let made = made.into_iter().map(|(part, address)| part.family(address));
+        let ours: BTreeSet<Family> = made.chain(self.marked()?).collect();
+        for family in ours {
             let mut batch = Batch::new();
             delete_table(&mut batch, family);
             match self.commit(batch) {
@@ -339,17 +361,42 @@ impl Steer {
         Ok(())
     }
 
-    /// A batch in which these parts are not there (any more), but the table is.
+    /// The families with a table that has our name and our comment.
+    fn marked(&mut self) -> io::Result<Vec<Family>> {
+        let mut ours = Vec::new();
+        self.socket.send(&list_tables(), 0)?;
+        loop {
+            let (answers, _) = self.socket.recv_from_full()?;
+            let all = tables(&answers, &mut |table| {
+                if (table.name, table.comment) == (TABLE, MARK) {
+                    ours.extend(Family::of(table.family));
+                }
+            })?;
+            if all {
+                return Ok(ours);
+            }
+        }
+    }
+
+    /// A batch in which these parts, of one family, are not there (any more), but the table is.
     fn begin(&self, parts: &[Part], address: IpAddr) -> Batch {
         let mut batch = Batch::new();
+        if let Some(part) = parts.first() {
+            self.need_table(&mut batch, part.family(address));
+        }
         for part in parts {
-            let family = part.family(address);
-            new_table(&mut batch, family);
             if self.parts.contains(&(*part, address)) {
                 delete_part(&mut batch, *part, address);
             }
         }
         batch
+    }
+
+    /// Another's table of our name makes the batch fail: it is not to be shared, nor to be deleted at the end.
+    fn need_table(&self, batch: &mut Batch, family: Family) {
+        if !self.parts.iter().any(|(part, address)| part.family(*address) == family) {
+            new_table(batch, family);
+        }
     }
 
     fn remove(&mut self, parts: &[Part], address: IpAddr) -> io::Result<()> {
@@ -397,6 +444,10 @@ impl Steer {
             }
         }
         match failed {
+            Some(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let what = format!("there is a table or chain named {TABLE} that another program has made");
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
+            }
             Some(error) => Err(error),
             None if done => Ok(()),
             None => Err(io::Error::other("nf_tables did not answer")),
@@ -404,7 +455,7 @@ impl Steer {
     }
 }
 
-/// Deletes our tables; for the guard, which has nothing else to remember.
+/// Deletes our tables, and no other's; for the guard, which has nothing else to remember.
 ///
 /// # Errors
 /// The kernel's.
@@ -426,6 +477,7 @@ fn new_table(batch: &mut Batch, family: Family) {
     batch.ask(Ask::NewTable, family, |it| {
         it.text(1, TABLE);
         it.number(2, 0);
+        it.bytes(TABLE_DATA, &comment(MARK));
     });
 }
 

@@ -43,7 +43,7 @@ fn a_batch_is_laid_out_as_the_kernel_reads_it() {
     assert_eq!(awaited, 2);
     let begin = [20, 0, 0, 0, 0x10, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10];
     let table = [
-        40, 0, 0, 0, 0, 10, 5, 4, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // the header
+        40, 0, 0, 0, 0, 10, 5, 6, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, // the header
         7, 0, 1, 0, b'a', b'b', 0, 0, // a text with its zero, filled up to four
         12, 0, 9, 0x80, 8, 0, 1, 0, 0, 0, 0, 7,
     ];
@@ -124,6 +124,31 @@ fn each_part_goes_alone_and_the_table_with_the_last_of_them_and_nothing_else_is_
         assert_eq!(listed(), "table ip filter {\n}\n");
         drop(again);
         clear().expect("nothing there");
+    });
+}
+
+#[test]
+fn a_table_of_our_name_that_another_has_made_is_neither_used_nor_deleted() {
+    in_namespace(|| {
+        let mut steer = Steer::open().expect("nf_tables");
+        for (family, comment) in [("ip", ""), ("arp", "{ comment \"an administrator\" ; }")] {
+            run("nft", &format!("add table {family} cygnet {comment}"));
+            let before = listed();
+            let refused = Steer::open().expect_err("it is not ours");
+            assert!(refused.to_string().contains("another program"), "{refused}");
+            assert!(steer.forward(address(VIP), &neighbour()).is_err() || family != "ip");
+            assert!(steer.quiet(address(VIP), address("192.0.2.2")).is_err() || family != "arp");
+            steer.clear().expect("ours are gone");
+            clear().expect("the guard deletes ours only");
+            assert_eq!(listed(), before);
+            run("nft", &format!("delete table {family} cygnet"));
+        }
+        steer.forward(address(VIP), &neighbour()).expect("forwarding");
+        let keep = format!("ip cygnet keep_{VIP}");
+        assert_eq!(steer.chains(address(VIP)), [keep]);
+        assert!(listed().contains(MARK), "{}", listed());
+        clear().expect("deleted");
+        assert_eq!(listed(), "");
     });
 }
 

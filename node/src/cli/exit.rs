@@ -41,7 +41,7 @@ impl From<ErrorCode> for Exit {
             }
             ErrorCode::Usage => Self::Usage,
             ErrorCode::NoQuorum => Self::NoQuorum,
-            ErrorCode::Refused => Self::Refused,
+            ErrorCode::Refused | ErrorCode::Forbidden => Self::Refused,
             ErrorCode::TimedOut => Self::TimedOut,
         }
     }

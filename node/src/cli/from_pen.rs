@@ -70,6 +70,10 @@ fn text(pen: &Pen, messages: &[String]) -> String {
         without_strays(list);
     }
     for service in &mut config.services {
+        // Pen's other settings are about connections.
+        if service.dsr.is_some() {
+            continue;
+        }
         service.dummy = pen.dummy;
         service.idlers = u32::try_from(pen.idlers).unwrap_or(0).min(IDLERS_MAX);
         fit(service, &mut unsaid);

@@ -6,6 +6,7 @@ mod client;
 mod clients;
 mod cluster;
 mod config;
+mod drain;
 mod events;
 mod exit;
 mod from_pen;
@@ -88,6 +89,8 @@ pub enum Command {
     Why(why::WhyArgs),
     /// Move virtual addresses to another node without losing a new connection
     Switchover(switchover::SwitchoverArgs),
+    /// Connections that still go on through this node although their address was moved
+    Drain(drain::DrainArgs),
     /// The nodes: look, take one out of service, put it back
     Node(node::NodeArgs),
     /// Watch a node from outside and remove its addresses when it dies (started by `run`)
@@ -266,6 +269,7 @@ fn dispatch(command: &Command, session: &mut Session<'_>) -> Outcome {
         Command::Events(args) => events::run(args, session),
         Command::Why(args) => why::run(args, session),
         Command::Node(args) => node::run(args, session),
+        Command::Drain(args) => drain::run(args, session),
         Command::Switchover(args) => switchover::run(args, session),
         Command::Man(args) => man::run(args, session),
         Command::Run(_) | Command::Guard => {

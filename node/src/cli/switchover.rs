@@ -14,7 +14,7 @@ use crate::control::types::{SwitchOver, SwitchedOver};
 #[command(after_help = "Example: cygnet switchover --to lb2\n\n\
                         The other node takes each address and announces it before this one lets go: no new connection \
                         fails. Connections that run here go on through this node until they end, where both kernels \
-                        have nf_tables; --dry-run says so, and how many there are. With preemption the \
+                        have nf_tables; --dry-run says so, and how many there are; `cygnet drain status` says who is left. With preemption the \
                         preferred node takes the address back: drain it (`cygnet node drain`) to keep it away.\n\n\
                         Ask the node that holds the addresses.")]
 pub struct SwitchoverArgs {
@@ -65,12 +65,18 @@ pub(super) fn run(args: &SwitchoverArgs, session: &mut Session<'_>) -> Outcome {
 
 /// What a move would do to the connections of the address.
 fn outlook(one: &Moved, node: &str) -> String {
-    match &one.breaks {
-        None => format!(
+    match (&one.breaks, &one.uncounted) {
+        (None, Some(why)) => format!(
+            "stays, unless the kernel lists its connections by then: how many there are is not known: {why}"
+        ),
+        (Some(breaks), Some(why)) => format!(
+            "would move: its connections, which cannot be counted ({why}), will break when their clients send next: {breaks}"
+        ),
+        (None, None) => format!(
             "would move: {} connections will go on through {node} until they end; 0 will break",
             one.connections
         ),
-        Some(why) => format!(
+        (Some(why), None) => format!(
             "would move: {} connections will break when their clients send next: {why}",
             one.connections
         ),
@@ -79,12 +85,15 @@ fn outlook(one: &Moved, node: &str) -> String {
 
 /// What it has done to them.
 fn outcome(one: &Moved, node: &str) -> String {
-    match &one.breaks {
-        None => format!(
+    match (&one.breaks, &one.uncounted) {
+        (Some(breaks), Some(why)) => format!(
+            "moved: its connections, which could not be counted ({why}), break when their clients send next: {breaks}"
+        ),
+        (None, _) => format!(
             "moved: {} connections go on through {node} until they end; 0 were broken",
             one.connections
         ),
-        Some(why) => {
+        (Some(why), None) => {
             format!("moved: {} connections break when their clients send next: {why}", one.connections)
         }
     }

@@ -6,7 +6,7 @@ use super::model::ClusterConfig;
 use super::problem::{Problem, Report};
 use super::section::{Section, Taken, document};
 use super::vip::vip;
-use super::{TEXT_BYTES_MAX, cross, lists, service, too_long};
+use super::{TEXT_BYTES_MAX, cross, direct, lists, service, too_long};
 
 /// Most virtual addresses: as many as there are identifiers of one protocol.
 pub const VIPS_MAX: usize = 255;
@@ -77,5 +77,7 @@ fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> ClusterConfig {
     for (section, service) in sections.iter().zip(&services) {
         cross::check(section, service.as_ref(), report, &named, &listeners);
     }
-    ClusterConfig { vips, services: services.into_iter().flatten().collect(), acls }
+    let cluster = ClusterConfig { vips, services: services.into_iter().flatten().collect(), acls };
+    direct::refuse_conflicts(&cluster, &sections, report);
+    cluster
 }

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use super::check;
-use super::cluster::{ACLS_MAX, ROUTES_MAX, SERVERS_MAX};
+use super::cluster::{ACLS_MAX, ROUTES_MAX, SERVERS_MAX, VIPS_MAX};
 use super::model::{Endpoint, Server, Service, Transport};
 use super::problem::{Fault, Report, did_you_mean};
 use super::section::Section;
 use super::service::{Listener, TRANSPORTS};
 use super::values;
+use super::{check, direct};
 
 /// The names that others may name. Those of faulty objects count too, for their faults are told already.
 pub(super) struct Named {
     acls: Vec<String>,
+    vips: Vec<String>,
     services: BTreeMap<String, Kind>,
     /// Services to which another one routes.
     routed: Vec<String>,
@@ -30,7 +31,9 @@ impl Named {
         // Faults were reported when the tables were first read; this pass only looks.
         let mut quiet = Report::new("", "");
         let acls = root.tables(&mut quiet, "acl", "name", ACLS_MAX);
+        let vips = root.tables(&mut quiet, "vip", "name", VIPS_MAX);
         let mut named = Self {
+            vips: vips.iter().filter_map(|vip| word(vip, "name")).collect(),
             acls: acls.iter().filter_map(|acl| word(acl, "name")).collect(),
             services: BTreeMap::new(),
             routed: Vec::new(),
@@ -47,7 +50,14 @@ impl Named {
         named
     }
 
-    fn acl(&self, name: &str) -> Option<Fault> {
+    pub(super) fn vip(&self, name: &str) -> Option<Fault> {
+        if self.vips.iter().any(|known| known == name) {
+            return None;
+        }
+        Some(unknown("vip", name, self.vips.iter(), "add it as [[vip]], or write interface = \"eth0\""))
+    }
+
+    pub(super) fn acl(&self, name: &str) -> Option<Fault> {
         if self.acls.iter().any(|known| known == name) {
             return None;
         }
@@ -95,7 +105,7 @@ pub(super) fn check(
 ) {
     refuse_loops(section, report, listeners);
     let name = word(section, "name").unwrap_or_default();
-    if section.list("listen").is_empty() && !named.routed.contains(&name) {
+    if section.list("listen").is_empty() && !section.has("dsr") && !named.routed.contains(&name) {
         let remedy = "add `listen = [\"192.0.2.100:80\"]`";
         section.fault(report, "listen", Fault::new("the service listens nowhere", remedy));
     }
@@ -115,6 +125,7 @@ pub(super) fn check(
     }
     if let Some(service) = service {
         refuse_contradictions(section, service, report);
+        direct::refuse_contradictions(section, service, report, named);
     }
 }
 

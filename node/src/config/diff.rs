@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::check::written;
 use super::model::{
-    Acl, Algorithm, Check, CheckKind, ClusterConfig, FastClose, Forwarded, Http, Server, Service, TlsConnect,
-    TlsListen, TlsVersion, Transport, Vip,
+    Acl, Algorithm, Check, CheckKind, ClusterConfig, Direct, FastClose, Forwarded, Http, Place, Server,
+    Service, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
-use super::vip::{MIN_TTL, checksum_word, protocol_word};
+use super::vip::{MIN_TTL, at_deadline_word, checksum_word, protocol_word};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -242,6 +242,10 @@ fn vip_fields(vip: &Vip) -> Fields {
         ("password", vip.password.as_ref().map_or_else(|| NONE.to_owned(), |word| format!("={word}"))),
     ];
     set(&mut fields, !vip.preempt_delay.is_zero(), "preempt_delay", duration(vip.preempt_delay));
+    if let Some(deadline) = vip.patience.deadline {
+        fields.push(("drain_deadline", duration(deadline)));
+        fields.push(("at_deadline", at_deadline_word(vip.patience.at_deadline).to_owned()));
+    }
     given(&mut fields, "checksum", vip.checksum.map(checksum_word));
     set(&mut fields, !vip.peers.is_empty(), "peers", joined(&vip.peers));
     set(&mut fields, vip.min_ttl != MIN_TTL, "min_ttl", vip.min_ttl);
@@ -293,6 +297,7 @@ fn service_fields(service: &Service) -> Fields {
     set(&mut fields, service.dummy, "dummy", true);
     set(&mut fields, service.idlers > 0, "idlers", service.idlers);
     service.check.iter().for_each(|check| check_fields(&mut fields, check));
+    service.dsr.iter().for_each(|direct| direct_fields(&mut fields, direct));
     service.http.iter().for_each(|http| http_fields(&mut fields, http));
     service.tls.iter().for_each(|tls| tls_fields(&mut fields, tls));
     let route = |route: &super::model::Route| format!("{} to {}", route.names.join(" "), route.service);
@@ -320,6 +325,15 @@ fn check_fields(fields: &mut Fields, check: &Check) {
             set(fields, !talk.expect.is_empty(), "check.expect", shown(&talk.expect));
         }
     }
+}
+
+fn direct_fields(fields: &mut Fields, direct: &Direct) {
+    fields.push(("dsr", direct.to_string()));
+    match &direct.place {
+        Place::Vip(vip) => fields.push(("dsr.vip", vip.clone())),
+        Place::Interface(interface) => fields.push(("dsr.interface", interface.clone())),
+    }
+    given(fields, "dsr.tarpit", direct.tarpit.as_ref());
 }
 
 fn http_fields(fields: &mut Fields, http: &Http) {

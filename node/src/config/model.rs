@@ -2,6 +2,7 @@
 //! these holds something valid (parse, don't validate).
 
 mod check;
+mod direct;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +11,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cygnet_ha::consensus::LogLimits;
+use cygnet_ha::vip::transfer::Patience;
 use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 
 use super::cluster::{DEFAULT_BLACKLIST, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT};
+
+pub use direct::{Direct, Place};
 
 pub use check::{
     Check, CheckKind, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT, DEFAULT_FALL, DEFAULT_RISE, HttpCheck,
@@ -43,6 +47,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The country database (MaxMind's format) for access lists that name countries.
     pub countries: Option<PathBuf>,
+    /// Who may use the API; `None`: whoever may open its socket, for everything.
+    pub roles: Option<ApiRoles>,
     /// When the log is cut, and what stays of it.
     pub storage: LogLimits,
     /// The links between the nodes are plain, and the first members are those of the file.
@@ -50,6 +56,26 @@ pub struct NodeConfig {
     /// With `insecure` the first voters, this node among them. Otherwise this node alone, until its state directory says
     /// which cluster it has joined. Identifiers and names are unique.
     pub members: Vec<Member>,
+}
+
+/// Who may use the API, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiRoles {
+    /// Those who may change something.
+    pub operators: Vec<Whom>,
+    /// Those who may look.
+    pub readers: Vec<Whom>,
+}
+
+/// Users of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// One, by name.
+    User(String),
+    /// The members of a group.
+    Group(String),
+    /// All.
+    Everybody,
 }
 
 /// What differs on this node for one virtual address.
@@ -115,6 +141,8 @@ pub struct Vip {
     pub preempt: bool,
     /// For so long a holder of lower priority is left alone. Default 0.
     pub preempt_delay: Duration,
+    /// How long connections may go on through a node from which the address was moved on purpose. Default: until they end.
+    pub patience: Patience,
     /// CARP: needed to hold. VRRPv2: at most eight bytes. VRRPv3 has none.
     pub password: Option<String>,
     /// VRRPv3 over IPv4: what the checksum covers; `None`: as the speaker that was heard last.
@@ -212,6 +240,8 @@ pub struct Service {
     pub idlers: u32,
     /// What its servers are asked, to know whether they are well; `None`: nothing.
     pub check: Option<Check>,
+    /// Frames are passed on to the servers, which answer clients themselves; then there are no connections here.
+    pub dsr: Option<Direct>,
     /// HTTP headers are read and added.
     pub http: Option<Http>,
     /// Clients speak TLS, and this service ends it.
@@ -247,6 +277,7 @@ impl Service {
             dummy: false,
             idlers: 0,
             check: None,
+            dsr: None,
             http: None,
             tls: None,
             routes: Vec::new(),

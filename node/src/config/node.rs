@@ -13,7 +13,7 @@ use super::model::{Member, NodeConfig, NodeVip, Source};
 use super::problem::{Fault, Problem, Report};
 use super::section::{Section, Taken, document, wrong_type};
 use super::values::{self, PATH_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
-use super::{TEXT_BYTES_MAX, too_long};
+use super::{TEXT_BYTES_MAX, roles, too_long};
 
 /// Where the state lives when the file does not say.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/cygnet";
@@ -61,6 +61,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         "interface",
         "priority",
         "countries",
+        "roles",
         "storage",
         "vip",
         "cluster",
@@ -74,6 +75,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
     let interface = root.given(report, "interface", values::interface);
     let priority = root.given(report, "priority", priority);
     let countries = root.given(report, "countries", |v| values::path(v, PATH_BYTES_MAX));
+    let roles = roles::roles(root, report);
     let storage = storage(root, report);
     let per_vip = per_vip(root, report);
     let cluster = cluster(root, report, name.as_deref());
@@ -88,6 +90,7 @@ fn node(root: &Section<'_>, report: &mut Report<'_>) -> Option<NodeConfig> {
         per_vip,
         countries: countries.optional()?,
         cluster: cluster.name?,
+        roles: roles?,
         storage: storage?,
         insecure: cluster.insecure,
         members: cluster.members,

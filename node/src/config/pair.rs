@@ -268,6 +268,7 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             interval: vip.interval,
             preempt: vip.preempt,
             preempt_delay: vip.preempt_delay,
+            patience: vip.patience,
             password: vip.password.clone(),
             checksum: vip.checksum,
             peers: vip.peers.clone(),

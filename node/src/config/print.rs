@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cygnet_ha::vip::Mode;
+use cygnet_ha::vip::transfer::AtDeadline;
 
 use super::check::written;
 use super::cluster::{
@@ -13,12 +14,12 @@ use super::cluster::{
 use super::diff::algorithm_word;
 use super::model::{
     Acl, Algorithm, Check, CheckKind, ClusterConfig, DEFAULT_CHECK_INTERVAL, DEFAULT_CHECK_TIMEOUT,
-    DEFAULT_FALL, DEFAULT_RISE, FastClose, Forwarded, Http, HttpCheck, Server, Service, Statuses, Talk,
-    TlsConnect, TlsListen, TlsVersion, Transport, Vip,
+    DEFAULT_FALL, DEFAULT_RISE, Direct, FastClose, Forwarded, Http, HttpCheck, Place, Server, Service,
+    Statuses, Talk, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
-use super::vip::{DEFAULT_INTERVAL, MIN_TTL, checksum_word, protocol_word};
+use super::vip::{DEFAULT_INTERVAL, MIN_TTL, at_deadline_word, checksum_word, protocol_word};
 
 /// The text of a cluster's file that says the same as the model; reading it gives an equal model. Except for what no file
 /// can say: Pen's rules become the round robin of the house, and a weight of 0 is not written.
@@ -97,6 +98,12 @@ impl Toml {
         self.unless(&DEFAULT_INTERVAL, "interval", &vip.interval, |interval| time(*interval));
         self.flag(true, "preempt", vip.preempt);
         self.unless(&Duration::ZERO, "preempt_delay", &vip.preempt_delay, |delay| time(*delay));
+        self.given("drain_deadline", vip.patience.deadline.as_ref(), |deadline| time(*deadline));
+        if vip.patience.deadline.is_some() {
+            self.unless(&AtDeadline::default(), "at_deadline", &vip.patience.at_deadline, |at| {
+                quoted(at_deadline_word(*at))
+            });
+        }
         self.given("password", vip.password.as_ref(), |password| quoted(password));
         self.given("checksum", vip.checksum.as_ref(), |form| quoted(checksum_word(*form)));
         let peers: Vec<String> = vip.peers.iter().map(ToString::to_string).collect();
@@ -163,6 +170,9 @@ impl Toml {
         if let Some(check) = &service.check {
             self.check(check);
         }
+        if let Some(direct) = &service.dsr {
+            self.direct(direct);
+        }
         if let Some(http) = &service.http {
             self.http(http);
         }
@@ -206,6 +216,17 @@ impl Toml {
                 self.unless(&Vec::new(), "expect", expect, |bytes| quoted(&written(bytes)));
             }
         }
+    }
+
+    fn direct(&mut self, direct: &Direct) {
+        self.head("[service.dsr]");
+        self.key("address", quoted(&direct.address.to_string()));
+        self.given("port", direct.port.as_ref(), u16::to_string);
+        match &direct.place {
+            Place::Vip(vip) => self.key("vip", quoted(vip)),
+            Place::Interface(interface) => self.key("interface", quoted(interface)),
+        }
+        self.given("tarpit", direct.tarpit.as_ref(), |list| quoted(list));
     }
 
     fn http(&mut self, http: &Http) {

@@ -13,7 +13,7 @@ use super::model::{Algorithm, Endpoint, FastClose, Route, Service, Transport};
 use super::problem::{Fault, Report};
 use super::section::{Section, Taken};
 use super::server::{servers, spare};
-use super::{check, secure, values};
+use super::{check, direct, secure, values};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ const KNOWN: &[&str] = &[
     "dummy",
     "idlers",
     "check",
+    "dsr",
     "http",
     "tls",
     "route",
@@ -85,12 +86,21 @@ pub(super) fn service(
     let emergency = spare(section, report, "emergency", &mut names);
     let abuse = spare(section, report, "abuse", &mut names);
     let check = check::check(section, report, transport);
+    let dsr = direct::direct(section, report);
     let http = secure::http(section, report);
     let tls = secure::tls(section, report);
     let routes = routes(section, report);
     let service = Service { transport, listen, servers, routes, dummy: dummy?, ..Service::new(name?) };
     let service = with_manner?(with_rules?(with_times?(service)));
-    Some(Service { emergency: emergency?, abuse: abuse?, check: check?, http: http?, tls: tls?, ..service })
+    Some(Service {
+        emergency: emergency?,
+        abuse: abuse?,
+        check: check?,
+        dsr: dsr?,
+        http: http?,
+        tls: tls?,
+        ..service
+    })
 }
 
 /// What a group of keys says, to be put into a service.

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub use cygnet_ha::vip::DEFAULT_INTERVAL;
 pub(super) use cygnet_ha::vip::MIN_TTL;
 pub use cygnet_ha::vip::driver::ADDRESSES_MAX;
+use cygnet_ha::vip::transfer::{AtDeadline, Patience};
 use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 
@@ -29,6 +30,14 @@ pub(super) const PEERS_MAX: usize = 16;
 pub(super) const CHECKSUMS: [(&str, ChecksumForm); 2] =
     [("pseudo-header", ChecksumForm::PseudoHeader), ("message", ChecksumForm::Message)];
 
+/// The longest time that connections may go on through the old holder after a planned move: a month. Without a deadline they do
+/// until they end.
+pub(super) const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The words for what happens to them then.
+pub(super) const AT_DEADLINE: [(&str, AtDeadline); 2] =
+    [("close", AtDeadline::Close), ("keep", AtDeadline::Keep)];
+
 const SECOND: Duration = Duration::from_secs(1);
 /// VRRPv3 counts in hundredths of a second (RFC 9568 section 5.2.7).
 const CENTISECOND: Duration = Duration::from_millis(10);
@@ -45,6 +54,8 @@ const KNOWN: &[&str] = &[
     "interval",
     "preempt",
     "preempt_delay",
+    "drain_deadline",
+    "at_deadline",
     "password",
     "checksum",
     "peers",
@@ -70,6 +81,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     let mode = section.required(report, "mode", "\"hold\"", |v| values::choice(v, &modes));
     let interval = section.given(report, "interval", |v| interval(v, protocol)).or(DEFAULT_INTERVAL);
     let preempts = preempts(section, report);
+    let patience = patience(section, report);
     let password = section.given(report, "password", |v| password(v, protocol)).optional();
     let checksum = section.given(report, "checksum", |v| values::choice(v, &CHECKSUMS)).optional();
     let peers = peers(section, report, addresses.as_deref().unwrap_or_default());
@@ -82,7 +94,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
         taken.claim(section, report, "id", Some(format!("{} {id}{family}", protocol_word(protocol))));
     }
     let (addresses, protocol, mode, (preempt, preempt_delay)) = (addresses?, protocol?, mode?, preempts?);
-    let (interval, password, checksum) = (interval?, password?, checksum?);
+    let (interval, password, checksum, patience) = (interval?, password?, checksum?, patience?);
     let (name, id, peers, min_ttl) = (name?, id?, peers?, min_ttl?);
     let vip = Vip {
         name,
@@ -93,6 +105,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
         interval,
         preempt,
         preempt_delay,
+        patience,
         password,
         checksum,
         peers,
@@ -113,6 +126,25 @@ fn preempts(section: &Section<'_>, report: &mut Report<'_>) -> Option<(bool, Dur
         section.fault(report, "preempt_delay", fault);
     }
     Some((preempt?, delay?))
+}
+
+/// How long connections may go on through a node from which the address was moved.
+fn patience(section: &Section<'_>, report: &mut Report<'_>) -> Option<Patience> {
+    let deadline = section
+        .given(report, "drain_deadline", |v| values::duration(v, SECOND..=DRAIN_DEADLINE_MAX))
+        .optional();
+    let at_deadline =
+        section.given(report, "at_deadline", |v| values::choice(v, &AT_DEADLINE)).or(AtDeadline::default());
+    if section.has("at_deadline") && !section.has("drain_deadline") {
+        let remedy = "add `drain_deadline = \"1h\"`, or remove it: connections go on until they end";
+        section.fault(report, "at_deadline", Fault::new("there is no deadline", remedy));
+    }
+    Some(Patience { deadline: deadline?, at_deadline: at_deadline? })
+}
+
+/// The word for what happens to connections at their deadline.
+pub(super) fn at_deadline_word(at: AtDeadline) -> &'static str {
+    AT_DEADLINE.iter().find(|(_, known)| *known == at).map_or("", |(word, _)| word)
 }
 
 /// `address`, or the list `addresses`.

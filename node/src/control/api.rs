@@ -7,9 +7,9 @@ use cygnet_ha::vip::VipView;
 
 use super::status::Facts;
 use super::types::{
-    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigVersion, Events, EventsQuery, MemberChange,
-    MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
-    SwitchedOver, TokenMade,
+    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigVersion, Drains, Events, EventsQuery,
+    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
+    SetServer, SwitchOver, SwitchedOver, TokenMade,
 };
 use crate::config::model::NodeConfig;
 
@@ -84,6 +84,9 @@ pub trait NodeApi: Send + Sync + 'static {
     /// Moves addresses to another node and waits until that is done or has failed, which takes some seconds at most. The
     /// router has checked that the other node is no worse.
     fn switch_over(&self, wish: SwitchOver) -> impl Future<Output = Result<SwitchedOver, ApiError>> + Send;
+
+    /// The connections that go on through this node although their address was moved, at most `limit` one by one.
+    fn drains(&self, limit: usize) -> impl Future<Output = Result<Drains, ApiError>> + Send;
 
     /// One page of remembered clients; `limit` is given and within bounds.
     fn clients(&self, query: ClientsQuery) -> impl Future<Output = Result<Clients, ApiError>> + Send;

@@ -1,11 +1,12 @@
 //! The API: JSON over HTTP on a Unix socket. [`router()`] asks a [`NodeApi`]; [`bind`] and [`serve`] own the socket.
 //!
-//! Whoever may open the socket may change the cluster: its mode is the access control.
+//! Whoever may open the socket may change the cluster, unless the node file has [`roles`].
 
 mod api;
 mod configuration;
 mod drain;
 pub mod health;
+pub mod roles;
 mod router;
 mod socket;
 pub mod status;

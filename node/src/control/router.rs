@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::api::NodeApi;
 use super::status::Status;
 use super::types::{
-    AUTHOR_BYTES_MAX, ApiError, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients, ClientsQuery, EVENTS_PAGE_MAX,
-    ErrorCode, Events, EventsQuery, MemberChange, NewToken, Reply, ServerView, Servers, SetNode, SetServer,
-    SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
+    AUTHOR_BYTES_MAX, ApiError, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients, ClientsQuery, DRAIN_LISTED_MAX,
+    DrainQuery, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, Reply, ServerView,
+    Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
 };
 use super::{configuration, drain, switchover, why};
 use crate::config::{TEXT_BYTES_MAX, shortened};
@@ -43,6 +43,7 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/events", get(events::<A>))
         .route("/v1/node", post(set_node::<A>))
         .route("/v1/switchover", post(switch_over::<A>))
+        .route("/v1/drain", get(drains::<A>))
         .route("/v1/why", get(why::<A>))
         .fallback(async || reply(Err::<(), _>(not_found("no such resource"))))
         .method_not_allowed_fallback(async || reply(Err::<(), _>(usage("this method is not allowed here"))))
@@ -71,6 +72,11 @@ pub(super) async fn answer<T: Serialize>(work: impl Future<Output = Answer<T>>) 
     reply(tokio::time::timeout(REQUEST_TIME_MAX, work).await.unwrap_or_else(|_| Err(late())))
 }
 
+/// An answer without a question that was looked at.
+pub(super) fn refuse(error: ApiError) -> Response {
+    reply(Err::<(), _>(error))
+}
+
 fn reply<T: Serialize>(answer: Answer<T>) -> Response {
     match answer {
         Ok(body) => Json(Reply::new(body)).into_response(),
@@ -82,6 +88,7 @@ fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Error | ErrorCode::Unreachable => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Usage => StatusCode::BAD_REQUEST,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::NoQuorum => StatusCode::SERVICE_UNAVAILABLE,
@@ -255,6 +262,14 @@ async fn switch_over<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Switch
         api.switch_over(wish).await
     };
     answer(work).await
+}
+
+async fn drains<A: NodeApi>(State(api): State<Arc<A>>, query: Params<DrainQuery>) -> Response {
+    answer(async {
+        let limit = params(query)?.limit.unwrap_or(DRAIN_LISTED_MAX);
+        api.drains(limit.min(DRAIN_LISTED_MAX)).await
+    })
+    .await
 }
 
 /// Whose story to tell.

@@ -12,13 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::serve::Listener;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+
+use super::roles::{self, Caller, ConnectedCaller, Roles};
 
 /// Connections to the API at once. Further ones wait in the kernel's queue until one ends.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -29,16 +31,19 @@ pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(120);
 const BACKLOG: i32 = 64;
 /// The owner and the group: whoever may open the socket may change the cluster.
 const MODE: u32 = 0o660;
+/// With roles: everybody may open it, and is asked who it is.
+const MODE_WITH_ROLES: u32 = 0o666;
 /// A directory that has to be made: everybody may look, the socket's own mode decides.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// Opens the socket with mode 0660, and makes its directory if need be. The file that a dead process left behind is
+/// Opens the socket with mode 0660, or for everybody if there are roles, and makes its directory if need be. The file that a dead process left behind is
 /// replaced; one on which somebody listens is not.
 ///
 /// # Errors
 /// Those of the system, with the path; `AddrInUse` when somebody listens; `AlreadyExists` when something else than a
 /// socket has that name. Call it within a tokio runtime.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path, roles: bool) -> io::Result<UnixListener> {
+    let mode = Permissions::from_mode(if roles { MODE_WITH_ROLES } else { MODE });
     let explain = |what: &str, error: &io::Error| {
         io::Error::new(error.kind(), format!("cannot {what} {}: {error}", path.display()))
     };
@@ -53,11 +58,10 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|error| explain("open", &error))?;
     // Linux gives the file the mode of the unbound socket, less the umask: it is never more open than in the end.
     let closed = File::from(OwnedFd::from(socket));
-    closed.set_permissions(Permissions::from_mode(MODE)).map_err(|error| explain("protect", &error))?;
+    closed.set_permissions(mode.clone()).map_err(|error| explain("protect", &error))?;
     let socket = Socket::from(OwnedFd::from(closed));
     socket.bind(&SockAddr::unix(path)?).map_err(|error| explain("bind", &error))?;
-    fs::set_permissions(path, Permissions::from_mode(MODE))
-        .map_err(|error| explain("open to the group", &error))?;
+    fs::set_permissions(path, mode).map_err(|error| explain("open to its users", &error))?;
     socket.listen(BACKLOG).map_err(|error| explain("listen on", &error))?;
     socket.set_nonblocking(true)?;
     UnixListener::from_std(OwnedFd::from(socket).into())
@@ -89,18 +93,24 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Serves the API until `end` is ready and the requests under way are answered, then removes the socket's file.
+/// Serves the API, to those whom `roles` lets in, or else to everybody who could open the socket, until `end` is ready and the requests under way are answered, then removes the socket's file.
 ///
 /// # Errors
 /// Those of the server; accepting goes on whatever happens to single connections.
 pub async fn serve(
     listener: UnixListener,
     router: Router,
+    roles: Option<Roles>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
     let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
-    let result = axum::serve(limited, router).with_graceful_shutdown(end).await;
+    let router = match roles {
+        Some(roles) => router.layer(from_fn_with_state(Arc::new(roles), roles::check)),
+        None => router,
+    };
+    let service = router.into_make_service_with_connect_info::<ConnectedCaller>();
+    let result = axum::serve(limited, service).with_graceful_shutdown(end).await;
     if let Some(path) = path {
         // Somebody may have cleaned up before us.
         let _ = fs::remove_file(path);
@@ -109,29 +119,31 @@ pub async fn serve(
 }
 
 /// A listener with room for [`CONNECTIONS_MAX`].
-struct Limited {
+pub(super) struct Limited {
     listener: UnixListener,
     room: Arc<Semaphore>,
 }
 
 impl Listener for Limited {
     type Io = Bounded;
-    type Addr = SocketAddr;
+    type Addr = ConnectedCaller;
 
-    async fn accept(&mut self) -> (Bounded, SocketAddr) {
+    async fn accept(&mut self) -> (Bounded, ConnectedCaller) {
         // The semaphore is never closed; if it were, the connection would just not be counted.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        let (stream, _) = Listener::accept(&mut self.listener).await;
+        let peer = ConnectedCaller(Caller::of(&stream));
         (Bounded { stream, end: Box::pin(tokio::time::sleep(CONNECTION_TIME_MAX)), _room: room }, peer)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<ConnectedCaller> {
+        // Of no use to anybody: a listener is connected with nobody.
+        Ok(ConnectedCaller(None))
     }
 }
 
 /// A connection with an end, which gives its room back when it is dropped.
-struct Bounded {
+pub(super) struct Bounded {
     stream: UnixStream,
     end: Pin<Box<Sleep>>,
     _room: Option<OwnedSemaphorePermit>,

@@ -241,9 +241,35 @@ pub struct ServiceFacts {
     /// Servers that are down by their health checks, left alone because they failed, or that cannot be reached for want
     /// of a source address.
     pub servers_failed: Vec<String>,
+    /// Direct server return, if that is how the service is passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<DirectFacts>,
     /// Servers that are down here or on another node, by their health checks; at most [`CHECKS_SHOWN`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<ServerCheck>,
+}
+
+/// Direct server return on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectFacts {
+    /// Frames are passed on here.
+    pub serving: bool,
+    /// Why not, when that is as it should be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Why it should, and cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// On which interface.
+    pub interface: Option<String>,
+    /// Frames that came in, since this node serves.
+    pub received: u64,
+    /// Frames that went on to servers, and answers.
+    pub sent: u64,
+    /// Frames that were too long, or that the interface had no room for.
+    pub lost: u64,
+    /// Servers that have answered in ARP and may get clients.
+    pub reachable: usize,
 }
 
 /// The soft state on this node: what may be lost, and is shared without waiting.

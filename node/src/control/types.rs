@@ -4,13 +4,13 @@
 mod configuration;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use cygnet_ha::consensus::RecoveryOutlook;
 use cygnet_ha::events::Event;
 use cygnet_ha::state::Standing;
-use cygnet_ha::vip::VipView;
 use cygnet_ha::vip::driver::{Kept, Moved};
+use cygnet_ha::vip::{LeftView, VipView};
 use serde::{Deserialize, Serialize};
 
 pub use super::health::{CheckState, CheckView, Elsewhere, ServerCheck};
@@ -62,6 +62,8 @@ pub enum ErrorCode {
     NoQuorum,
     /// A precondition does not hold (another version, an unready peer, no confirmation).
     Refused,
+    /// This caller may not ask for that.
+    Forbidden,
     /// No answer within the time allowed; what was asked for may still happen.
     TimedOut,
     /// The node's API cannot be reached.
@@ -269,7 +271,7 @@ pub struct MemberView {
     /// Its name.
     pub name: String,
     /// Where it listens for the other nodes.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
     /// It carries no traffic.
     pub witness: bool,
     /// How it counts; `None` where the list stands in the node files only.
@@ -383,6 +385,53 @@ pub struct Why {
     pub stories: Vec<super::why::Story>,
 }
 
+/// Most connections in one answer about drains: some 200 bytes each, below what a client reads (16 MiB).
+pub const DRAIN_LISTED_MAX: usize = 50_000;
+
+/// `GET /v1/drain`: connections that go on through this node although their address was moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainQuery {
+    /// How many one by one, at most [`DRAIN_LISTED_MAX`] (which is also the default).
+    pub limit: Option<usize>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drains {
+    /// The node.
+    pub node: String,
+    /// One for each virtual address with such connections.
+    pub drains: Vec<Drain>,
+}
+
+/// The connections of one virtual address that go on here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// The name in the configuration.
+    pub vip: String,
+    /// How many, through which node, since when, until when.
+    #[serde(flatten)]
+    pub left: LeftView,
+    /// They themselves; the first so many that were asked for.
+    pub connections: Vec<LeftConnection>,
+}
+
+/// A connection that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftConnection {
+    /// The client.
+    pub client: SocketAddr,
+    /// Where it has connected to.
+    pub to: SocketAddr,
+    /// The service; `None`: another program's, or its end was not noticed yet.
+    pub service: Option<String>,
+    /// The server.
+    pub server: Option<String>,
+    /// For how long nothing has gone either way, ms, by the kernel's word; `None`: it does not say.
+    pub idle_ms: Option<u64>,
+}
+
 /// `POST /v1/switchover`: move addresses that this node holds to another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -409,7 +458,7 @@ pub struct TokenMade {
     /// The token; shown once.
     pub token: String,
     /// Where a node may join: the address of the node that was asked.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
 }
 
 /// The answer to [`SwitchOver`].

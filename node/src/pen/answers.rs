@@ -45,6 +45,10 @@ pub trait Facts {
     fn newest_connection(&self) -> usize;
     /// Idle connections to servers that are ready.
     fn idlers(&self) -> u32;
+    /// Whether the start is over.
+    fn is_running(&self) -> bool {
+        false
+    }
     /// Whether a country database is in use.
     fn has_countries(&self) -> bool {
         false

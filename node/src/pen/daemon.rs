@@ -5,6 +5,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cygnet_netlink::account;
 use cygnet_netlink::process::{self, Side};
 
 use super::Pen;
@@ -63,9 +64,9 @@ pub(super) fn tell_ready(pipe: Option<PipeWriter>) {
 }
 
 /// The user of `-u`.
-pub(super) fn find_user(pen: &Pen) -> Result<Option<process::User>, String> {
+pub(super) fn find_user(pen: &Pen) -> Result<Option<account::User>, String> {
     let Some(name) = &pen.user else { return Ok(None) };
-    match process::user(name) {
+    match account::user(name) {
         Ok(Some(user)) => Ok(Some(user)),
         Ok(None) => Err(format!("Can't getpwnam({name})")),
         Err(error) => Err(format!("Can't getpwnam({name}): {error}")),

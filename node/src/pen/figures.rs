@@ -110,6 +110,10 @@ impl Facts for Figures<'_> {
         Before.local_time()
     }
 
+    fn is_running(&self) -> bool {
+        true
+    }
+
     fn has_countries(&self) -> bool {
         self.has_countries
     }

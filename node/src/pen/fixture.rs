@@ -22,6 +22,7 @@ pub(super) struct World {
     pub(super) newest: usize,
     pub(super) files: RefCell<BTreeMap<PathBuf, String>>,
     pub(super) lacks_countries: bool,
+    pub(super) is_running: bool,
 }
 
 impl World {
@@ -66,6 +67,9 @@ impl Facts for World {
     }
     fn idlers(&self) -> u32 {
         0
+    }
+    fn is_running(&self) -> bool {
+        self.is_running
     }
 }
 

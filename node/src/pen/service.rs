@@ -155,7 +155,11 @@ impl Pen {
         let mut unsaid = self.unsaid();
         for service in &mut config.services {
             service.servers.retain(|server| !is_unset(server));
-            self.house_rules(service);
+            if let Some(direct) = super::direct::translated(self, service) {
+                *service = direct;
+            } else {
+                self.house_rules(service);
+            }
             service.clients = service.clients.as_deref().map(|name| file_name("list", name));
             let all = service.servers.iter_mut().chain(&mut service.emergency).chain(&mut service.abuse);
             for server in all {
@@ -199,8 +203,14 @@ impl Pen {
                 self.countries.is_some() || self.acls.iter().flatten().any(names_country),
                 "the country database: `countries` in the node file names it",
             ),
-            (self.dsr_if.is_some(), "direct server return (`dsr_if`) is set up on its own"),
-            (self.tarpit_acl.is_some(), "the tarpit (`tarpit_acl`) belongs to direct server return"),
+            (
+                self.dsr_if.is_some(),
+                "direct server return on a pair: write `vip` instead of `interface` in [service.dsr]",
+            ),
+            (
+                self.dsr_if.is_none() && self.tarpit_acl.is_some(),
+                "the tarpit (`tarpit_acl`) belongs to direct server return (`dsr_if`)",
+            ),
             (self.log.is_some(), "the request log (`log`, -l): `cygnet` logs events, not requests"),
             (self.web_stats.is_some(), "the HTML statistics (`web_stats`, -w): see `cygnet status`"),
             (
@@ -236,7 +246,7 @@ fn is_unset(server: &Server) -> bool {
 }
 
 /// Names in files begin with a letter, to be told from numbers.
-fn file_name(what: &str, name: &str) -> String {
+pub(super) fn file_name(what: &str, name: &str) -> String {
     if name == NOBODY { name.to_owned() } else { format!("{what}{name}") }
 }
 

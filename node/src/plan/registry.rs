@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::files::{self, Fault, Files, Refreshed};
 use super::lists::Lists;
 use super::routes::Routes;
-use super::{Admin, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky};
+use super::{
+    Admin, DirectPlan, ListenAt, Plan, ServerPlan, ServerState, ServicePlan, ServiceState, Start, Sticky,
+};
 use crate::balance::geo::Countries;
 use crate::balance::{ClientTable, Schedule, hash_of_name};
 use crate::config::model::{ClusterConfig, Endpoint, Server, Service};
@@ -171,6 +173,10 @@ impl Registry {
             dummy: service.dummy,
             idlers: service.idlers,
             check: service.check.clone().map(Arc::new),
+            direct: service.dsr.as_ref().map(|settings| DirectPlan {
+                settings: settings.clone(),
+                tarpit: inputs.lists.named(settings.tarpit.as_ref()),
+            }),
             http: service.http.as_ref().map(|http| Arc::new(HttpPlan::new(http))),
             may_listen: !matches!(tls, Some(Err(_))),
             tls,

@@ -65,6 +65,8 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The position of its server in the service, once one was chosen.
     pub server: Option<usize>,
+    /// ... and its name.
+    pub server_name: Option<Arc<str>>,
     /// The descriptor of the client's socket.
     pub client_fd: i32,
     /// The descriptor of the server's socket, when there is one.
@@ -233,12 +235,15 @@ impl Connection {
 
     /// What the operator wants to know.
     pub(super) fn info(&self, key: Key, worker: usize) -> ConnectionInfo {
+        let position = self.lease.is_some().then_some(self.position as usize);
+        let server = position.and_then(|position| self.service.servers.get(position));
         ConnectionInfo {
             id: (worker as u64) << 32 | key.index() as u64,
             worker,
             service: Arc::clone(&self.service.name),
             peer: self.peer,
-            server: self.lease.is_some().then_some(self.position as usize),
+            server: position,
+            server_name: server.map(|server| Arc::clone(&server.name)),
             client_fd: self.client.socket().as_raw_fd(),
             server_fd: self.server.as_ref().map(|server| server.socket().as_raw_fd()),
             pending_down: self.pending_down(),

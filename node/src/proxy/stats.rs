@@ -7,6 +7,7 @@ use cygnet_ha::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
+use crate::config::model::Transport;
 use crate::plan::{Admin, Plan, Role, ServicePlan, Standing};
 
 /// All figures at one moment.
@@ -99,7 +100,7 @@ fn service_stats(service: &ServicePlan, now: Time) -> ServiceStats {
     let state = &service.state;
     ServiceStats {
         name: service.name.to_string(),
-        listen: service.addresses().map(|at| at.to_string()).collect(),
+        listen: listens(service),
         accepted: state.sum(|shard| &shard.accepted),
         refused: state.sum(|shard| &shard.refused),
         failovers: state.sum(|shard| &shard.failovers),
@@ -107,6 +108,14 @@ fn service_stats(service: &ServicePlan, now: Time) -> ServiceStats {
         aborted: state.sum(|shard| &shard.aborted),
         servers: (0..service.servers.len()).map(|n| server_stats(service, n, now)).collect(),
     }
+}
+
+fn listens(service: &ServicePlan) -> Vec<String> {
+    let direct = service.direct.iter().map(|direct| match service.transport {
+        Transport::Tcp => format!("dsr {}", direct.settings),
+        Transport::Udp => format!("udp dsr {}", direct.settings),
+    });
+    service.addresses().map(|at| at.to_string()).chain(direct).collect()
 }
 
 fn server_stats(service: &ServicePlan, position: usize, now: Time) -> ServerStats {

@@ -11,6 +11,7 @@ use cygnet_ha::vip::VipView;
 use cygnet_ha::vip::driver::HandOver;
 
 use super::facts;
+use super::left;
 use super::maintenance::Drained;
 use super::membership;
 use super::node::Node;
@@ -22,8 +23,8 @@ use crate::config::model::NodeConfig;
 use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
-    ConfigVersion, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, Members,
-    NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
+    ConfigVersion, Drains, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged,
+    Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
     TokenMade,
 };
 use crate::control::{NodeApi, nodes};
@@ -172,6 +173,11 @@ impl NodeApi for Api {
         }
         let reply = vips.hand_over(HandOver { vips: names, to, dry_run }).await;
         Ok(SwitchedOver { node, connections, moved: reply.moved, refused: reply.refused })
+    }
+
+    async fn drains(&self, limit: usize) -> Result<Drains, ApiError> {
+        let vips = self.0.vips.as_ref().ok_or_else(on_a_witness)?;
+        Ok(left::drains(&self.0, vips, limit).await)
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {

@@ -12,8 +12,8 @@ use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::config::all_servers;
 use crate::control::health::{CheckView, Elsewhere, ServerCheck};
 use crate::control::status::{
-    CHECKS_SHOWN, ConfigFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts, ServiceFacts,
-    SoftFacts,
+    CHECKS_SHOWN, ConfigFacts, DirectFacts, Facts, MOVES_REPORTED, MemberFacts, NodeReport, QuorumFacts,
+    ServiceFacts, SoftFacts,
 };
 use crate::proxy::{ServerStats, ServiceStats};
 
@@ -108,7 +108,8 @@ fn members(node: &Node, status: &consensus::Status) -> Vec<MemberFacts> {
 fn own_services(node: &Node, running: &Running) -> Vec<ServiceFacts> {
     let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
     stats.map_or_else(Vec::new, |stats| {
-        stats.services.iter().map(|service| service_facts(service, running)).collect()
+        let direct = |service: &ServiceStats| node.direct.facts(&service.name);
+        stats.services.iter().map(|service| service_facts(service, running, direct(service))).collect()
     })
 }
 
@@ -159,24 +160,31 @@ pub(crate) fn check_view(
     Some(view)
 }
 
-fn service_facts(service: &ServiceStats, running: &Running) -> ServiceFacts {
+fn service_facts(service: &ServiceStats, running: &Running, direct: Option<DirectFacts>) -> ServiceFacts {
     let regular = || service.servers.iter().filter(|server| server.regular);
     let failed = |server: &&ServerStats| {
         server.source_missing.is_some() || server.blacklisted_ms.is_some() || server.down
     };
     let usable = |server: &&ServerStats| !failed(server) && !server.drained;
     let connections: u64 = service.servers.iter().map(|server| u64::from(server.connections)).sum();
+    let mut listen_problems = running.listen_problems_of(&service.name);
+    listen_problems.extend(direct.as_ref().and_then(|direct| direct.problem.clone()));
+    // Those that are well, and of them those that ARP knows.
+    let well = regular().filter(usable).count();
+    let servers_usable =
+        direct.as_ref().filter(|direct| direct.serving).map_or(well, |direct| well.min(direct.reachable));
     ServiceFacts {
         name: service.name.clone(),
         listen: service.listen.clone(),
-        listen_problems: running.listen_problems_of(&service.name),
+        listen_problems,
         connections,
         total: service.accepted,
         failed: service.refused,
         servers: regular().count(),
-        servers_usable: regular().filter(usable).count(),
+        servers_usable,
         servers_drained: regular().filter(|server| server.drained).count(),
         servers_failed: service.servers.iter().filter(failed).map(|server| server.name.clone()).collect(),
+        direct,
         checks: Vec::new(),
     }
 }

@@ -8,9 +8,11 @@ mod api;
 mod checks;
 mod conductor;
 mod descriptors;
+mod direct;
 mod facts;
 mod files;
 mod identity;
+mod left;
 mod logging;
 mod maintenance;
 mod membership;
@@ -19,6 +21,7 @@ mod node;
 mod preflight;
 mod reach;
 mod replica;
+mod roles;
 mod running;
 mod soft;
 mod sources;
@@ -120,7 +123,7 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let events = EventLog::default();
     let surroundings = Surroundings::open(events.clone())?;
-    let listener = control::bind(&config.api)?;
+    let listener = control::bind(&config.api, config.roles.is_some())?;
     let (running, running_seen) = watch::channel(Arc::new(Running::default()));
     let started = tokio::select! {
         started = start::node(&config, events, running_seen) => started.map(Some),
@@ -151,13 +154,15 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
     tasks.spawn(moves::note(Arc::clone(&node)));
     if let Some(traffic) = &node.traffic {
         tasks.spawn(checks::watch(Arc::clone(&node)));
+        tasks.spawn(direct::serve(Arc::clone(&node)));
         tasks.spawn(files::watch(Arc::clone(&node)));
         tasks.spawn(reach::watch(Arc::clone(&node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
     }
     let (end, ended) = oneshot::channel::<()>();
     let api = control::router(Arc::new(api::Api(Arc::clone(&node))));
-    let serving = tokio::spawn(control::serve(listener, api, async {
+    let roles = config.roles.as_ref().map(|roles| roles::resolve(roles, &node.events));
+    let serving = tokio::spawn(control::serve(listener, api, roles, async {
         let _ = ended.await;
     }));
     let what = format!("{} {} has started", config.name, env!("CARGO_PKG_VERSION"));

@@ -9,6 +9,7 @@ use cygnet_ha::vip::driver::VipHandle;
 use tokio::sync::watch;
 
 use super::checks::Health;
+use super::direct::Board;
 use super::maintenance::Maintenance;
 use super::replica::Replicated;
 use super::running::Running;
@@ -35,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) maintenance: Maintenance,
     /// What the servers' health checks say here.
     pub(crate) health: Health,
+    /// Direct server return on this node.
+    pub(crate) direct: Board,
     /// The data path; none on a witness.
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.

@@ -13,7 +13,7 @@ use cygnet_netlink::kernel::{Kernel, Snapshot};
 use tokio::runtime::Handle;
 
 use super::running::{FILE, check, told};
-use crate::config::model::{ClusterConfig, NodeConfig, Service};
+use crate::config::model::{ClusterConfig, Direct, NodeConfig, Place, Service};
 use crate::config::{CLUSTER_FILE, NODE_FILE, Problem, locate, vip_settings};
 use crate::plan::check_files;
 
@@ -80,6 +80,7 @@ fn same<'c>(running: &'c ClusterConfig, service: &Service) -> Option<&'c Service
 struct Wanted<'c> {
     vips: Vec<&'c VipSettings>,
     sources: Vec<&'c Service>,
+    direct: Vec<(&'c Service, &'c Direct)>,
 }
 
 impl<'c> Wanted<'c> {
@@ -99,11 +100,17 @@ impl<'c> Wanted<'c> {
         Self {
             vips: vips.iter().filter(|vip| !known(vip)).collect(),
             sources: cluster.services.iter().filter(sourced).collect(),
+            direct: cluster
+                .services
+                .iter()
+                .filter(|service| same(running, service).is_none_or(|old| old.dsr != service.dsr))
+                .filter_map(|service| Some((service, service.dsr.as_ref()?)))
+                .collect(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.vips.is_empty() && self.sources.is_empty()
+        self.vips.is_empty() && self.sources.is_empty() && self.direct.is_empty()
     }
 
     fn missing_in(&self, snapshot: &Snapshot) -> Vec<Problem> {
@@ -132,7 +139,30 @@ impl<'c> Wanted<'c> {
             let remedy = "add it there, or remove it: the nodes' own `source` counts".to_owned();
             (!here).then(|| problem(CLUSTER_FILE, format!("service[{}].source", service.name), what, remedy))
         };
-        vips.chain(self.sources.iter().filter_map(no_source)).collect()
+        let direct = self.direct.iter().filter_map(|(service, direct)| {
+            let (key, what, remedy) = not_passed_on(direct, snapshot)?;
+            Some(problem(CLUSTER_FILE, format!("service[{}].dsr.{key}", service.name), what, remedy))
+        });
+        vips.chain(self.sources.iter().filter_map(no_source)).chain(direct).collect()
+    }
+}
+
+/// Why this node could not pass a service on: the key, what is wrong, and what to do.
+fn not_passed_on(direct: &Direct, snapshot: &Snapshot) -> Option<(&'static str, String, String)> {
+    let address = direct.address;
+    if let Some(own) = snapshot.addresses.iter().find(|own| own.address == address) {
+        let on = snapshot.links.iter().find(|link| link.index == own.interface);
+        let on = on.map_or_else(|| "an interface".to_owned(), |link| link.name.clone());
+        let what = format!("\"{address}\" is on {on} of this node, whose kernel would answer clients itself");
+        return Some(("address", what, format!("remove it there: `ip address del {address} dev {on}`")));
+    }
+    match &direct.place {
+        Place::Interface(name) if snapshot.link(name).is_none() => {
+            let names: Vec<&str> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
+            let what = format!("this node has no interface {name}");
+            Some(("interface", what, format!("it has {}", names.join(", "))))
+        }
+        _ => None,
     }
 }
 
@@ -201,6 +231,24 @@ mod tests {
         let told = told_of(&both, "", &machine("eth1", "10.0.0.8"));
         assert_eq!(told[0], "vip www is to be on eth0, and this node has no such interface");
         assert_eq!(told[1], "\"10.0.0.9\" is on no interface of this node");
+    }
+
+    #[test]
+    fn direct_server_return_wants_an_address_that_the_node_does_not_have_and_an_interface_that_it_has() {
+        let told = |place: &str| {
+            let text = format!(
+                "[[service]]\nname = \"dns\"\n[service.dsr]\naddress = \"10.0.0.80\"\n{place}\n\
+                 [[service.server]]\nname = \"s0\"\naddress = \"10.0.0.11:53\"\n{VIP}"
+            );
+            move |own: &str| told_of(&text, VIP, &machine("eth0", own))
+        };
+        let with_vip = told("vip = \"www\"");
+        assert_eq!(with_vip("10.0.0.1"), Vec::<String>::new());
+        assert_eq!(
+            with_vip("10.0.0.80"),
+            ["\"10.0.0.80\" is on eth0 of this node, whose kernel would answer clients itself"]
+        );
+        assert_eq!(told("interface = \"eth7\"")("10.0.0.1"), ["this node has no interface eth7"]);
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl Reach {
 
 /// Whom to ask, and from where; `None`: there is no way there.
 fn targets(running: &Running) -> Vec<(Key, Option<(SocketAddr, IpAddr)>)> {
-    let unchecked = |service: &&Service| service.transport == Transport::Tcp && service.check.is_none();
+    let unchecked = |service: &&Service| {
+        service.transport == Transport::Tcp && service.check.is_none() && service.dsr.is_none()
+    };
     let services = running.cluster.services.iter().filter(unchecked);
     let servers = services.flat_map(|service| service.servers.iter().map(move |server| (service, server)));
     let target = |(service, server): (&Service, &Server)| {

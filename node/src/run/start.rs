@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::checks::Health;
 use super::descriptors;
+use super::direct::Board;
 use super::identity;
 use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
@@ -59,7 +60,8 @@ pub(super) async fn node(
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
     let (started, health) = (Instant::now(), Health::new(&config.name));
-    Ok(Node { config, started, events, log, replicated, running, maintenance, health, traffic, vips })
+    let direct = Board::default();
+    Ok(Node { config, started, events, log, replicated, running, maintenance, health, direct, traffic, vips })
 }
 
 fn open_log(

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Readiness;
+use super::left::Leftover;
 use super::run::{Driver, Vip};
 use crate::events::Severity;
 use crate::time::Time;
@@ -91,6 +92,9 @@ pub struct Moved {
     /// Connections of the address at that moment.
     #[serde(default)]
     pub connections: usize,
+    /// Why they could not be counted, and `connections` says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
     /// Why they break when their clients send next; `None`: they go on until they end.
     #[serde(default)]
     pub breaks: Option<String>,
@@ -106,9 +110,9 @@ pub struct Kept {
 }
 
 /// A question with the way back for its answer.
-pub(super) struct Asked {
-    pub(super) what: HandOver,
-    pub(super) reply: oneshot::Sender<HandOverReply>,
+pub(super) enum Asked {
+    HandOver { what: HandOver, reply: oneshot::Sender<HandOverReply> },
+    Left { limit: usize, reply: oneshot::Sender<Vec<Leftover>> },
 }
 
 /// An order under way.
@@ -129,6 +133,7 @@ struct Move {
     /// Why connections break; `None`: they go on.
     breaks: Option<String>,
     connections: usize,
+    uncounted: Option<String>,
 }
 
 /// What the driver keeps for the other nodes.
@@ -299,9 +304,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands over, or says why not.
+    /// Hands over, or says why not; or says what is left.
     pub(super) async fn asked(&mut self, asked: Asked) {
-        let Asked { what, reply } = asked;
+        let (what, reply) = match asked {
+            Asked::HandOver { what, reply } => (what, reply),
+            // Whoever asked may be gone.
+            Asked::Left { limit, reply } => return drop(reply.send(self.leftovers(limit))),
+        };
         if self.link.orders.len() >= ORDERS_MAX {
             let kept = |vip: &String| Kept { vip: vip.clone(), why: "other orders are under way".to_owned() };
             let refused = what.vips.iter().map(kept).collect();
@@ -322,8 +331,8 @@ impl Driver {
             match self.begin_move(&vip, what).await {
                 Ok(one) if what.dry_run => {
                     let to = self.link.peers.name(one.to);
-                    let (connections, breaks) = (one.connections, one.breaks);
-                    order.result.moved.push(Moved { vip, to, took_ms: 0, connections, breaks });
+                    let Move { connections, breaks, uncounted, .. } = one;
+                    order.result.moved.push(Moved { vip, to, took_ms: 0, connections, uncounted, breaks });
                 }
                 Ok(one) => order.moves.push(one),
                 Err(why) => order.result.refused.push(Kept { vip, why }),
@@ -346,13 +355,24 @@ impl Driver {
         let to = self.link.peers.successor(now, name, what.to.as_deref())?;
         let addresses = vip.holder.settings().addresses.clone();
         let breaks = self.cannot_keep(to);
-        let mut one =
-            Move { vip: name.to_owned(), to, since: now, asked: None, refused: None, breaks, connections: 0 };
+        let mut one = Move {
+            vip: name.to_owned(),
+            to,
+            since: now,
+            asked: None,
+            refused: None,
+            breaks,
+            connections: 0,
+            uncounted: None,
+        };
         if what.dry_run || one.breaks.is_some() {
             // A quarter of a second for the longest list: the others advertise meanwhile.
             let list = tokio::task::spawn_blocking(move || flows::of(&addresses, FLOWS_MAX));
-            if let Some(Ok(Ok((list, beyond)))) = self.meanwhile(list).await {
-                one.connections = list.len() + beyond;
+            match self.meanwhile(list).await {
+                Some(Ok(Ok((list, beyond)))) => one.connections = list.len() + beyond,
+                Some(Ok(Err(error))) => one.uncounted = Some(error.to_string()),
+                Some(Err(error)) => one.uncounted = Some(error.to_string()),
+                None => one.uncounted = Some("the kernel did not list them in time".to_owned()),
             }
         }
         if what.dry_run {
@@ -392,6 +412,11 @@ impl Driver {
         Err(format!("{} cannot be reached", self.link.peers.name(to)))
     }
 
+    /// Whether an order is under way.
+    pub(super) fn has_orders(&self) -> bool {
+        !self.link.orders.is_empty()
+    }
+
     /// Whether something is being handed over, or lingers.
     pub(super) fn moves(&self) -> bool {
         !self.link.orders.is_empty() || self.vips.iter().any(|vip| vip.holder.lingers())
@@ -419,6 +444,7 @@ impl Driver {
             }
         }
         self.compare(now).await;
+        self.give_way(now).await;
         self.say_standing(now);
     }
 
@@ -469,12 +495,13 @@ impl Driver {
         if vip.holder.role() != Role::Active {
             let took = now.since(one.since);
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            let connections = vip.transfers.kept().unwrap_or(one.connections);
+            let kept = vip.transfers.kept();
             return Some(Ok(Moved {
                 vip: one.vip.clone(),
                 to,
                 took_ms,
-                connections,
+                connections: kept.unwrap_or(one.connections),
+                uncounted: one.uncounted.clone().filter(|_| kept.is_none()),
                 breaks: one.breaks.clone(),
             }));
         }

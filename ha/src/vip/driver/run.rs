@@ -18,6 +18,7 @@ use super::guardian::Guardian;
 use super::heard::Heard;
 use super::peers::{HAND_OVER_PATIENCE, HandOver, Link};
 use super::port::{Frame, Port};
+use super::preferred::Preferred;
 use super::scout::{Order, Scouted, scout};
 use super::survey::open;
 use super::transfer::{Steering, Transfers};
@@ -91,6 +92,7 @@ pub(super) struct Vip {
     pub(super) transfers: Transfers,
     /// What the guard says of it should this process be killed.
     pub(super) bequest: Bequest,
+    pub(super) preferred: Preferred,
 }
 
 /// All of the thread's state.
@@ -403,7 +405,7 @@ impl Driver {
             let port = self.ports.get(&vip.holder.settings().interface);
             let wire =
                 port.zip(vip.router).map(|(port, router)| port.on_the_wire(now, router)).unwrap_or_default();
-            views.push(view(now, &vip.holder, wire, vip.sent));
+            views.push(view(now, &vip.holder, wire, vip.sent, self.moved(now, vip)));
         }
         self.outputs.views.send_replace(Arc::new(views));
         for port in self.ports.values() {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::bequest::Bequest;
 use super::port::{Frame, Port, Speaks};
+use super::preferred::Preferred;
 use super::run::{Driver, Vip};
 use super::scout::Scouted;
 use super::transfer::Transfers;
@@ -37,6 +38,7 @@ impl Driver {
             match wanted.iter().find(|settings| is_same_election(settings, vip.holder.settings())) {
                 Some(settings) => {
                     vip.base_priority = settings.priority;
+                    vip.transfers.set_patience(settings.patience);
                     let priority = self.link.priority(settings.priority);
                     let actions = vip.holder.set_priority(now, priority);
                     self.act(which, actions).await;
@@ -58,7 +60,7 @@ impl Driver {
             // with it.
             let leaving = self.vips.iter_mut().filter(|vip| vip.leaving);
             leaving.for_each(|vip| vip.holder.cede(&settings.addresses));
-            let base_priority = settings.priority;
+            let (base_priority, patience) = (settings.priority, settings.patience);
             self.vips.push(Vip {
                 subject: format!("vip {}", settings.name),
                 holder: Holder::new(now, settings, salt()),
@@ -73,7 +75,8 @@ impl Driver {
                 base_priority,
                 acted_as: Role::Down,
                 spoke_from: None,
-                transfers: Transfers::default(),
+                transfers: Transfers::new(patience),
+                preferred: Preferred::default(),
                 bequest: Bequest::default(),
             });
         }
@@ -243,10 +246,12 @@ fn conflict(new: &VipSettings, other: &VipSettings) -> Option<String> {
     (family(new) == family(other)).then(number)
 }
 
-/// Whether an election can go on under the new settings: all is the same, but perhaps the priority.
+/// Whether an election can go on under the new settings: all is the same, but perhaps the priority, and what it does not know
+/// of.
 fn is_same_election(new: &VipSettings, running: &VipSettings) -> bool {
     let ownership = (new.priority == PRIORITY_OWNER) == (running.priority == PRIORITY_OWNER);
-    ownership && VipSettings { priority: running.priority, ..new.clone() } == *running
+    let VipSettings { priority, patience, .. } = *running;
+    ownership && VipSettings { priority, patience, ..new.clone() } == *running
 }
 
 #[cfg(test)]

@@ -17,31 +17,34 @@ use crate::time::Time;
 use crate::vip::Role;
 use crate::vip::peers::STANDING_FRESH;
 use crate::vip::peers::word::{Keeps, Standing, Transfer, Word};
-use crate::vip::transfer::{Given, Giver, Hand, Said, Taker, Taking, Wanted};
+use crate::vip::transfer::{Given, Giver, Hand, Patience, Said, Taker, Taking, Wanted};
 
 /// Lists of connections that wait for the loop: one is made at a time for each part of a transfer.
 const LISTS_WAITING: usize = 16;
 
 /// One part of a transfer, with what only the driver knows of it.
-struct Part<M> {
+pub(super) struct Part<M> {
     id: u64,
     /// The other node.
-    peer: u64,
+    pub(super) peer: u64,
     /// When it began: a node that has just come back may say how it is a little later.
-    since: Time,
+    pub(super) since: Time,
     /// ... on the link, once it has said so.
     neighbour: Option<(IpAddr, Mac)>,
-    machine: M,
+    pub(super) machine: M,
 }
 
 /// The transfers of one virtual router.
 #[derive(Default)]
 pub(super) struct Transfers {
-    giver: Option<Part<Giver>>,
-    taker: Option<Part<Taker>>,
+    pub(super) giver: Option<Part<Giver>>,
+    pub(super) taker: Option<Part<Taker>>,
     applied: Wanted,
     /// The kernel refused to undo something; it is tried again then.
     again: Option<Time>,
+    patience: Patience,
+    /// That connections cannot be closed was told.
+    pub(super) close_failed: bool,
 }
 
 /// What the driver keeps for all of them.
@@ -49,16 +52,30 @@ pub(super) struct Steering {
     /// Or why connections cannot be kept.
     steer: Result<Steer, String>,
     pub(super) lists: mpsc::Receiver<Listed>,
-    list_sender: mpsc::Sender<Listed>,
+    pub(super) list_sender: mpsc::Sender<Listed>,
     guarded: bool,
 }
 
 /// A list of connections has been made.
 pub(super) struct Listed {
-    vip: String,
-    id: u64,
-    giver: bool,
-    list: Result<Vec<Flow>, String>,
+    pub(super) vip: String,
+    pub(super) id: u64,
+    pub(super) giver: bool,
+    pub(super) list: Result<Vec<Flow>, String>,
+    /// So many were closed before, or why not; `None`: none were to be.
+    pub(super) closed: Option<Result<usize, String>>,
+}
+
+/// The connections of these addresses. Waits for the kernel.
+///
+/// # Errors
+/// The kernel's, or that there are too many.
+pub(super) fn all_of(addresses: &[IpAddr]) -> Result<Vec<Flow>, String> {
+    match flows::of(addresses, FLOWS_MAX) {
+        Ok((list, 0)) => Ok(list),
+        Ok((_, beyond)) => Err(format!("{beyond} more than {FLOWS_MAX}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Undoing what the kernel refused to undo is tried again after this time.
@@ -80,12 +97,28 @@ impl Steering {
         Keeps { why_not: self.steer.as_ref().err().cloned().unwrap_or_default() }
     }
 
+    /// What is in the kernel for these addresses.
+    pub(super) fn rules(&self, addresses: &[IpAddr]) -> Vec<String> {
+        let steer = self.steer.iter();
+        steer.flat_map(|steer| addresses.iter().flat_map(|address| steer.chains(*address))).collect()
+    }
+
     fn steer(&mut self) -> Result<&mut Steer, String> {
         self.steer.as_mut().map_err(|why| why.clone())
     }
 }
 
 impl Transfers {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
+    /// The operator has set another one; it counts for connections that go on here too.
+    pub(super) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+        self.giver.iter_mut().for_each(|part| part.machine.set_patience(patience));
+    }
+
     /// The transfers that this node takes part in.
     pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
         let giver = self.giver.as_ref().filter(|part| !part.machine.is_over()).map(|part| part.id);
@@ -127,7 +160,9 @@ impl Driver {
     pub(super) async fn begin_transfer(&mut self, which: usize, to: u64) {
         let now = self.now();
         let Some(vip) = self.vips.get_mut(which) else { return };
-        let (machine, given) = Giver::begin(now);
+        let (mut machine, given) = Giver::begin(now);
+        machine.set_patience(vip.transfers.patience);
+        vip.transfers.close_failed = false;
         vip.transfers.giver = Some(Part { id: random(), peer: to, since: now, neighbour: None, machine });
         self.given(which, given).await;
     }
@@ -148,6 +183,8 @@ impl Driver {
                     }
                 }
                 Given::Stays(why) => self.transfer_failed(&name, &why),
+                Given::Close(flows) => self.close(which, id, flows),
+                Given::Tell(told) => self.tell_left(which, &told),
             }
         }
         let _ = self.follow(which).await;
@@ -184,15 +221,10 @@ impl Driver {
         let (addresses, vip) = (vip.holder.settings().addresses.clone(), vip.holder.settings().name.clone());
         let sender = self.steering.list_sender.clone();
         tokio::spawn(async move {
-            let listed = tokio::task::spawn_blocking(move || flows::of(&addresses, FLOWS_MAX)).await;
-            let list = match listed {
-                Ok(Ok((list, 0))) => Ok(list),
-                Ok(Ok((_, beyond))) => Err(format!("{beyond} more than {FLOWS_MAX}")),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
+            let listed = tokio::task::spawn_blocking(move || all_of(&addresses)).await;
+            let list = listed.unwrap_or_else(|error| Err(error.to_string()));
             // The driver may have ended.
-            let _ = sender.send(Listed { vip, id, giver, list }).await;
+            let _ = sender.send(Listed { vip, id, giver, list, closed: None }).await;
         });
     }
 
@@ -203,6 +235,7 @@ impl Driver {
         let Some(vip) = self.vips.get_mut(which) else { return };
         if listed.giver {
             if vip.transfers.giver.as_ref().is_some_and(|part| part.id == listed.id) {
+                self.closed(which, listed.closed);
                 let given = self.giver(which, |giver| giver.listed(now, listed.list));
                 self.given(which, given).await;
             }
@@ -283,12 +316,12 @@ impl Driver {
                 Taking::Say(said) => self.say_of_transfer(which, peer, id, &said),
                 Taking::List => self.list(which, id, false),
                 Taking::Change(Said::Flows { number, last, add, remove }) => {
-                    let done = self.change_flows(which, last, &add, &remove);
+                    let done = self.change_flows(which, last, &add, &remove).await;
                     let now = self.now();
                     queue.extend(self.taker(which, |taker| taker.done(now, number, done)));
                 }
                 Taking::Change(Said::Ended(flows)) => {
-                    if let Err(error) = self.change_flows(which, false, &[], &flows) {
+                    if let Err(error) = self.change_flows(which, false, &[], &flows).await {
                         tracing::debug!(%error, "flows that have ended stay in the set");
                     }
                 }
@@ -298,7 +331,7 @@ impl Driver {
         let _ = self.follow(which).await;
     }
 
-    fn change_flows(
+    async fn change_flows(
         &mut self,
         which: usize,
         last: bool,
@@ -306,19 +339,22 @@ impl Driver {
         remove: &[Flow],
     ) -> Result<(), String> {
         let Some(vip) = self.vips.get(which) else { return Ok(()) };
+        let addresses = vip.holder.settings().addresses.clone();
+        let mut gone = remove.to_vec();
+        if last {
+            // A client that came again is ours now. The others advertise while the kernel is asked.
+            let of = addresses.clone();
+            let own = self.meanwhile(tokio::task::spawn_blocking(move || all_of(&of))).await;
+            let own = own.ok_or("the kernel did not list connections in time")?;
+            gone.extend(own.map_err(|error| error.to_string())??);
+        }
         let steer = self.steering.steer()?;
-        for address in &vip.holder.settings().addresses {
+        for address in addresses {
             let of = |flows: &[Flow]| -> Vec<Flow> {
-                flows.iter().filter(|flow| flow.service.ip() == *address).copied().collect()
+                flows.iter().filter(|flow| flow.service.ip() == address).copied().collect()
             };
-            steer.add_flows(*address, &of(add)).map_err(|error| error.to_string())?;
-            let mut gone = of(remove);
-            if last {
-                // A client that came again is ours now. Few are here yet, so that this takes no time.
-                let own = flows::of(&[*address], FLOWS_MAX).map_err(|error| error.to_string())?;
-                gone.extend(own.0);
-            }
-            steer.remove_flows(*address, &gone).map_err(|error| error.to_string())?;
+            steer.add_flows(address, &of(add)).map_err(|error| error.to_string())?;
+            steer.remove_flows(address, &of(&gone)).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -361,8 +397,9 @@ impl Driver {
             match next {
                 Given::Say(said) => self.say_of_transfer(which, peer, id, &said),
                 Given::Stays(why) => self.transfer_failed(&name, &why),
+                Given::Tell(told) => self.tell_left(which, &told),
                 // A machine that hears of its end begins nothing.
-                Given::List | Given::Ask => {}
+                Given::List | Given::Ask | Given::Close(_) => {}
             }
         }
         if let Some(vip) = self.vips.get_mut(which) {
@@ -371,14 +408,6 @@ impl Driver {
         }
         self.changed |= self.vips.get(which).is_some_and(|vip| vip.transfers.applied != applied);
         done
-    }
-
-    fn tell_kept(&self, which: usize, count: usize) {
-        let Some(vip) = self.vips.get(which) else { return };
-        let to = vip.transfers.giver.as_ref().map(|part| self.link.peers.name(part.peer)).unwrap_or_default();
-        let what = format!("{count} connections go on here, through {to}, until they end");
-        let why = "the address was moved on purpose; 0 were broken";
-        self.events.record(Severity::Info, &vip.subject, what, why);
     }
 
     /// Makes the kernel have what is wanted: first what is new, then away with what is not wanted any more.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Time;
 use crate::vip::holder::Holder;
 use crate::vip::speaker::carp::advskew_of;
-use crate::vip::{Mode, Protocol, Role, VipSettings, VipView, WireView};
+use crate::vip::{Mode, MovedView, Protocol, Role, VipSettings, VipView, WireView};
 
 /// What the wire says of a virtual router.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +31,12 @@ pub(super) struct Sent {
     pub(super) source: Option<IpAddr>,
 }
 
-fn milliseconds(age: Duration) -> u64 {
+pub(super) fn milliseconds(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Puts the view together.
-pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> VipView {
+pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent, moved: MovedView) -> VipView {
     let settings = holder.settings();
     let shown = shown(now, holder, &wire, sent);
     VipView {
@@ -60,6 +60,7 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent) -> V
         adverts_sent: sent.count,
         discarded: wire.discarded,
         wire: wire.more,
+        moved,
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn an_active_node_is_the_holder_with_the_age_of_its_own_advert() {
         let sent = Sent { count: 3, last: Some(ms(9_600)), source: Some(OWN) };
-        let view = view(ms(10_000), &active(), heard(0), sent);
+        let view = view(ms(10_000), &active(), heard(0), sent, MovedView::default());
         assert_eq!((view.holder, view.holder_priority), (Some(OWN), Some(255)));
         assert_eq!((view.holder_heard_ms, view.role_age_ms), (Some(400), 10_000));
         assert_eq!((view.adverts_sent, view.adverts_heard), (3, 7));
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn who_claims_the_address_of_an_active_node_is_a_rival_for_two_intervals() {
         let sent = Sent { count: 3, last: None, source: Some(OWN) };
-        let rivals = |now: u64| view(ms(now), &active(), heard(5_000), sent).rivals;
+        let rivals = |now: u64| view(ms(now), &active(), heard(5_000), sent, MovedView::default()).rivals;
         assert_eq!(rivals(5_000), [OWN, PEER]);
         assert_eq!(rivals(7_000), [OWN, PEER]);
         assert!(rivals(7_001).is_empty());
@@ -190,7 +191,7 @@ mod tests {
         let mut holder = watching();
         holder.presence_seen(ms(2_000), &[Presence::default()]);
         let wire = OnTheWire { rivals: vec![OWN], ..heard(2_500) };
-        let view = view(ms(3_000), &holder, wire, Sent::default());
+        let view = view(ms(3_000), &holder, wire, Sent::default(), MovedView::default());
         assert_eq!((view.holder, view.holder_heard_ms), (Some(PEER), Some(500)));
         assert_eq!((view.role, view.address_present), (Role::Standby, false));
         assert_eq!(view.rivals, [OWN]);
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_watching_node_names_itself_when_the_daemon_beside_it_has_taken_the_address() {
-        let view = view(ms(1_100), &watching(), heard(900), Sent::default());
+        let view = view(ms(1_100), &watching(), heard(900), Sent::default(), MovedView::default());
         assert_eq!((view.holder, view.holder_heard_ms), (Some(OWN), None));
         assert_eq!((view.role, view.address_present), (Role::Active, true));
         assert!(view.rivals.is_empty());
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_watching_node_names_both_when_another_goes_on_claiming_the_address_that_is_here() {
-        let view = view(ms(2_600), &watching(), heard(2_500), Sent::default());
+        let view = view(ms(2_600), &watching(), heard(2_500), Sent::default(), MovedView::default());
         assert_eq!(view.holder, Some(PEER));
         assert_eq!(view.rivals, [OWN, PEER]);
     }

@@ -145,6 +145,13 @@ impl Peers {
         }
     }
 
+    /// The best peer that can take this virtual router over and has a higher priority than `own`: where the nodes preempt, it will.
+    #[must_use]
+    pub fn preferred(&self, now: Time, vip: &str, own: u8) -> Option<u64> {
+        let better = self.known.iter().filter_map(|(id, known)| Some((standby(now, known, vip)?.0, *id)));
+        better.filter(|(priority, _)| *priority > own).max().map(|(_, id)| id)
+    }
+
     /// Whether a node was heard just now.
     #[must_use]
     pub fn is_fresh(&self, now: Time, id: u64) -> bool {

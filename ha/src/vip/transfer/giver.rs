@@ -3,8 +3,8 @@
 use cygnet_netlink::steer::Flow;
 
 use super::{
-    FLOWS_IN_WORD, Hand, LOOK_EVERY, PREPARE_AGAIN, PREPARE_MAX, SETTLE, STRAGGLERS, Said, WORDS_ON_THE_WAY,
-    Wanted,
+    AtDeadline, FLOWS_IN_WORD, Hand, LOOK_EVERY, PREPARE_AGAIN, PREPARE_MAX, Patience, SETTLE, STRAGGLERS,
+    Said, WORDS_ON_THE_WAY, Wanted,
 };
 use crate::time::Time;
 
@@ -19,6 +19,43 @@ pub enum Given {
     Ask,
     /// The address stays here, and why.
     Stays(String),
+    /// Close these, then list what is left, and call [`Giver::listed`].
+    Close(Vec<Flow>),
+    /// Something to be told of the connections that went on here.
+    Tell(Told),
+}
+
+/// What there is to tell of connections that go on here after the move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// So many are left at their deadline, and what happens to them.
+    Overdue(usize, AtDeadline),
+    /// All have ended: so many had gone on, for so long after the move; so many were closed at the deadline.
+    Ended {
+        /// At the move.
+        of: usize,
+        /// After it.
+        after: std::time::Duration,
+        /// At the deadline.
+        closed: usize,
+    },
+    /// So many were lost, and why.
+    Lost(usize, String),
+}
+
+/// Connections that go on here although the address has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left<'g> {
+    /// When it moved.
+    pub since: Time,
+    /// So many there were then.
+    pub of: usize,
+    /// Those that are left, by the last list; in order.
+    pub flows: &'g [Flow],
+    /// How long they may go on.
+    pub patience: Patience,
+    /// So many were closed at the deadline.
+    pub closed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +99,15 @@ pub struct Giver {
     numbered: u64,
     /// New connections may be handed over; not if the new holder is about to give the address back.
     hands: bool,
+    patience: Patience,
+    /// So many connections there were at the move.
+    moved: usize,
+    /// The deadline was told.
+    overdue: bool,
+    /// So many were closed at the deadline.
+    closed: usize,
+    /// Some are being closed; the next list comes after it.
+    closing: bool,
 }
 
 impl Giver {
@@ -80,6 +126,11 @@ impl Giver {
             confirmed: None,
             numbered: 0,
             hands: true,
+            patience: Patience::default(),
+            moved: 0,
+            overdue: false,
+            closed: 0,
+            closing: false,
         };
         (giver, vec![Given::Say(Said::Prepare), Given::List])
     }
@@ -119,6 +170,21 @@ impl Giver {
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         matches!(self.step, Step::Preparing | Step::Settling(_) | Step::Differing | Step::Asking)
+    }
+
+    /// How long connections may go on here after the move. Another deadline counts from the same moment.
+    pub fn set_patience(&mut self, patience: Patience) {
+        if self.patience != patience {
+            (self.patience, self.overdue) = (patience, false);
+        }
+    }
+
+    /// The connections that go on here although the address has moved.
+    #[must_use]
+    pub fn left(&self) -> Option<Left<'_>> {
+        let Step::Kept { since } = self.step else { return None };
+        let Self { moved: of, patience, closed, .. } = *self;
+        Some(Left { since, of, flows: &self.flows, patience, closed })
     }
 
     /// How many connections are here, by the last list.
@@ -182,6 +248,7 @@ impl Giver {
             (Err(_), false) => return Vec::new(),
         };
         let (add, remove) = (missing(&list, &self.flows), missing(&self.flows, &list));
+        let closes = std::mem::take(&mut self.closing);
         match self.step {
             Step::Preparing | Step::Differing => {
                 self.flows = list;
@@ -192,9 +259,13 @@ impl Giver {
                 // What was not there at the move is another's.
                 self.flows.retain(|flow| list.binary_search(flow).is_ok());
                 let said = remove.chunks(FLOWS_IN_WORD).map(|some| Given::Say(Said::Ended(some.to_vec())));
-                let said = said.collect();
-                self.end_when_empty(now);
-                said
+                let mut given: Vec<Given> = said.collect();
+                given.extend(self.end_when_empty(now));
+                // What could not be closed is tried again at the next look.
+                if !closes {
+                    given.extend(self.close_when_overdue(now));
+                }
+                given
             }
             _ => Vec::new(),
         }
@@ -265,7 +336,7 @@ impl Giver {
     pub fn active(&mut self, now: Time, active: bool) -> Vec<Given> {
         match (self.step, active) {
             (Step::Asking, false) => {
-                self.step = Step::Kept { since: now };
+                (self.step, self.moved) = (Step::Kept { since: now }, self.flows.len());
                 self.next_look = now + LOOK_EVERY;
                 Vec::new()
             }
@@ -294,6 +365,10 @@ impl Giver {
                 self.step = Step::Ended;
                 out
             }
+            Step::Kept { .. } if !self.flows.is_empty() => {
+                self.step = Step::Ended;
+                vec![Given::Tell(Told::Lost(self.flows.len(), why.to_owned()))]
+            }
             Step::Kept { .. } | Step::Back | Step::Failed | Step::Ended => {
                 self.step = Step::Ended;
                 Vec::new()
@@ -301,15 +376,46 @@ impl Giver {
         }
     }
 
-    fn end_when_empty(&mut self, now: Time) {
-        let over = match self.step {
-            Step::Kept { since } => now >= since + STRAGGLERS,
-            Step::Back => true,
-            _ => false,
-        };
-        if over && self.flows.is_empty() {
-            self.step = Step::Ended;
+    fn end_when_empty(&mut self, now: Time) -> Option<Given> {
+        if !self.flows.is_empty() {
+            return None;
         }
+        match self.step {
+            Step::Kept { since } if now >= since + STRAGGLERS => {
+                self.step = Step::Ended;
+                let told = Told::Ended { of: self.moved, after: now.since(since), closed: self.closed };
+                (self.moved > 0).then_some(Given::Tell(told))
+            }
+            Step::Back => {
+                self.step = Step::Ended;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// At the deadline, and at each look after it until none is left: the kernel may have refused.
+    fn close_when_overdue(&mut self, now: Time) -> Vec<Given> {
+        let (Step::Kept { since }, Some(deadline)) = (self.step, self.patience.deadline) else {
+            return Vec::new();
+        };
+        if now < since + deadline || self.flows.is_empty() {
+            return Vec::new();
+        }
+        let mut given = Vec::new();
+        if !std::mem::replace(&mut self.overdue, true) {
+            given.push(Given::Tell(Told::Overdue(self.flows.len(), self.patience.at_deadline)));
+        }
+        if self.patience.at_deadline == AtDeadline::Close {
+            (self.listing, self.closing) = (true, true);
+            given.push(Given::Close(self.flows.clone()));
+        }
+        given
+    }
+
+    /// So many were closed, as [`Given::Close`] asked.
+    pub fn has_closed(&mut self, count: usize) {
+        self.closed += count;
     }
 }
 

@@ -20,12 +20,13 @@
 mod giver;
 mod taker;
 
-pub use giver::{Given, Giver};
+pub use giver::{Given, Giver, Left, Told};
 pub use taker::{Taker, Taking};
 
 use std::time::Duration;
 
 use cygnet_netlink::steer::Flow;
+use serde::{Deserialize, Serialize};
 
 /// New connections go to the new holder for so long before the difference is listed. Whoever was about to be accepted is, by
 /// then.
@@ -77,6 +78,26 @@ pub enum Said {
     Confirm(u64),
     /// The new holder cannot.
     Refuse(String),
+}
+
+/// What becomes of connections that still go on through the old holder at their deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtDeadline {
+    /// They are closed, with a reset.
+    #[default]
+    Close,
+    /// They go on; it is told once.
+    Keep,
+}
+
+/// How long connections may go on through the old holder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// After the move; `None`: for ever.
+    pub deadline: Option<Duration>,
+    /// What happens then.
+    pub at_deadline: AtDeadline,
 }
 
 /// What becomes of new connections at the old holder.

@@ -34,13 +34,15 @@ pub struct Taker {
     /// The last number that was taken in.
     number: u64,
     next_look: Option<Time>,
+    /// What the old holder has named, less what it has said to have ended.
+    flows: usize,
 }
 
 impl Taker {
     /// The old holder prepares a move. To be answered with [`Taker::done`] when the kernel has what is wanted.
     #[must_use]
     pub fn begin() -> Self {
-        Self { step: Step::Prepared, number: 0, next_look: None }
+        Self { step: Step::Prepared, number: 0, next_look: None, flows: 0 }
     }
 
     /// What the kernel is to have.
@@ -51,6 +53,12 @@ impl Taker {
             forward: matches!(self.step, Step::Prepared | Step::Taken),
             ..Wanted::default()
         }
+    }
+
+    /// This node has the address, and sends the packets of so many connections on to the old holder.
+    #[must_use]
+    pub fn sends_on(&self) -> Option<usize> {
+        (self.step == Step::Taken).then_some(self.flows)
     }
 
     /// Nothing is left to be done.
@@ -96,11 +104,15 @@ impl Taker {
             {
                 self.fail(now, "it names a connection of another address")
             }
-            (said @ Said::Flows { number, .. }, Step::Prepared) => {
+            (Said::Flows { number, last, add, remove }, Step::Prepared) => {
                 self.number = number;
-                vec![Taking::Change(said)]
+                self.flows = (self.flows + add.len()).saturating_sub(remove.len());
+                vec![Taking::Change(Said::Flows { number, last, add, remove })]
             }
-            (said @ Said::Ended(_), Step::Taken | Step::Prepared) => vec![Taking::Change(said)],
+            (Said::Ended(flows), Step::Taken | Step::Prepared) => {
+                self.flows = self.flows.saturating_sub(flows.len());
+                vec![Taking::Change(Said::Ended(flows))]
+            }
             (Said::Abort, Step::Prepared) => {
                 self.straggle(now);
                 Vec::new()

@@ -31,6 +31,8 @@ struct Pair {
     /// What the kernel refuses from now on, on each node.
     refuses: [bool; 2],
     asked: bool,
+    /// The first one's kernel closes connections when it is told to.
+    closes: bool,
     told: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl Pair {
             to: [VecDeque::new(), VecDeque::new()],
             refuses: [false; 2],
             asked: false,
+            closes: true,
             told: Vec::new(),
         };
         let (giver, given) = Giver::begin(pair.now);
@@ -75,6 +78,15 @@ impl Pair {
                 }
                 Given::Ask => self.asked = true,
                 Given::Stays(why) => self.told.push(why),
+                Given::Tell(told) => self.told.push(format!("{told:?}")),
+                Given::Close(flows) => {
+                    let live = &mut self.live[0];
+                    let closed = flows.iter().filter(|flow| self.closes && live.remove(flow)).count();
+                    let (now, list) = (self.now, Ok(live.iter().copied().collect()));
+                    self.giver.iter_mut().for_each(|giver| giver.has_closed(closed));
+                    queue
+                        .extend(self.giver.as_mut().map(|giver| giver.listed(now, list)).unwrap_or_default());
+                }
             }
         }
     }
@@ -231,6 +243,68 @@ fn a_move_hands_all_over_and_ends_when_the_last_connection_has() {
     }
     assert!(pair.forwarded.is_empty());
     assert_eq!((pair.wanted(0), pair.wanted(1)), (Wanted::default(), Wanted::default()));
+}
+
+/// Moved, with so many connections left on the old holder.
+fn moved(flows: u16, patience: Patience) -> Pair {
+    let mut pair = Pair::new(flows);
+    pair.giver.as_mut().expect("it begins").set_patience(patience);
+    for _ in 0..200 {
+        (0..2).for_each(|to| pair.deliver(to));
+        pair.pass(Duration::from_millis(5));
+        pair.moves();
+    }
+    let left = pair.giver.as_ref().and_then(Giver::left).expect("it has moved");
+    assert_eq!((left.of, left.flows.len(), left.closed), (flows.into(), flows.into(), 0));
+    assert_eq!(pair.taker.as_ref().and_then(Taker::sends_on), Some(flows.into()));
+    pair
+}
+
+fn look(pair: &mut Pair) {
+    pair.pass(LOOK_EVERY);
+    pair.standings();
+}
+
+#[test]
+fn what_is_left_is_counted_on_both_nodes_and_its_end_is_told() {
+    let mut pair = moved(1000, Patience::default());
+    for port in 0..990 {
+        pair.live[0].remove(&flow(1000 + port));
+    }
+    look(&mut pair);
+    assert_eq!(pair.giver.as_ref().and_then(Giver::left).map(|left| left.flows.len()), Some(10));
+    assert_eq!(pair.taker.as_ref().and_then(Taker::sends_on), Some(10));
+    pair.live[0].clear();
+    (0..5).for_each(|_| look(&mut pair));
+    assert!(pair.told.len() == 1 && pair.told[0].starts_with("Ended { of: 1000,"), "{:?}", pair.told);
+    assert_eq!((pair.wanted(0), pair.wanted(1)), (Wanted::default(), Wanted::default()));
+}
+
+#[test]
+fn at_the_deadline_they_are_closed_or_kept_as_configured_and_it_is_told_once() {
+    let deadline = Some(Duration::from_secs(10));
+    let mut pair = moved(7, Patience { deadline, at_deadline: AtDeadline::Keep });
+    (0..30).for_each(|_| look(&mut pair));
+    assert_eq!((pair.live[0].len(), &pair.told[..]), (7, &["Overdue(7, Keep)".to_owned()][..]));
+    // The operator changes his mind; and the kernel refuses at first.
+    let close = Patience { deadline, at_deadline: AtDeadline::Close };
+    pair.giver.as_mut().expect("it goes on").set_patience(close);
+    pair.closes = false;
+    (0..3).for_each(|_| look(&mut pair));
+    assert_eq!((pair.live[0].len(), pair.told.len()), (7, 2), "{:?}", pair.told);
+    pair.closes = true;
+    (0..5).for_each(|_| look(&mut pair));
+    assert_eq!(pair.told[1], "Overdue(7, Close)");
+    assert!(pair.told[2].contains("of: 7") && pair.told[2].contains("closed: 7"), "{:?}", pair.told);
+    assert_eq!((pair.wanted(0), pair.wanted(1)), (Wanted::default(), Wanted::default()));
+}
+
+#[test]
+fn what_is_lost_with_the_new_holder_is_told() {
+    let mut pair = moved(3, Patience::default());
+    pair.dies(1);
+    pair.standings();
+    assert_eq!(pair.told, [r#"Lost(3, "it is not heard")"#]);
 }
 
 #[test]

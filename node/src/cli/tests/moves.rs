@@ -1,12 +1,14 @@
 //! `vip status`, `vip watch`, `why` and `node`.
 
 use cygnet_ha::events::{Event, Severity};
-use cygnet_ha::vip::{AnomalyView, AnswerView, Role};
+use cygnet_ha::vip::transfer::AtDeadline;
+use cygnet_ha::vip::{AnomalyView, AnswerView, LeftView, Role, SendsOnView};
 use serde_json::Value;
 
 use super::{Ran, Served, Terminal, run, run_on};
 use crate::cli::Exit;
 use crate::control::status::NodeReport;
+use crate::control::types::{Drain, LeftConnection};
 
 fn anomaly(name: &str, count: u64) -> AnomalyView {
     let what = format!("the last {name}");
@@ -182,6 +184,99 @@ fn a_drain_that_would_leave_an_address_on_no_node_needs_force() {
     assert!(ran.err.contains("no other node is ready to hold www"), "{}", ran.err);
     assert!(served.node.world().facts.ready, "nothing was changed");
     assert_eq!(run(&served, &["node", "drain", "--yes", "--force"]).exit, Exit::Ok);
+}
+
+/// 312 connections have moved, and 21 are left.
+fn drain() -> Drain {
+    let connection = |number: u16| LeftConnection {
+        client: ([198, 51, 100, 7], 40_000 + number).into(),
+        to: ([192, 0, 2, 100], 80).into(),
+        service: (number > 0).then(|| "web".to_owned()),
+        server: (number > 0).then(|| "s1".to_owned()),
+        idle_ms: (number > 0).then_some(63_000),
+    };
+    let left = LeftView {
+        through: "lb2".into(),
+        since_ms: 240_000,
+        of: 312,
+        left: 21,
+        deadline_ms: Some(3_360_000),
+        at_deadline: AtDeadline::Close,
+        closed: 0,
+    };
+    Drain { vip: "www".into(), left, connections: (0..21).map(connection).collect() }
+}
+
+#[test]
+fn drain_status_says_who_is_left_since_when_from_where_and_until_when() {
+    let served = Served::start();
+    let none = run(&served, &["drain", "status"]);
+    let nobody = "no connection goes on through lb1 after a move\n";
+    assert_eq!((none.exit, none.out.as_str()), (Exit::Ok, nobody));
+    served.node.world().drains = vec![drain()];
+    let ran = run(&served, &["drain", "status"]);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(ran.exit, Exit::Differs);
+    let first =
+        "vip www: 21 of 312 connections go on here, through lb2, 4m0s after the move; closed in 56m0s";
+    assert_eq!(lines[..3], [first, "", "VIP  CLIENT              TO              SERVICE  SERVER  IDLE"]);
+    assert_eq!(lines[3], "www  198.51.100.7:40000  192.0.2.100:80  -        -          -");
+    assert_eq!(lines[4], "www  198.51.100.7:40001  192.0.2.100:80  web      s1      1m3s");
+    assert_eq!((lines.len(), lines[23]), (24, "20 of 21; more: --limit 21"));
+    assert_eq!(run(&served, &["drain", "status", "--limit", "0"]).out.lines().count(), 1);
+    assert_eq!(run(&served, &["drain", "status", "--limit", "50001"]).exit, Exit::Usage);
+    let json = run(&served, &["drain", "status", "-o", "json"]);
+    let whole: Value = serde_json::from_str(&json.out).unwrap();
+    let drain = &whole["drains"][0];
+    assert_eq!((drain["left"].clone(), drain["since_ms"].clone()), (21.into(), 240_000.into()));
+    assert_eq!(drain["connections"].as_array().unwrap().len(), 21);
+    assert_eq!(drain["connections"][1]["idle_ms"], 63_000);
+    let mut over = drain_over();
+    over.left.closed = 2;
+    served.node.world().drains = vec![over];
+    let ran = run(&served, &["drain", "status"]);
+    assert!(ran.out.ends_with("; the deadline is over, 2 were closed\n"), "{}", ran.out);
+}
+
+/// At the deadline, nobody listed.
+fn drain_over() -> Drain {
+    let mut drain = drain();
+    drain.connections.clear();
+    drain.left.deadline_ms = Some(0);
+    drain
+}
+
+#[test]
+fn what_a_move_has_left_stands_below_the_addresses() {
+    let served = Served::start();
+    {
+        let mut world = served.node.world();
+        let moved = &mut world.facts.vips[0].moved;
+        moved.left = Some(drain().left);
+        moved.sends_on = Some(SendsOnView { to: "lb2".into(), connections: 5, since_ms: 1_000 });
+        moved.rules = vec!["ip cygnet keep_192.0.2.100".into()];
+    }
+    let ran = run(&served, &["vip"]);
+    let below: Vec<&str> = ran.out.lines().skip(2).collect();
+    let expected = [
+        "",
+        "MOVED    CONNECTIONS  WHERE                                          SINCE",
+        "vip www           21  go on here, through lb2; closed in 56m0s        4m0s",
+        "vip www            5  are sent on to lb2                                1s",
+    ];
+    let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let below: Vec<String> = below.into_iter().map(squeezed).collect();
+    assert_eq!(below, expected.map(squeezed));
+    assert!(run(&served, &["vip", "-o", "wide"]).out.contains("ip cygnet keep_192.0.2.100"));
+}
+
+#[test]
+fn a_dry_run_that_cannot_count_says_so_and_not_zero() {
+    let served = Served::start();
+    served.node.world().uncounted = Some("no sock_diag".into());
+    let ran = run(&served, &["switchover", "--dry-run"]);
+    assert!(ran.out.contains("how many there are is not known: no sock_diag"), "{}", ran.out);
+    assert!(!ran.out.contains("312"), "{}", ran.out);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use watch::WatchArgs;
 /// `cygnet vip`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cygnet vip -o wide\n\n\
-                        Below the table stands what was wrong on the wire since it is watched: how often, how long \
+                        Below the table stands what a planned move has left, and what was wrong on the wire since it is watched: how often, how long \
                         ago, and the last of its kind. Events are rarer.")]
 pub struct VipArgs {
     #[command(subcommand)]
@@ -48,6 +48,7 @@ fn status(session: &mut Session<'_>) -> Outcome {
         return Ok(Exit::Ok);
     }
     session.screen.table(&table(&answer.vips))?;
+    table::moved(&answer.vips, &mut session.screen)?;
     table::anomalies(&answer.vips, &mut session.screen)?;
     Ok(Exit::Ok)
 }

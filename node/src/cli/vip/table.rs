@@ -5,6 +5,7 @@ use std::io;
 use cygnet_ha::events::Severity;
 use cygnet_ha::vip::{AnomalyView, Mode, Role, VipView, shown};
 
+use crate::cli::drain::deadline;
 use crate::cli::output::{Cell, Colour, Screen, Table, or_dash};
 use crate::config::protocol_word;
 use crate::control::status::age;
@@ -34,6 +35,7 @@ pub(in crate::cli) fn table(vips: &[VipView]) -> Table {
         "+>MISSED",
         "+ANSWERS",
         "+DISCARDED",
+        "+RULES",
         "+REASON",
     ]);
     for vip in vips {
@@ -76,6 +78,7 @@ fn row(vip: &VipView) -> Vec<Cell> {
         Cell::from(vip.wire.missed),
         Cell::from(answers(vip)),
         Cell::from(if discarded.is_empty() { "-".to_owned() } else { discarded.join(" ") }),
+        Cell::from(if vip.moved.rules.is_empty() { "-".to_owned() } else { vip.moved.rules.join(", ") }),
         Cell::from(&vip.reason),
     ]
 }
@@ -91,6 +94,34 @@ fn answers(vip: &VipView) -> String {
         |answer: &cygnet_ha::vip::AnswerView| format!("{} ({} ago)", answer.mac, age(answer.heard_ms));
     let answers: Vec<String> = vip.wire.answers.iter().map(answer).collect();
     if answers.is_empty() { "-".to_owned() } else { answers.join(" ") }
+}
+
+/// Below the addresses: which connections are not where the address is, a line each.
+pub(super) fn moved(vips: &[VipView], screen: &mut Screen<'_>) -> io::Result<()> {
+    let mut table = Table::new(&["MOVED", ">CONNECTIONS", "WHERE", ">SINCE"]);
+    let mut rows = 0;
+    for vip in vips {
+        let left = vip.moved.left.iter().map(|left| {
+            let place = format!("go on here, through {}{}", left.through, deadline(left));
+            (left.left, place, left.since_ms)
+        });
+        let sent = vip.moved.sends_on.iter();
+        let sent = sent.map(|on| (on.connections, format!("are sent on to {}", on.to), on.since_ms));
+        for (count, place, since) in left.chain(sent) {
+            table.row(vec![
+                Cell::from(format!("vip {}", vip.name)),
+                Cell::from(count),
+                Cell::from(place),
+                Cell::from(age(since)),
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 {
+        return Ok(());
+    }
+    writeln!(screen.out)?;
+    screen.table(&table)
 }
 
 /// Below the addresses: what was wrong, a line each; nothing if nothing was.

@@ -2,14 +2,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cygnet_ha::vip::transfer::{AtDeadline, Patience};
 use cygnet_ha::vip::{Mode, Protocol};
 use cygnet_netlink::wire::vrrp::ChecksumForm;
 use proptest::prelude::*;
 
 use super::super::diff::diff;
 use super::super::model::{
-    Acl, AclEntry, AclMatch, Check, CheckKind, ClusterConfig, Endpoint, Forwarded, Http, HttpCheck, Route,
-    Server, Service, Talk, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
+    Acl, AclEntry, AclMatch, Algorithm, Check, CheckKind, ClusterConfig, Direct, Endpoint, Forwarded, Http,
+    HttpCheck, Place, Route, Server, Service, Talk, TlsConnect, TlsListen, TlsVersion, Transport, Vip,
 };
 use super::super::service::{ALGORITHMS, FAST_CLOSES};
 use super::*;
@@ -27,6 +28,10 @@ prop_compose! {
             interval: Duration::from_millis(centis * 10).min(Duration::from_millis(40_950)),
             preempt,
             preempt_delay: Duration::from_secs(if preempt { centis % 1000 } else { 0 }),
+            patience: Patience {
+                deadline: (centis % 3 > 0).then(|| Duration::from_secs(centis)),
+                at_deadline: if centis % 3 > 1 { AtDeadline::Keep } else { AtDeadline::Close },
+            },
             password: None,
             peers: (0..more).map(|last| Ipv4Addr::new(192, 0, 9, last + 1).into()).collect(),
             min_ttl: if more == 2 { 254 } else { 1 },
@@ -213,6 +218,41 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn a_direct(index: u8)(
+        port in maybe(1u16..), of_vip: bool, tarpit in maybe(Just("l0".to_owned())),
+    ) -> Direct {
+        let place = if of_vip { Place::Vip("vip.1".to_owned()) } else { Place::Interface("eth0".to_owned()) };
+        Direct { address: Ipv4Addr::new(198, 51, 101, index), port, place, tarpit }
+    }
+}
+
+/// Leaves what direct server return can have.
+fn as_frames(service: &mut Service, direct: Direct) {
+    let transport = service.transport;
+    let idle_timeout =
+        Some(if transport == Transport::Udp { DEFAULT_UDP_IDLE_TIMEOUT } else { DEFAULT_IDLE_TIMEOUT });
+    let servers = (1u8..).zip(&service.servers).map(|(n, server)| {
+        let address = SocketAddr::from(([10, 1, 1, n], direct.port.unwrap_or(7)));
+        Server { weight: server.weight, ..Server::new(&server.name, address) }
+    });
+    let algorithm = match service.algorithm {
+        hash @ Algorithm::SourceHash { .. } => hash,
+        _ => Algorithm::RoundRobin,
+    };
+    let (servers, blacklist) = (servers.collect(), service.blacklist);
+    let name = std::mem::take(&mut service.name);
+    *service = Service {
+        transport,
+        idle_timeout,
+        algorithm,
+        blacklist,
+        servers,
+        dsr: Some(direct),
+        ..Service::new(name)
+    };
+}
+
 /// Takes away what datagrams cannot have.
 fn as_datagrams(service: &mut Service) {
     let plain = Service::new("");
@@ -231,10 +271,20 @@ prop_compose! {
     fn a_config()(
         vips in (0u8..4).prop_flat_map(|count| (1..=count).map(a_vip).collect::<Vec<_>>()),
         services in (0u8..4).prop_flat_map(|count| (1..=count).map(a_service).collect::<Vec<_>>()),
-        acls in acls(), routed: bool,
+        acls in acls(), routed: bool, direct in maybe(a_direct(9)),
     ) -> ClusterConfig {
         let mut config = ClusterConfig { vips, services, acls };
         let has_list = !config.acls.is_empty();
+        if let (Some(mut direct), Some(last)) = (direct, config.services.get_mut(2)) {
+            direct.tarpit = direct.tarpit.filter(|_| has_list);
+            if let Place::Vip(name) = &mut direct.place {
+                match config.vips.first() {
+                    Some(vip) => name.clone_from(&vip.name),
+                    None => direct.place = Place::Interface("eth1".to_owned()),
+                }
+            }
+            as_frames(last, direct);
+        }
         for service in &mut config.services {
             service.clients = service.clients.take().filter(|_| has_list);
             service.abuse = service.abuse.take().filter(|_| has_list);
@@ -261,6 +311,7 @@ fn nearly_a_configuration() -> impl Strategy<Value = String> {
         "[service.tls]\n",
         "[service.http]\n",
         "[service.check]\n",
+        "[service.dsr]\n",
         "type",
         "expect",
         "\"hex:0\"",

@@ -323,6 +323,21 @@ fn who_does_not_preempt_has_no_delay() {
 }
 
 #[test]
+fn what_happens_at_a_deadline_needs_a_deadline() {
+    let wrong = |lines: &str| printed(&parse_cluster(&with(CLUSTER, "id = 51", lines), "c").unwrap_err());
+    assert_eq!(
+        wrong("id = 51\nat_deadline = \"keep\""),
+        "c:6:15: vip[www].at_deadline: there is no deadline; add `drain_deadline = \"1h\"`, or remove it: connections go on \
+         until they end"
+    );
+    assert!(
+        wrong("id = 51\ndrain_deadline = \"1h\"\nat_deadline = \"wait\"")
+            .contains("write one of \"close\", \"keep\"")
+    );
+    assert!(wrong("id = 51\ndrain_deadline = \"0s\"").contains("write a duration from 1s to 30days"));
+}
+
+#[test]
 fn the_families_have_their_own_numbers() {
     let six = "[[vip]]\nname = \"six\"\naddresses = [\"fe80::100\", \"2001:db8::100\"]\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n";
     let cluster = parse_cluster(&format!("{CLUSTER}{six}"), "c").unwrap();

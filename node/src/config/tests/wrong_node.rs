@@ -10,7 +10,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "name = \"lb1\"",
         "name = \"lb1\"\ncolour = 1",
-        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, countries, storage, vip, cluster",
+        "n:2:1: colour: unknown key; known here: name, state_dir, api, workers, source, interface, priority, countries, roles, storage, vip, cluster",
+    ),
+    (
+        "name = \"lb1\"",
+        "name = \"lb1\"\nroles = { operators = [\"alice\", \"@\", 7], writers = [] }",
+        "n:2:33: roles.operators: \"@\" is no user or group; write a user (\"alice\"), a group (\"@netops\") or \"*\" for everybody on this machine\nn:2:38: roles.operators: expected a string, not an integer; write a user (\"alice\"), a group (\"@netops\") or \"*\" for everybody on this machine\nn:2:42: roles.writers: unknown key; known here: operators, readers",
     ),
     (
         "name = \"lb1\"",

@@ -292,3 +292,94 @@ fn faults_elsewhere_make_no_names_unknown() {
     let problems = parse_cluster(&text, "c").unwrap_err();
     assert_eq!(problems.len(), 1, "{}", printed(&problems));
 }
+
+/// Each: what stands in the table `[service.dsr]` (line 4 on), what follows it, and the whole message.
+const WRONG_DIRECT: &[(&str, &str, &str)] = &[
+    (
+        "address = \"192.0.2.80\"",
+        "",
+        "c:3:1: service[dns].dsr.interface: nothing says which node answers for the address; write vip = \"www\" for the holder of that virtual address, or, on a node alone, interface = \"eth0\"",
+    ),
+    (
+        "address = \"2001:db8::80\"\nvip = \"www\"",
+        "",
+        "c:4:11: service[dns].dsr.address: \"2001:db8::80\" is an IPv6 address, and direct server return goes by ARP; write an IPv4 address; IPv6 wants a service with `listen`",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"ww\"",
+        "",
+        "c:5:7: service[dns].dsr.vip: there is no vip ww; did you mean \"www\"?",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"\ninterface = \"eth0\"",
+        "",
+        "c:6:13: service[dns].dsr.interface: the vip has an interface already; write vip = \"www\" for the holder of that virtual address, or, on a node alone, interface = \"eth0\"",
+    ),
+    (
+        "address = \"192.0.2.100\"\nvip = \"www\"",
+        "",
+        "c:4:11: service[dns].dsr.address: 192.0.2.100 is put on an interface by vip www; direct server return wants an address that is on no interface of a balancer",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"\ntarpit = \"pit\"",
+        "",
+        "c:6:10: service[dns].dsr.tarpit: there is no access list pit; add it as [[acl]] with name and entries",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"\nport = 54",
+        "",
+        "c:9:11: service[dns].server[s1].address: frames go on as they are, to port 54, not to 53; write port 54; `check_port` is for another one of health checks",
+    ),
+    (
+        "address = \"10.1.0.11\"\nvip = \"www\"",
+        "",
+        "c:4:11: service[dns].dsr.address: 10.1.0.11 is a server's own address; direct server return wants an address that is on no interface of a balancer\nc:8:11: service[dns].server[s1].address: that is the service's address, which every server has; write the server's own address, by which ARP finds it",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"",
+        "max = 5",
+        "c:9:7: service[dns].server[s1].max: with direct server return this node has no connections to the server; remove it",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"",
+        "[service.http]",
+        "c:9:1: service[dns].http: with direct server return this node has frames, not connections; remove it, or remove [service.dsr]",
+    ),
+    (
+        "address = \"192.0.2.80\"\nvip = \"www\"",
+        "[service.emergency]\naddress = \"10.1.0.12:53\"",
+        "c:9:1: service[dns].emergency: with direct server return this node has frames, not connections; remove it, or remove [service.dsr]",
+    ),
+];
+
+fn direct(inside: &str, after: &str) -> String {
+    format!(
+        "[[service]]\nname = \"dns\"\n[service.dsr]\n{inside}\n[[service.server]]\nname = \"s1\"\n\
+         address = \"10.1.0.11:53\"\n{after}\n{CLUSTER}"
+    )
+}
+
+#[test]
+fn each_contradiction_of_direct_server_return_is_named() {
+    for (inside, after, expected) in WRONG_DIRECT {
+        let problems = parse_cluster(&direct(inside, after), "c").map(|_| ()).unwrap_err();
+        assert_eq!(printed(&problems), *expected, "for {inside}\n{after}");
+    }
+}
+
+#[test]
+fn direct_server_return_shares_its_address_only_with_another_port() {
+    let one = direct("address = \"192.0.2.80\"\nvip = \"www\"\nport = 53", "");
+    let two = |port: u16, place: &str| {
+        format!(
+            "{one}[[service]]\nname = \"two\"\n[service.dsr]\naddress = \"192.0.2.80\"\n{place}\nport = {port}\n\
+             [[service.server]]\nname = \"s1\"\naddress = \"10.1.0.12:{port}\"\n"
+        )
+    };
+    let dns = &parse_cluster(&two(54, "vip = \"www\""), "c").unwrap().services[0];
+    assert_eq!(dns.dsr.as_ref().unwrap().to_string(), "192.0.2.80:53");
+    for taken in [two(53, "vip = \"www\""), two(54, "interface = \"eth0\"")] {
+        let told = printed(&parse_cluster(&taken, "c").unwrap_err());
+        assert!(told.contains("service dns has 192.0.2.80 already"), "{told}");
+    }
+}

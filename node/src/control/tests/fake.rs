@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use cygnet_ha::events::{Event, Severity};
 use cygnet_ha::state::Standing;
 use cygnet_ha::vip::driver::Moved;
-use cygnet_ha::vip::{Mode, Protocol, Role, VipView, WireView};
+use cygnet_ha::vip::{Mode, MovedView, Protocol, Role, VipView, WireView};
 use tokio::sync::oneshot;
 
 use crate::config::model::NodeConfig;
@@ -18,8 +18,9 @@ use crate::control::status::{
 };
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    Confirmation, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView, Members, NewToken,
-    PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver, TokenMade,
+    Confirmation, Drain, Drains, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView,
+    Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
+    TokenMade,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -78,6 +79,7 @@ pub(crate) fn vip() -> VipView {
         adverts_sent: 62,
         discarded: vec![("checksum".into(), 2)],
         wire: WireView::default(),
+        moved: MovedView::default(),
     }
 }
 
@@ -136,6 +138,7 @@ pub(crate) fn facts() -> Facts {
             servers_usable: 2,
             servers_drained: 0,
             servers_failed: Vec::new(),
+            direct: None,
             checks: Vec::new(),
         }],
         soft: SoftFacts {
@@ -180,6 +183,10 @@ pub(crate) struct World {
     pub(crate) refusal: Option<ApiError>,
     /// What `events` was asked for, for tests that wait for it.
     pub(crate) asked_after: Vec<u64>,
+    /// What goes on here although its address has moved.
+    pub(crate) drains: Vec<Drain>,
+    /// Why connections cannot be counted.
+    pub(crate) uncounted: Option<String>,
 }
 
 impl World {
@@ -219,6 +226,8 @@ impl World {
             other_is_slow: false,
             refusal: None,
             asked_after: Vec::new(),
+            drains: Vec::new(),
+            uncounted: None,
         }
     }
 
@@ -344,8 +353,15 @@ impl NodeApi for FakeNode {
         world.refuse()?;
         let to = wish.to.unwrap_or_else(|| "lb2".to_owned());
         let took_ms = if wish.dry_run { 0 } else { 12 };
-        let moved = vec![Moved { vip: "www".into(), to, took_ms, connections: 312, breaks: None }];
+        let (connections, uncounted) = (312, world.uncounted.clone());
+        let moved = vec![Moved { vip: "www".into(), to, took_ms, connections, uncounted, breaks: None }];
         Ok(SwitchedOver { node: "lb1".into(), connections: 12, moved, refused: Vec::new() })
+    }
+
+    async fn drains(&self, limit: usize) -> Result<Drains, ApiError> {
+        let mut drains = self.world().drains.clone();
+        drains.iter_mut().for_each(|drain| drain.connections.truncate(limit));
+        Ok(Drains { node: "lb1".into(), drains })
     }
 
     async fn clients(&self, query: ClientsQuery) -> Result<Clients, ApiError> {
@@ -428,9 +444,9 @@ impl Served {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = bind(&socket).unwrap();
+                let listener = bind(&socket, false).unwrap();
                 listening.send(()).unwrap();
-                serve(listener, router, async { ended.await.unwrap_or(()) }).await.unwrap();
+                serve(listener, router, None, async { ended.await.unwrap_or(()) }).await.unwrap();
             });
         });
         is_listening.recv().unwrap();

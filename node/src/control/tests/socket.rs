@@ -17,7 +17,7 @@ fn the_socket_is_for_owner_and_group_and_its_directory_is_made() {
     let path = directory.path().join("a/b/c.sock");
     let _runtime = runtime();
     let _guard = _runtime.enter();
-    let _listener = bind(&path).unwrap();
+    let _listener = bind(&path, false).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
 }
 
@@ -29,7 +29,7 @@ fn the_socket_of_a_dead_process_is_replaced() {
     let before = fs::metadata(&path).unwrap().ino();
     let _runtime = runtime();
     let _guard = _runtime.enter();
-    let _listener = bind(&path).unwrap();
+    let _listener = bind(&path, false).unwrap();
     assert!(UnixStream::connect(&path).is_ok(), "inode {before} was replaced by one that answers");
 }
 
@@ -40,7 +40,7 @@ fn the_socket_of_a_living_process_is_left_alone() {
     let living = UnixListener::bind(&path).unwrap();
     let _runtime = runtime();
     let _guard = _runtime.enter();
-    let error = bind(&path).unwrap_err();
+    let error = bind(&path, false).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert_eq!(
         error.to_string(),
@@ -72,7 +72,7 @@ fn a_process_that_hangs_with_a_full_queue_counts_as_living() {
     }
     let _runtime = runtime();
     let _guard = _runtime.enter();
-    assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(bind(&path, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
     fs::write(&path, "precious").unwrap();
     let _runtime = runtime();
     let _guard = _runtime.enter();
-    assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(bind(&path, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -161,4 +161,20 @@ fn connections_beyond_the_limit_wait_and_are_served_when_there_is_room() {
     waiting.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(waiting.read(&mut byte).unwrap(), 1);
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn with_roles_the_socket_is_for_everybody_and_asks_who_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.sock");
+    let runtime = runtime();
+    runtime.block_on(async {
+        let listener = bind(&path, true).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        let (here, _) = tokio::join!(tokio::net::UnixStream::connect(&path), listener.accept());
+        let caller = crate::control::roles::Caller::of(&here.unwrap()).expect("the kernel says");
+        let (uid, mut gids) = crate::control::roles::Caller::own();
+        gids.sort_unstable();
+        assert_eq!(caller.parts(), (uid, gids));
+    });
 }

@@ -13,10 +13,7 @@ impl Run<'_> {
             "blacklist" | "debug" | "timeout" | "tracking" => self.number(word, args),
             "client_acl" | "control_acl" | "tarpit_acl" => self.list(word, args),
             "clients_max" | "conn_max" | "idle_timeout" | "pending_max" => self.limit(word, args),
-            "dsr_if" => {
-                self.pen.dsr_if = Some(needed(word, args)?.to_owned());
-                done()
-            }
+            "dsr_if" => self.direct(args),
             "dsr_ip" => {
                 self.pen.dsr_ip = Some(needed(word, args)?.to_owned());
                 done()
@@ -35,6 +32,17 @@ impl Run<'_> {
             | "ssl_sni_path" => self.tls(word, args),
             _ => Err(Refusal::Pens(format!("do_cmd: ignoring command starting with '{word}'\n"))),
         }
+    }
+
+    /// Takes rights that are given up at the start, so that it is too late afterwards. A file that is read again may say it
+    /// again.
+    fn direct(&mut self, args: &[&str]) -> Answer {
+        let interface = needed("dsr_if", args)?;
+        if self.around.facts.is_running() && self.pen.dsr_if.as_deref() != Some(interface) {
+            return refuse("dsr_if: only at the start, with -O or in the file of -F");
+        }
+        self.pen.dsr_if = Some(interface.to_owned());
+        done()
     }
 
     fn number(&mut self, word: &str, args: &[&str]) -> Answer {

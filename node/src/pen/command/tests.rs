@@ -48,6 +48,19 @@ fn a_listener_that_cannot_be_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn direct_server_return_is_refused_once_it_is_too_late_and_may_be_said_again() {
+    let mut pen = Pen::default();
+    let early = World::default();
+    assert_eq!(pen.command("dsr_if eth0", early.around()).answer, "");
+    let late = World { is_running: true, ..World::default() };
+    let refused = pen.command("dsr_if eth1", late.around());
+    assert_eq!(refused.answer, "error: dsr_if: only at the start, with -O or in the file of -F\n");
+    assert_eq!(pen.dsr_if.as_deref(), Some("eth0"));
+    let again = pen.command("dsr_if eth0", late.around()).answer;
+    assert_eq!(again, "", "a file that is read again says it again");
+}
+
+#[test]
 fn what_an_included_file_says_goes_to_our_stdout_and_its_errors_have_a_place() {
     let expected = [
         Effect::Apply,

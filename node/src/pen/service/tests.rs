@@ -134,3 +134,27 @@ fn the_translation_has_names_for_files_and_says_what_is_lost() {
     );
     assert!(Pen::default().to_config().unsaid.is_empty());
 }
+
+#[test]
+fn direct_server_return_is_translated_with_its_address_its_servers_and_its_tarpit() {
+    let pen = pen(&[
+        "dsr_if eth0",
+        "listen 192.0.2.80:53",
+        "acl 2 permit 192.0.2.200",
+        "tarpit_acl 2",
+        "roundrobin",
+        "server 0 address 192.0.2.11 port 99 max 7",
+        "server 1 address 2001:db8::1",
+    ]);
+    let Translation { config, unsaid } = pen.to_config();
+    let text = crate::config::to_toml(&config);
+    let again = crate::config::parse_cluster(&text, "c").expect("a file that can be read");
+    assert_eq!(again, config, "{text}");
+    let service = &config.services[0];
+    let dsr = service.dsr.as_ref().expect("direct server return");
+    assert_eq!((dsr.to_string(), dsr.tarpit.as_deref()), ("192.0.2.80:53".to_owned(), Some("list2")));
+    assert_eq!(service.algorithm, Algorithm::SourceHash { with_port: true });
+    let servers: Vec<String> = service.servers.iter().map(|server| server.address.to_string()).collect();
+    assert_eq!(servers, ["192.0.2.11:53"], "frames go on to the port that clients ask");
+    assert!(unsaid.iter().any(|what| what.contains("`vip` instead of `interface`")), "{unsaid:?}");
+}

@@ -18,6 +18,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_HOLDS: Duration = Duration::from_secs(60);
 /// A server that has not answered for so long has no hardware address any more, and gets no clients.
 const ANSWER_ENDS: Duration = Duration::from_secs(65);
+/// When it is told that this node serves the address from now on: at once, and again in case that was lost.
+const ANNOUNCE_AFTER: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
 /// The first sequence number of the tarpit: Pen's.
 const TARPIT_SEQUENCE: u32 = 42;
 /// Bytes of an ARP packet in its frame.
@@ -48,7 +50,7 @@ pub(super) struct Target {
 }
 
 /// Whether an address is one of the tarpit's.
-pub type Tarpit = dyn Fn(Ipv4Addr) -> bool + Send + Sync;
+pub(super) type Tarpit<'t> = dyn Fn(Ipv4Addr) -> bool + 't;
 
 /// A server, and what is known of it.
 #[derive(Debug)]
@@ -68,12 +70,14 @@ pub(super) struct Core {
     mac: Mac,
     servers: Vec<Known>,
     table: Table,
+    /// When this machine was first asked for announcements, and how many it has made.
+    announced: Option<(Time, usize)>,
 }
 
 impl Core {
     /// `mac`: the hardware address of the interface.
     pub(super) fn new(served: Served, mac: Mac) -> Self {
-        Self { served, mac, servers: Vec::new(), table: Table::new(std::iter::empty()) }
+        Self { served, mac, servers: Vec::new(), table: Table::new(std::iter::empty()), announced: None }
     }
 
     /// These are the servers now, [`SERVERS_MAX`] at most. What is known of those that were there before stays.
@@ -96,7 +100,7 @@ impl Core {
     }
 
     /// Looks at a frame, and changes it into what is to leave.
-    pub(super) fn frame(&mut self, frame: &mut [u8], tarpit: Option<&Tarpit>, now: Time) -> Verdict {
+    pub(super) fn frame(&mut self, frame: &mut [u8], tarpit: Option<&Tarpit<'_>>, now: Time) -> Verdict {
         let Ok((header, payload)) = ethernet::Header::parse(frame) else { return Verdict::Drop };
         match header.ethertype {
             ethernet::ARP => match arp::Packet::parse(payload) {
@@ -145,6 +149,16 @@ impl Core {
         requests
     }
 
+    /// Whoever remembers another node for the service's address is to forget it (RFC 5227 section 3).
+    pub(super) fn announcement(&mut self, now: Time) -> Option<[u8; ARP_FRAME]> {
+        let (since, made) = self.announced.get_or_insert((now, 0));
+        let due = ANNOUNCE_AFTER.get(*made).is_some_and(|after| now.since(*since) >= *after);
+        due.then(|| {
+            *made += 1;
+            arp::gratuitous_request(self.mac, self.served.address)
+        })
+    }
+
     /// Bytes that went to each server since the last call, in the order of the servers.
     pub(super) fn take_bytes(&mut self) -> impl Iterator<Item = u64> {
         self.servers.iter_mut().map(|known| std::mem::take(&mut known.bytes))
@@ -163,7 +177,13 @@ impl Core {
     }
 
     /// Learns where servers are, and says where the service is.
-    fn arp(&mut self, frame: &mut [u8], packet: &arp::Packet, tarpit: Option<&Tarpit>, now: Time) -> Verdict {
+    fn arp(
+        &mut self,
+        frame: &mut [u8],
+        packet: &arp::Packet,
+        tarpit: Option<&Tarpit<'_>>,
+        now: Time,
+    ) -> Verdict {
         if packet.sender_mac == self.mac {
             return Verdict::Drop;
         }

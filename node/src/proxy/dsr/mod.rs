@@ -13,7 +13,6 @@
 mod core;
 mod table;
 
-use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -21,15 +20,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use cygnet_ha::time::Time;
 use cygnet_netlink::frames::{Frames, Wanted};
 
 use self::core::{Core, Served, Target};
+use crate::balance::Permits;
 use crate::config::model::Transport;
 use crate::plan::{Admin, ServicePlan};
 
-pub use self::core::Tarpit;
+pub(crate) use self::table::SERVERS_MAX;
 
 /// How often servers are looked at, asked for, and their bytes counted.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ const OPEN_EVERY: Duration = Duration::from_secs(1);
 const SHARD: usize = 0;
 
 /// What is to be served, and where.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The interface on which clients (or their router) and servers are.
     pub interface: String,
@@ -53,22 +53,12 @@ pub struct Settings {
     pub transport: Transport,
     /// Clients are told apart by their port, too.
     pub with_port: bool,
-    /// Addresses for which this node answers and to whose first segments it says yes, and nothing more ever.
-    pub tarpit: Option<Arc<Tarpit>>,
+    /// There may be a tarpit ([`Dsr::set_tarpit`]): segments to any address are looked at.
+    pub tarpit: bool,
 }
 
-impl fmt::Debug for Settings {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Settings")
-            .field("interface", &self.interface)
-            .field("address", &self.address)
-            .field("port", &self.port)
-            .field("transport", &self.transport)
-            .field("with_port", &self.with_port)
-            .field("tarpit", &self.tarpit.is_some())
-            .finish()
-    }
-}
+/// The addresses of a tarpit.
+pub type Pit = Arc<dyn Permits>;
 
 /// What has been done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +83,7 @@ pub struct Dsr {
 #[derive(Debug)]
 struct Shared {
     service: ArcSwap<ServicePlan>,
+    pit: ArcSwapOption<Pit>,
     stop: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
@@ -110,6 +101,7 @@ pub fn start(settings: Settings, service: Arc<ServicePlan>, clock: Clock) -> io:
     let frames = open(&settings)?;
     let shared = Arc::new(Shared {
         service: ArcSwap::new(service),
+        pit: ArcSwapOption::empty(),
         stop: AtomicBool::new(false),
         received: AtomicU64::new(0),
         sent: AtomicU64::new(0),
@@ -126,6 +118,12 @@ impl Dsr {
     /// These are the servers from now on (within a tenth of a second).
     pub fn serve(&self, service: Arc<ServicePlan>) {
         self.shared.service.store(service);
+    }
+
+    /// For these addresses, unless they are a server's, this node answers in ARP; to first segments that come there it says
+    /// yes, and nothing more ever.
+    pub fn set_tarpit(&self, pit: Option<Pit>) {
+        self.shared.pit.store(pit.map(Arc::new));
     }
 
     /// The figures at this moment.
@@ -152,7 +150,7 @@ impl Drop for Dsr {
 }
 
 fn open(settings: &Settings) -> io::Result<Frames> {
-    let wanted = Wanted { address: settings.address, all_tcp: settings.tarpit.is_some() };
+    let wanted = Wanted { address: settings.address, all_tcp: settings.tarpit };
     Frames::open(&settings.interface, wanted)
 }
 
@@ -190,9 +188,12 @@ impl Driver {
         if !self.frames.wait(rest)? {
             return Ok(());
         }
-        let Self { core, settings, .. } = self;
+        let Self { core, shared, .. } = self;
+        let pit = shared.pit.load();
+        let is_in_the_pit =
+            |address| pit.as_ref().is_some_and(|pit| pit.permits(std::net::IpAddr::V4(address)));
+        let tarpit: Option<&core::Tarpit<'_>> = if pit.is_some() { Some(&is_in_the_pit) } else { None };
         for _ in 0..BATCHES_PER_TURN {
-            let tarpit = settings.tarpit.as_deref();
             let turn = self.frames.turn(|frame| core.frame(frame, tarpit, now))?;
             let add = |figure: &AtomicU64, amount: usize| figure.fetch_add(amount as u64, Ordering::Relaxed);
             add(&self.shared.received, turn.received);
@@ -209,9 +210,9 @@ impl Driver {
         let service = self.shared.service.load_full();
         let (positions, targets): (Vec<usize>, Vec<Target>) = targets(&service, now).unzip();
         self.core.set_servers(&targets);
-        for request in self.core.tick(now) {
+        for request in self.core.announcement(now).into_iter().chain(self.core.tick(now)) {
             if let Err(error) = self.frames.send(&request) {
-                tracing::debug!(%error, "a server could not be asked for");
+                tracing::debug!(%error, "an ARP packet could not be sent");
             }
         }
         for (position, bytes) in positions.into_iter().zip(self.core.take_bytes()) {

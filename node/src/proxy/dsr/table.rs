@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 /// Places in the table: what one byte of hash can tell apart.
 pub(super) const PLACES: usize = 256;
 /// Servers that can have a place.
-pub(super) const SERVERS_MAX: usize = PLACES;
+pub(crate) const SERVERS_MAX: usize = PLACES;
 
 /// The table: the position of the server of each place.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -312,3 +312,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_begins_to_serve_says_so_at_once_and_once_more() {
+    let mut core = ready(&[11]);
+    let expected = arp::gratuitous_request(OWN, SERVICE);
+    assert_eq!(core.announcement(at(5)), Some(expected));
+    assert_eq!(core.announcement(at(5)), None);
+    assert_eq!(core.announcement(at(6)), Some(expected));
+    assert_eq!(core.announcement(at(60)), None);
+}
