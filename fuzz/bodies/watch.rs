@@ -20,7 +20,11 @@ const STEP: usize = 8;
 
 fn settings(protocol: Protocol, id: u8) -> WatchSettings {
     let password = (protocol == Protocol::Carp).then(|| "secret".to_owned());
-    WatchSettings { protocol, id, addresses: vec![VIP], interval: Duration::from_secs(1), password }
+    // One of the routers has unicast peers, beyond at most one router.
+    let peers = if protocol == Protocol::Vrrp2 { vec![IpAddr::from([192, 0, 2, 1])] } else { Vec::new() };
+    let min_ttl = 254;
+    let interval = Duration::from_secs(1);
+    WatchSettings { protocol, id, addresses: vec![VIP], interval, password, peers, min_ttl }
 }
 
 /// Who says by ARP that it has the address; every 16th one is damaged.

@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::random::Random;
 use crate::consensus::core::CoreSettings;
 use crate::consensus::limits::LogLimits;
-use crate::vip::transfer::Patience;
-use crate::vip::{Mode, Protocol, VipSettings};
+use crate::vip::{Protocol, VipSettings};
 
 /// The kinds of fault. A run meets about half of them: where all happen at once, little happens in between, and the rare
 /// meeting of two is never seen.
@@ -159,19 +158,11 @@ impl Plan {
     pub(super) fn vip(&self, node: u64) -> Option<VipSettings> {
         let at = usize::try_from(node - 1).ok()?;
         let settings = VipSettings {
-            name: "www".to_owned(),
-            addresses: vec![IpAddr::from(ADDRESS)],
-            interface: "eth0".to_owned(),
-            id: 51,
-            protocol: self.protocol,
-            mode: Mode::Hold,
             priority: self.priorities.get(at).copied().unwrap_or(100),
             interval: self.interval,
             preempt: self.preempt,
-            preempt_delay: Duration::ZERO,
-            checksum: None,
-            patience: Patience::default(),
             password: (self.protocol == Protocol::Carp).then(|| "simulated".to_owned()),
+            ..VipSettings::new("www", "eth0", self.protocol, 51, vec![IpAddr::from(ADDRESS)])
         };
         (self.witness != Some(node)).then_some(settings)
     }

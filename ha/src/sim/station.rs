@@ -72,13 +72,7 @@ impl Station {
         mutation: Option<Mutation>,
     ) -> Self {
         let own = own_address(node);
-        let watched = WatchSettings {
-            protocol: settings.protocol,
-            id: settings.id,
-            addresses: settings.addresses.clone(),
-            interval: settings.interval,
-            password: settings.password.clone(),
-        };
+        let watched = WatchSettings::of(&settings);
         Self {
             holder: Holder::new(local, settings, salt),
             watcher: Watcher::new(vec![own], vec![watched]),

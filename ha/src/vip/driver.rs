@@ -12,6 +12,7 @@
 //! while the adverts of its holder lie unread in the socket.
 
 mod act;
+mod bequest;
 mod facts;
 mod guardian;
 mod heard;

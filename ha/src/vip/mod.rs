@@ -25,6 +25,8 @@ pub use wire_view::{AnomalyView, AnswerView, WireView};
 pub const DEFAULT_PRIORITY: u8 = 100;
 /// Between two adverts, unless another interval is given (RFC 9568 section 6.1).
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// Unicast peers may be beyond routers, as keepalived has it.
+pub const MIN_TTL: u8 = 1;
 /// Addresses that a line of text names one by one.
 const SHOWN_MAX: usize = 3;
 
@@ -79,6 +81,11 @@ pub struct VipSettings {
     /// VRRPv3 over IPv4: what the checksum that we send covers; `None`: as the router that was heard last has it. Both forms
     /// are heard.
     pub checksum: Option<ChecksumForm>,
+    /// The speakers, if they are unicast peers and not a multicast group: adverts go to each that is not this node, and only
+    /// theirs are heard. One that is an address of this node is the source.
+    pub peers: Vec<IpAddr>,
+    /// Adverts of a peer with a lower TTL or hop limit are discarded; 1: none.
+    pub min_ttl: u8,
     /// How long connections may go on through this node after the address was moved on purpose.
     pub patience: Patience,
 }
@@ -105,6 +112,8 @@ impl VipSettings {
             preempt_delay: Duration::ZERO,
             password: None,
             checksum: None,
+            peers: Vec::new(),
+            min_ttl: MIN_TTL,
             patience: Patience::default(),
         }
     }

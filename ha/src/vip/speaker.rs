@@ -147,6 +147,15 @@ impl Speaker {
         }
     }
 
+    /// What it would say if it ended now, if it holds the address.
+    #[must_use]
+    pub fn resignation(&self) -> Option<Message> {
+        match self {
+            Self::Vrrp(speaker) => speaker.resignation().map(Message::Vrrp),
+            Self::Carp(speaker) => speaker.resignation().map(Message::Carp),
+        }
+    }
+
     /// A valid advert from another router; one of another protocol is nobody's.
     pub fn advert(&mut self, now: Time, source: IpAddr, message: &Message) -> Vec<Action<Message>> {
         match (self, message) {

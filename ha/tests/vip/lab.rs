@@ -404,6 +404,37 @@ impl Lab {
         self.run_keepalived(name, &configuration);
     }
 
+    /// A keepalived of this version that speaks to one unicast peer.
+    pub(crate) fn keepalived_to_a_peer(
+        &mut self,
+        name: &str,
+        (version, priority): (u8, u8),
+        addresses: &[IpAddr],
+        (own, peer): (IpAddr, IpAddr),
+    ) {
+        let (prefix, interval) =
+            (if own.is_ipv4() { 32 } else { 128 }, if version == 2 { "1" } else { "0.1" });
+        if prefix == 128 {
+            self.wait_for_own_ipv6(name);
+        }
+        let list: String =
+            addresses.iter().map(|address| format!("  {address}/{prefix} dev eth0\n")).collect();
+        let configuration = format!(
+            "global_defs {{ vrrp_version {version} }}\n\
+             vrrp_instance www {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
+             advert_int {interval}\n unicast_src_ip {own}\n unicast_peer {{\n {peer}\n }}\n \
+             virtual_ipaddress {{\n{list} }}\n}}\n"
+        );
+        self.run_keepalived(name, &configuration);
+    }
+
+    /// No multicast reaches these nodes any more.
+    pub(crate) fn without_multicast(&self, names: &[&str]) {
+        for name in names {
+            run("bridge", &format!("link set dev v-{name} mcast_flood off"));
+        }
+    }
+
     /// Until duplicate address detection has passed the node's link-local address (RFC 4862 section 5.4; 1 to 2 s after
     /// the link came up), the kernel refuses it as a source with EINVAL, and keepalived 2.2 logs that and goes on.
     fn wait_for_own_ipv6(&self, name: &str) {

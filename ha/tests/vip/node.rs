@@ -15,11 +15,14 @@ use crate::lab::{VIP, VIP_LINK_LOCAL, VIP_SIX, VIP_TWO};
 pub(crate) const SETTINGS: &str = "CYGNET_TEST_NODE";
 
 /// `hold 150 100 preempt`: mode, priority, interval in ms, preempt or not; then `v2 PASSWORD` for VRRP version 2, `carp PASSWORD`, `six` for
-/// the IPv6 address, `two` and `two-six` for two addresses. Nothing: no address.
+/// the IPv6 address, `two` and `two-six` for two addresses; `peers=A,B` for unicast. Nothing: no address.
 fn parse(text: &str) -> Vec<VipSettings> {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let (peers, words): (Vec<&str>, Vec<&str>) =
+        text.split_whitespace().partition(|word| word.starts_with("peers="));
+    let peers = peers.iter().flat_map(|list| list["peers=".len()..].split(','));
     let [mode, priority, interval_ms, preempt, ref more @ ..] = words[..] else { return Vec::new() };
     let (protocol, addresses, password) = match more {
+        ["v2"] => (Protocol::Vrrp2, vec![VIP], None),
         ["v2", password] => (Protocol::Vrrp2, vec![VIP], Some((*password).to_owned())),
         ["carp", password] => (Protocol::Carp, vec![VIP], Some((*password).to_owned())),
         ["six"] => (Protocol::Vrrp3, vec![VIP_SIX], None),
@@ -33,6 +36,7 @@ fn parse(text: &str) -> Vec<VipSettings> {
         interval: Duration::from_millis(interval_ms.parse().expect("an interval")),
         preempt: preempt == "preempt",
         password,
+        peers: peers.map(|peer| peer.parse().expect("an address")).collect(),
         ..VipSettings::new("www", "eth0", protocol, 51, addresses)
     }]
 }

@@ -24,14 +24,14 @@ impl Stranger {
     }
 
     pub(crate) fn claim(&self, priority: u8) {
-        self.socket.send(&Self::advert(priority)).expect("sent");
+        self.socket.send(GROUP.into(), &Self::advert(priority)).expect("sent");
     }
 
     /// With a wrong checksum.
     pub(crate) fn junk(&self, priority: u8) {
         let mut bytes = Self::advert(priority);
         bytes[6] ^= 0x55;
-        self.socket.send(&bytes).expect("sent");
+        self.socket.send(GROUP.into(), &bytes).expect("sent");
     }
 
     fn advert(priority: u8) -> Vec<u8> {

@@ -10,8 +10,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::lines::{Told, Word};
+use super::lines::{Resignation, Told, Word};
 use super::word;
+use crate::advert::AdvertSocket;
 use crate::kernel::{message, was_absent};
 use crate::{scheduling, steer, sys};
 
@@ -103,7 +104,10 @@ impl Watch {
                 return Ok(());
             }
             if died {
-                self.remove_all("the node has died", Self::say_last_word);
+                self.remove_all("the node has died", |guard| {
+                    guard.resign();
+                    guard.say_last_word();
+                });
                 self.clear_rules();
                 return Ok(());
             }
@@ -125,8 +129,9 @@ impl Watch {
             return Ok(());
         }
         self.lease_end = None;
-        // It may wake: no last word.
+        // It may wake: no last word. And it must say anew what it holds then: another may hold it by now.
         self.remove_all("the node is frozen", |_| {});
+        self.told.resignations.clear();
         Ok(())
     }
 
@@ -159,6 +164,18 @@ impl Watch {
             self.parent = Some(watch_parent(pid));
         }
         Input::Open
+    }
+
+    /// Now that no address of the dead node answers any more. Each once: they come at most a moment before the peers would miss
+    /// an advertisement anyway.
+    fn resign(&self) {
+        for Resignation { interface, source, destination, payload } in &self.told.resignations {
+            let sent =
+                AdvertSocket::open(interface, *source).and_then(|socket| socket.send(*destination, payload));
+            if let Err(error) = sent {
+                let _ = writeln!(io::stderr(), "cygnet guard: no resignation on {interface}: {error}");
+            }
+        }
     }
 
     /// Now that no address of the dead node answers any more.

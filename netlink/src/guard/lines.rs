@@ -7,6 +7,16 @@ use std::time::Duration;
 use super::HELD_MAX;
 use super::word::{LastWord, PEERS_MAX};
 
+/// A longer advertisement is not taken: 20 IPv6 addresses are 328 bytes.
+pub const RESIGNATION_MAX: usize = 400;
+
+/// Advertisements that a guard can be told of, as many as there are virtual routers.
+pub const RESIGNATIONS_MAX: usize = 256;
+
+/// Bytes of all their lines: with all that is held (30 KiB) and a last word they fit into an unread pipe (64 KiB). 256 with one
+/// IPv4 address each (about 80 bytes) are 20 KiB.
+pub(super) const RESIGNATION_LINES_MAX: usize = 30_000;
+
 /// Bytes of the longest line, a last word: its secret, and 33 socket addresses of up to 60 bytes. Below the kernel's unit of a
 /// pipe (4096), so that a line is written whole or not at all.
 const LINE_MAX: usize = 2200;
@@ -36,6 +46,51 @@ pub(super) fn word(word: &LastWord, own: SocketAddr, peers: &[SocketAddr]) -> St
     format!("word {} {own}{peers}\n", word.to_hex())
 }
 
+pub(super) fn resign(resignation: &Resignation) -> String {
+    format!("resign {}\n", resignation.to_words())
+}
+
+pub(super) fn unresign(resignation: &Resignation) -> String {
+    format!("unresign {}\n", resignation.to_words())
+}
+
+/// An advertisement that says that an address is held no more (VRRP: priority 0; CARP: a bow-out).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resignation {
+    /// The name of the interface.
+    pub interface: String,
+    /// The address of this node from which it comes.
+    pub source: IpAddr,
+    /// The group, or a peer.
+    pub destination: IpAddr,
+    /// From the VRRP or CARP header on, at most [`RESIGNATION_MAX`] bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Resignation {
+    fn to_words(&self) -> String {
+        let digits: String = self.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} {} {} {digits}", self.interface, self.source, self.destination)
+    }
+
+    /// Back from [`Resignation::to_words`].
+    fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
+        let interface = words.next()?.to_owned();
+        let (source, destination) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let digits = words.next()?;
+        if digits.is_empty()
+            || digits.len() % 2 != 0
+            || digits.len() > 2 * RESIGNATION_MAX
+            || !digits.is_ascii()
+        {
+            return None;
+        }
+        let byte = |at: usize| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok();
+        let payload = (0..digits.len() / 2).map(byte).collect::<Option<_>>()?;
+        Some(Self { interface, source, destination, payload })
+    }
+}
+
 /// What the guard is to say when the node has died and its addresses are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
@@ -59,6 +114,8 @@ pub(super) struct Told {
     pub(super) leases: u64,
     /// Its last word; the newest counts.
     pub(super) word: Option<Word>,
+    /// What is to be sent when it dies. At most [`RESIGNATIONS_MAX`].
+    pub(super) resignations: BTreeSet<Resignation>,
     /// It has rules in the kernel, or may have.
     pub(super) rules: bool,
     /// It ends in good order.
@@ -110,6 +167,15 @@ impl Told {
                 let own = words.next()?.parse().ok()?;
                 let peers = words.take(PEERS_MAX).map(|word| word.parse().ok()).collect::<Option<_>>()?;
                 self.word = Some(Word { word, own, peers });
+            }
+            "resign" => {
+                let resignation = Resignation::from_words(&mut words)?;
+                if self.resignations.len() < RESIGNATIONS_MAX {
+                    self.resignations.insert(resignation);
+                }
+            }
+            "unresign" => {
+                self.resignations.remove(&Resignation::from_words(&mut words)?);
             }
             "rules" => self.rules = true,
             "bye" => self.bye = true,

@@ -13,6 +13,8 @@
 //! | `release IFINDEX ADDRESS` | no longer |
 //! | `lease MILLISECONDS` | to be removed also if no further `lease` follows in time: the node is frozen |
 //! | `word SECRET OWN PEER...` | to be said to the peers when the node has died and its addresses are gone ([`LastWord`]) |
+//! | `resign INTERFACE SOURCE DESTINATION BYTES` | an advertisement that says that the address is held no more; to be sent when the node has died and its addresses are gone |
+//! | `unresign INTERFACE SOURCE DESTINATION BYTES` | no longer: the node holds it no more |
 //! | `rules` | the node steers packets ([`crate::steer`]): its rules are to be deleted if it dies |
 //! | `bye` | the node ends in good order: touch nothing |
 
@@ -21,6 +23,7 @@ mod lines;
 mod word;
 
 pub use life::run;
+pub use lines::{RESIGNATION_MAX, RESIGNATIONS_MAX, Resignation};
 pub use word::{LastWord, PEERS_MAX, Seal, WORD_LEN, seal_of};
 
 use std::collections::BTreeSet;
@@ -55,6 +58,7 @@ pub struct Guard {
     held: BTreeSet<(u32, IpAddr)>,
     /// The line of the last word.
     word: Option<String>,
+    resignations: BTreeSet<Resignation>,
     rules: bool,
 }
 
@@ -73,6 +77,7 @@ impl Guard {
             pipe,
             held: BTreeSet::new(),
             word: None,
+            resignations: BTreeSet::new(),
             rules: false,
         })
     }
@@ -114,6 +119,35 @@ impl Guard {
         self.tell(&line)
     }
 
+    /// Has the guard send this advertisement when the node has died and the addresses that it held are gone: whoever is no node
+    /// of ours (keepalived, ucarp) need not wait then either. Never waits.
+    ///
+    /// Errors: as in [`Guard::hold`]; one that is longer than [`RESIGNATION_MAX`], or over [`RESIGNATIONS_MAX`] or 30,000 bytes in
+    /// all (`QuotaExceeded`), is not remembered.
+    pub fn resign(&mut self, resignation: Resignation) -> io::Result<()> {
+        let line = lines::resign(&resignation);
+        if !self.resignations.contains(&resignation) {
+            let lines: usize = self.resignations.iter().map(|known| lines::resign(known).len()).sum();
+            let is_full = self.resignations.len() >= RESIGNATIONS_MAX
+                || lines + line.len() > lines::RESIGNATION_LINES_MAX
+                || resignation.payload.len() > RESIGNATION_MAX;
+            if is_full {
+                let why = "the guard has as many resignations as it can take";
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
+            }
+            self.resignations.insert(resignation);
+        }
+        self.tell(&line)
+    }
+
+    /// Takes it back: the node holds the address no more, or may have lost it. Never waits. Errors as in [`Guard::hold`].
+    pub fn unresign(&mut self, resignation: &Resignation) -> io::Result<()> {
+        if !self.resignations.remove(resignation) {
+            return Ok(());
+        }
+        self.tell(&lines::unresign(resignation))
+    }
+
     /// Has the guard delete the rules of [`crate::steer`] when the node dies. Never waits. Errors as in [`Guard::hold`].
     pub fn rules(&mut self) -> io::Result<()> {
         self.rules = true;
@@ -142,7 +176,8 @@ impl Guard {
         let held: String =
             self.held.iter().map(|&(interface, address)| lines::hold(interface, address)).collect();
         let rules = if self.rules { lines::RULES } else { "" };
-        self.tell(&(held + rules + self.word.as_deref().unwrap_or_default()))
+        let resignations: String = self.resignations.iter().map(lines::resign).collect();
+        self.tell(&(held + rules + self.word.as_deref().unwrap_or_default() + &resignations))
     }
 
     /// Ends the guard without touching an address: the node ends in good order and has removed what is its own. Waits up

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Guard, HELD_MAX, LastWord, lines, run, seal_of};
+use super::{Guard, HELD_MAX, LastWord, RESIGNATION_MAX, Resignation, lines, run, seal_of};
+use crate::capture::{Capture, FRAME_MAX};
 use crate::kernel::Kernel;
 use crate::testns::{DEADLINE, in_namespace, ip, run as program, runtime, veth};
 
@@ -63,6 +64,10 @@ fn helper_a_node() {
     if role == "lease" {
         guard.lease(LEASE).expect("told");
     }
+    if role == "resign-lease" {
+        guard.resign(resignation(1)).expect("told");
+        guard.lease(LEASE).expect("told");
+    }
     if role == "word" {
         let last = LastWord::new().expect("random");
         let peer = std::env::var(PEER).expect("a peer").parse().expect("an address");
@@ -74,6 +79,14 @@ fn helper_a_node() {
         program("kill", &format!("-KILL {hung}"));
         wait_until("the loss is noticed", || !guard.alive());
         guard.respawn().expect("another guard, which must know the word too");
+    }
+    if role == "resign" {
+        guard.resign(resignation(1)).expect("told");
+        guard.resign(resignation(2)).expect("told");
+        program("kill", &format!("-KILL {}", guard.pid()));
+        wait_until("the loss is noticed", || !guard.alive());
+        guard.respawn().expect("another guard, which must know them too");
+        guard.unresign(&resignation(1)).expect("told");
     }
     println!("\nready {}", guard.pid());
     match role.as_str() {
@@ -215,6 +228,69 @@ fn the_peers_hear_the_last_word_of_a_dead_node_when_its_addresses_are_gone_and_n
         wait_until("the guard is gone", || !runs(node.guard));
         node.process.wait().expect("reaped");
     });
+}
+
+/// What the guard of a test sends for a dead node.
+fn resignation(last: u8) -> Resignation {
+    let payload = vec![0x31, 51, 0, 1, 0, 100, 0xab, last, 10, 9, 0, 100];
+    let (source, destination) = (addr("10.9.0.1"), addr("224.0.0.18"));
+    Resignation { interface: "eth0".into(), source, destination, payload }
+}
+
+#[test]
+fn a_dead_nodes_guard_sends_its_resignation_when_the_addresses_are_gone_and_not_before() {
+    in_namespace(|| {
+        let mut node = node("resign");
+        runtime().block_on(async {
+            let peer = Capture::open("eth1").expect("a capture");
+            let mut buffer = [0; FRAME_MAX];
+            let quiet = tokio::time::timeout(Duration::from_millis(200), peer.next(&mut buffer)).await;
+            assert!(quiet.is_err(), "it lives");
+            node.process.kill().expect("kill -9");
+            let start = Instant::now();
+            let frame = tokio::time::timeout(DEADLINE, peer.next(&mut buffer)).await;
+            println!("heard {:?} after the kill", start.elapsed());
+            let frame = frame.expect("in time").expect("a frame");
+            assert!(!is_held(), "first the addresses");
+            let packet = crate::wire::ip::parse(frame.bytes).expect("an IP packet");
+            let Resignation { source, destination, payload, .. } = resignation(2);
+            assert_eq!((packet.source, packet.destination, packet.hop_limit), (source, destination, 255));
+            assert_eq!(packet.payload, payload, "the one that was not taken back");
+        });
+        wait_until("the guard is gone", || !runs(node.guard));
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn a_frozen_nodes_resignation_is_forgotten_with_its_addresses() {
+    in_namespace(|| {
+        let mut node = node("resign-lease");
+        // The lease ends: the node does not renew it.
+        wait_until("the addresses are gone", || !is_held());
+        runtime().block_on(async {
+            let peer = Capture::open("eth1").expect("a capture");
+            node.process.kill().expect("kill -9");
+            wait_until("the guard is gone", || !runs(node.guard));
+            let mut buffer = [0; FRAME_MAX];
+            let quiet = tokio::time::timeout(Duration::from_millis(200), peer.next(&mut buffer)).await;
+            assert!(quiet.is_err(), "another may hold the address by now");
+        });
+        node.process.wait().expect("reaped");
+    });
+}
+
+#[test]
+fn resignations_are_bounded() {
+    let mut guard = Guard::spawn(Path::new("/bin/cat"), &[]).expect("a reader");
+    let long = |last: u8| Resignation { payload: vec![last; RESIGNATION_MAX], ..resignation(0) };
+    let taken = (0..=u8::MAX).take_while(|last| guard.resign(long(*last)).is_ok()).count();
+    assert!((30..60).contains(&taken), "{taken}");
+    guard.resign(long(0)).expect("one that is there already");
+    let over = Resignation { payload: vec![0; RESIGNATION_MAX + 1], ..resignation(0) };
+    guard.unresign(&long(0)).expect("told");
+    assert_eq!(guard.resign(over).expect_err("too long").kind(), ErrorKind::QuotaExceeded);
+    guard.respawn().expect("an empty pipe takes them all");
 }
 
 #[test]

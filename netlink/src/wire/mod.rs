@@ -20,8 +20,8 @@ pub use error::Error;
 
 /// The IP protocol number of VRRP, which CARP uses as well.
 pub const PROTOCOL_VRRP: u8 = 112;
-/// Advertisements are sent with this TTL or hop limit and refused with any other: they cannot come from beyond
-/// a router (RFC 9568 sections 5.1.1.3 and 5.1.2.3).
+/// Advertisements are sent with this TTL or hop limit, and those to the group are refused with any other: they cannot come
+/// from beyond a router (RFC 9568 sections 5.1.1.3 and 5.1.2.3).
 pub const HOP_LIMIT: u8 = 255;
 
 /// A link-layer address (Ethernet).
@@ -62,7 +62,9 @@ impl Message {
 }
 
 /// Reads the advertisement in `packet`: protocol, TTL, and all that can be checked without knowing the virtual
-/// router (RFC 9568 section 7.1, RFC 3768 section 7.1). The HMAC of CARP needs [`carp::Advertisement::verify`].
+/// router (RFC 9568 section 7.1, RFC 3768 section 7.1). The HMAC of CARP needs [`carp::Advertisement::verify`]. The TTL of
+/// one to a single address is left to whoever knows whether the speakers are configured as unicast peers, which may be
+/// beyond a router.
 ///
 /// # Errors
 /// The first reason found for which a receiver must discard the packet.
@@ -70,7 +72,7 @@ pub fn parse_advertisement(packet: &ip::Packet<'_>) -> Result<Message, Error> {
     if packet.protocol != PROTOCOL_VRRP {
         return Err(Error::Protocol);
     }
-    if packet.hop_limit != HOP_LIMIT {
+    if packet.hop_limit != HOP_LIMIT && packet.destination.is_multicast() {
         return Err(Error::HopLimit);
     }
     if carp::looks_like(packet.payload) {

@@ -15,6 +15,15 @@ fn an_advertisement_needs_protocol_112_and_ttl_255() {
 }
 
 #[test]
+fn the_ttl_of_an_advertisement_to_a_single_address_is_left_to_the_receiver() {
+    let destination = std::net::IpAddr::from([192, 0, 2, 2]);
+    let Ok(Message::Vrrp(advert)) = parse_advertisement(&packet()) else { unreachable!("it is one") };
+    let payload = advert.emit([192, 0, 2, 1].into(), destination);
+    let unicast = ip::Packet { destination, hop_limit: 63, payload: &payload, ..packet() };
+    assert_eq!(parse_advertisement(&unicast), Ok(Message::Vrrp(advert)));
+}
+
+#[test]
 fn the_names_of_the_reasons_are_unique_words() {
     use Error as E;
     let all = [

@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Args;
+use cygnet_ha::vip::shown;
 
 use super::Session;
 use super::client::with_query;
@@ -42,7 +43,9 @@ pub(super) fn run(args: &WhyArgs, session: &mut Session<'_>) -> Outcome {
 }
 
 fn tell(story: &Story, screen: &mut Screen<'_>) -> io::Result<()> {
-    let Story { vip, address, holder, last_move, course, silent } = story;
+    let Story { vip, address, addresses, holder, last_move, course, silent } = story;
+    // An older node names only the first.
+    let address = if addresses.is_empty() { address.to_string() } else { shown(addresses) };
     let holder = or_dash(*holder);
     let Some(last) = last_move else {
         screen.line(&format!("vip {vip} ({address}), held by {holder}: no move is remembered"))?;

@@ -1,6 +1,7 @@
 //! What a change of the cluster's configuration changes, as people read it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{ALGORITHMS, FAST_CLOSES, FOREVER};
-use super::vip::{at_deadline_word, checksum_word, protocol_word};
+use super::vip::{MIN_TTL, at_deadline_word, checksum_word, protocol_word};
 use cygnet_ha::vip::Mode;
 
 /// One object that differs.
@@ -232,7 +233,7 @@ const NONE: &str = "none";
 
 fn vip_fields(vip: &Vip) -> Fields {
     let mut fields = vec![
-        ("address", addresses(vip)),
+        ("address", joined(&vip.addresses)),
         ("protocol", protocol_word(vip.protocol).to_owned()),
         ("id", vip.id.to_string()),
         ("mode", if vip.mode == Mode::Hold { "hold" } else { "watch" }.to_owned()),
@@ -246,11 +247,13 @@ fn vip_fields(vip: &Vip) -> Fields {
         fields.push(("at_deadline", at_deadline_word(vip.patience.at_deadline).to_owned()));
     }
     given(&mut fields, "checksum", vip.checksum.map(checksum_word));
+    set(&mut fields, !vip.peers.is_empty(), "peers", joined(&vip.peers));
+    set(&mut fields, vip.min_ttl != MIN_TTL, "min_ttl", vip.min_ttl);
     fields
 }
 
-fn addresses(vip: &Vip) -> String {
-    let addresses: Vec<String> = vip.addresses.iter().map(ToString::to_string).collect();
+fn joined(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(" ")
 }
 

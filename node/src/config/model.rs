@@ -147,6 +147,10 @@ pub struct Vip {
     pub password: Option<String>,
     /// VRRPv3 over IPv4: what the checksum covers; `None`: as the speaker that was heard last.
     pub checksum: Option<ChecksumForm>,
+    /// The unicast peers, of the family of the addresses; nobody: the multicast group.
+    pub peers: Vec<IpAddr>,
+    /// The least TTL of what comes from a peer. Default 1.
+    pub min_ttl: u8,
 }
 
 /// A place to listen on or to connect to.

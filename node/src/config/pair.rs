@@ -271,6 +271,8 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             patience: vip.patience,
             password: vip.password.clone(),
             checksum: vip.checksum,
+            peers: vip.peers.clone(),
+            min_ttl: vip.min_ttl,
             ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }

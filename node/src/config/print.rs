@@ -19,7 +19,7 @@ use super::model::{
 };
 use super::secure::{FORWARDEDS, VERSIONS};
 use super::service::{FAST_CLOSES, FOREVER};
-use super::vip::{DEFAULT_INTERVAL, at_deadline_word, checksum_word, protocol_word};
+use super::vip::{DEFAULT_INTERVAL, MIN_TTL, at_deadline_word, checksum_word, protocol_word};
 
 /// The text of a cluster's file that says the same as the model; reading it gives an equal model. Except for what no file
 /// can say: Pen's rules become the round robin of the house, and a weight of 0 is not written.
@@ -106,6 +106,9 @@ impl Toml {
         }
         self.given("password", vip.password.as_ref(), |password| quoted(password));
         self.given("checksum", vip.checksum.as_ref(), |form| quoted(checksum_word(*form)));
+        let peers: Vec<String> = vip.peers.iter().map(ToString::to_string).collect();
+        self.unless(&Vec::new(), "peers", &peers, |peers| list(peers));
+        self.unless(&MIN_TTL, "min_ttl", &vip.min_ttl, u8::to_string);
     }
 
     fn acl(&mut self, acl: &Acl) {

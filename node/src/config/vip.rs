@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use cygnet_ha::vip::DEFAULT_INTERVAL;
+pub(super) use cygnet_ha::vip::MIN_TTL;
 pub use cygnet_ha::vip::driver::ADDRESSES_MAX;
 use cygnet_ha::vip::transfer::{AtDeadline, Patience};
 use cygnet_ha::vip::{Mode, Protocol};
@@ -21,6 +22,9 @@ pub(super) const VRRP2_PASSWORD_BYTES_MAX: usize = 8;
 
 /// The longest wait before a worse holder is replaced (keepalived's limit).
 pub const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(1000);
+
+/// Unicast peers of one virtual router: each advertisement goes to every one of them.
+pub(super) const PEERS_MAX: usize = 16;
 
 /// The words for what a checksum covers.
 pub(super) const CHECKSUMS: [(&str, ChecksumForm); 2] =
@@ -54,11 +58,19 @@ const KNOWN: &[&str] = &[
     "at_deadline",
     "password",
     "checksum",
+    "peers",
+    "min_ttl",
 ];
+
+/// Accept_Mode (RFC 9568 section 6.1) and keepalived's words for it, and whether they say that nothing is accepted.
+const ACCEPTS: [(&str, bool); 3] = [("accept", false), ("accept_mode", false), ("no_accept", true)];
 
 /// Reads one virtual address, or several that move together.
 pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) -> Option<Vip> {
-    section.refuse_unknown(report, KNOWN);
+    match refuse_accept(section, report) {
+        true => section.refuse_unknown(report, &[KNOWN, &ACCEPTS.map(|(key, _)| key)].concat()),
+        false => section.refuse_unknown(report, KNOWN),
+    }
     let name = section.required(report, "name", "\"www\"", values::name);
     let addresses = addresses(section, report, taken);
     let protocols = [("vrrp3", Protocol::Vrrp3), ("vrrp2", Protocol::Vrrp2), ("carp", Protocol::Carp)];
@@ -72,6 +84,9 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     let patience = patience(section, report);
     let password = section.given(report, "password", |v| password(v, protocol)).optional();
     let checksum = section.given(report, "checksum", |v| values::choice(v, &CHECKSUMS)).optional();
+    let peers = peers(section, report, addresses.as_deref().unwrap_or_default());
+    let min_ttl =
+        section.given(report, "min_ttl", |v| values::integer(v, MIN_TTL..=u8::MAX, "TTL")).or(MIN_TTL);
     taken.claim(section, report, "name", name.clone());
     if let (Some(protocol), Some(id), Some(addresses)) = (protocol, id, &addresses) {
         // The virtual routers of the two families are independent (RFC 9568 section 1.2).
@@ -80,7 +95,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     }
     let (addresses, protocol, mode, (preempt, preempt_delay)) = (addresses?, protocol?, mode?, preempts?);
     let (interval, password, checksum, patience) = (interval?, password?, checksum?, patience?);
-    let (name, id) = (name?, id?);
+    let (name, id, peers, min_ttl) = (name?, id?, peers?, min_ttl?);
     let vip = Vip {
         name,
         addresses,
@@ -93,6 +108,8 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
         patience,
         password,
         checksum,
+        peers,
+        min_ttl,
     };
     refuse_unfit(section, report, &vip);
     Some(vip)
@@ -166,6 +183,66 @@ fn addresses(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Taken) 
         }
     }
     (report.count() == before).then_some(addresses)
+}
+
+/// `peers`: the speakers, this node perhaps among them, so that all nodes can have the same list.
+fn peers(section: &Section<'_>, report: &mut Report<'_>, addresses: &[IpAddr]) -> Option<Vec<IpAddr>> {
+    const KEY: &str = "peers";
+    let before = report.count();
+    let given = section.list(KEY);
+    if section.has(KEY) && !(1..=PEERS_MAX).contains(&given.len()) {
+        let what = format!("{} peers, not 1 to {PEERS_MAX}", given.len());
+        let remedy =
+            "write the addresses of the other speakers, or remove it: the multicast group is used then";
+        section.fault(report, KEY, Fault::new(what, remedy));
+    }
+    let mut peers: Vec<IpAddr> = Vec::new();
+    for value in given.into_iter().take(PEERS_MAX) {
+        let checked = values::address(value.get_ref()).and_then(|peer| {
+            if peers.contains(&peer) {
+                return Err(Fault::new(format!("{peer} is there twice"), "write each once"));
+            }
+            if addresses.contains(&peer) {
+                let what = format!("{peer} is the virtual address itself, which moves");
+                return Err(Fault::new(what, "write the address that the peer keeps"));
+            }
+            match addresses.first() {
+                Some(first) if first.is_ipv4() != peer.is_ipv4() => {
+                    let what = format!("{peer} is not of the family of {first}");
+                    Err(Fault::new(what, "advertisements go over the family of the virtual address"))
+                }
+                _ => Ok(peer),
+            }
+        });
+        match checked {
+            Ok(peer) => peers.push(peer),
+            Err(fault) => report.add(&value.span(), section.key(KEY), fault),
+        }
+    }
+    if section.has("min_ttl") && !section.has(KEY) {
+        let what = "advertisements to the multicast group are refused with any TTL but 255";
+        section.fault(report, "min_ttl", Fault::new(what, "remove it, or write `peers`"));
+    }
+    (report.count() == before).then_some(peers)
+}
+
+/// Whether Accept_Mode is spoken of. The services listen on the address: a balancer that holds it and does not accept what is
+/// sent there would be a black hole with a good priority.
+fn refuse_accept(section: &Section<'_>, report: &mut Report<'_>) -> bool {
+    for (key, refuses) in ACCEPTS.iter().filter(|(key, _)| section.has(key)) {
+        let given = section.given(report, key, values::boolean).optional().flatten();
+        let fault = given.map(|value| match value == *refuses {
+            true => Fault::new(
+                "a balancer that does not accept what is sent to its virtual address serves nobody",
+                "remove it; an access list (`clients`) keeps clients off a service",
+            ),
+            false => Fault::new("the holder always accepts what is sent to the address", "remove it"),
+        });
+        if let Some(fault) = fault {
+            section.fault(report, key, fault);
+        }
+    }
+    ACCEPTS.iter().any(|(key, _)| section.has(key))
 }
 
 /// What does not go into one advertisement with the addresses before it.

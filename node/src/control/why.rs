@@ -28,8 +28,11 @@ pub const COST: &str = "cost";
 pub struct Story {
     /// The name of the virtual address.
     pub vip: String,
-    /// The address.
+    /// The address; of several, the first.
     pub address: IpAddr,
+    /// All of them, in the order of the configuration.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// Who holds it now, by what is heard here.
     pub holder: Option<IpAddr>,
     /// The last move that anybody remembers.
@@ -85,7 +88,8 @@ pub fn stories(facts: &Facts, vip: Option<&str>) -> Vec<Story> {
         let of_vip = told.iter().filter(|(about, _)| *about == subject).map(|(_, told)| told.clone());
         let (last_move, course) = tell(of_vip.collect());
         let (vip, address, holder) = (view.name.clone(), view.address, view.holder);
-        Story { vip, address, holder, last_move, course, silent: silent.clone() }
+        let addresses = view.addresses.clone();
+        Story { vip, address, addresses, holder, last_move, course, silent: silent.clone() }
     };
     vips.map(story).collect()
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use cygnet_netlink::kernel::Kernel;
 use cygnet_netlink::wire::Message;
 
+use super::port::Speaks;
 use super::run::Driver;
 use crate::events::Severity;
+use crate::vip::Role;
 use crate::vip::holder::Action;
 
 /// The kernel answers within microseconds, unless its routing lock is taken; after this time the change has failed.
@@ -26,6 +28,10 @@ impl Driver {
         let mut queue = VecDeque::from(actions);
         // Roles change before the actions come here, so the last one that was shown to the peers counts.
         let was = self.vips.get_mut(which).map(|vip| std::mem::replace(&mut vip.acted_as, vip.holder.role()));
+        let holds = self.vips.get(which).is_some_and(|vip| vip.holder.role() == Role::Active);
+        if !holds {
+            self.disinherit(which);
+        }
         while let Some(action) = queue.pop_front() {
             self.changed = true;
             match action {
@@ -55,6 +61,7 @@ impl Driver {
             }
         }
         let _ = self.follow(which).await;
+        self.bequeath(which);
         if let Some(was) = was {
             self.tell_release(which, was);
         }
@@ -162,7 +169,7 @@ impl Driver {
         let Some(vip) = self.vips.get_mut(which) else { return };
         let settings = vip.holder.settings();
         let Some(port) = self.ports.get_mut(&settings.interface) else { return };
-        match port.send(now, settings.is_ipv4(), advert) {
+        match port.send(now, &Speaks::of(settings), advert) {
             Ok(true) => (vip.sent.count, vip.sent.last) = (vip.sent.count + 1, Some(now)),
             Ok(false) => {}
             Err(failed) => {

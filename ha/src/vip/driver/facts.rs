@@ -9,7 +9,7 @@ use cygnet_netlink::wire::Mac;
 use crate::vip::holder::{Link, Presence};
 
 /// An interface as it is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     /// The kernel's number for it; `None` if it is not there.
     pub(super) index: Option<u32>,
@@ -20,17 +20,29 @@ pub(super) struct Seen {
 }
 
 /// Where our adverts come from on an interface: the primary address of VRRP (RFC 9568 section 1.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Own {
     pub(super) v4: Option<Ipv4Addr>,
     /// Link-local.
     pub(super) v6: Option<Ipv6Addr>,
+    /// All that may be used, in the kernel's order.
+    pub(super) all: Vec<IpAddr>,
 }
 
 impl Own {
     /// The one of this family.
-    pub(super) fn of(self, is_ipv4: bool) -> Option<IpAddr> {
+    pub(super) fn of(&self, is_ipv4: bool) -> Option<IpAddr> {
         if is_ipv4 { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+    }
+
+    /// The one that speaks to these unicast peers: the one that they know as a peer; else that of the family, unless only a
+    /// global IPv6 address reaches them.
+    pub(super) fn towards(&self, peers: &[IpAddr], is_ipv4: bool) -> Option<IpAddr> {
+        let listed = || self.all.iter().find(|own| peers.contains(own)).copied();
+        let is_global = |address: &&IpAddr| !is_link_local(**address);
+        let global = || self.all.iter().filter(|own| own.is_ipv6()).find(is_global).copied();
+        let afar = !is_ipv4 && peers.iter().any(|peer| is_global(&peer));
+        listed().or_else(|| if afar { global() } else { self.of(is_ipv4) })
     }
 }
 
@@ -63,6 +75,7 @@ pub(super) fn interface(snapshot: &Snapshot, name: &str, before: Option<u32>, so
             own: Own {
                 v4: source(snapshot, link.index, sources),
                 v6: link_local(snapshot, link.index, sources),
+                all: own(snapshot, link.index, sources).map(|entry| entry.address).collect(),
             },
         },
     }
@@ -78,14 +91,23 @@ fn keeps_ours(snapshot: &Snapshot, index: Option<u32>, sources: &Sources) -> boo
 
 /// Over IPv6 the source is the interface's link-local address (RFC 9568 section 5.1.2.1), once it may be used.
 fn link_local(snapshot: &Snapshot, index: u32, sources: &Sources) -> Option<Ipv6Addr> {
-    let own =
-        snapshot.addresses.iter().filter(|entry| entry.interface == index && !entry.ours && !entry.tentative);
-    let own = own.filter(|entry| !sources.virtual_addresses.contains(&entry.address));
-    own.filter_map(|entry| match entry.address {
-        IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
-        _ => None,
-    })
-    .next()
+    own(snapshot, index, sources)
+        .filter_map(|entry| match entry.address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+            _ => None,
+        })
+        .next()
+}
+
+/// This node's addresses on an interface that adverts may come from.
+fn own<'s>(snapshot: &'s Snapshot, index: u32, sources: &'s Sources) -> impl Iterator<Item = &'s Address> {
+    let own = move |entry: &&Address| entry.interface == index && !entry.ours && !entry.tentative;
+    let may_be = |entry: &&Address| !sources.virtual_addresses.contains(&entry.address);
+    snapshot.addresses.iter().filter(own).filter(may_be)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// Over IPv4: a named one, else the first of a subnet, else the first; never a
@@ -187,6 +209,26 @@ mod tests {
         assert_eq!(found(&only_virtual, &sources(vip)), None);
         let owned = [vip.parse().expect("an address")].into();
         assert_eq!(found(&only_virtual, &Sources { owned, ..sources(vip) }).as_deref(), Some(vip));
+    }
+
+    #[test]
+    fn the_source_towards_unicast_peers_is_the_one_that_they_know() {
+        let all = snapshot(vec![
+            address(2, "192.0.2.1", 24, false),
+            address(2, "192.0.2.2", 24, false),
+            address(2, "fe80::1", 64, false),
+            address(2, "2001:db8::1", 64, false),
+        ]);
+        let own = interface(&all, "eth0", None, &sources("192.0.2.100")).own;
+        let towards = |peers: &[&str]| {
+            let peers: Vec<IpAddr> = peers.iter().map(|text| text.parse().expect("an address")).collect();
+            own.towards(&peers, peers[0].is_ipv4()).map(|source| source.to_string())
+        };
+        assert_eq!(towards(&["192.0.2.9", "192.0.2.2"]).as_deref(), Some("192.0.2.2"));
+        assert_eq!(towards(&["192.0.2.9"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(towards(&["fe80::9"]).as_deref(), Some("fe80::1"));
+        assert_eq!(towards(&["2001:db8::9"]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(towards(&["2001:db8::9", "fe80::1"]).as_deref(), Some("fe80::1"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Keeps the guard process alive, and tells it what we hold and that we are not frozen.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cygnet_netlink::guard::{Guard, LOOPBACK, LastWord};
+use cygnet_netlink::guard::{Guard, LOOPBACK, LastWord, Resignation};
 use cygnet_netlink::scheduling::Urgency;
 
 use crate::events::{EventLog, Severity};
@@ -122,6 +123,25 @@ impl Guardian {
     pub(super) fn last_word(&mut self, word: &LastWord, own: SocketAddr, peers: &[SocketAddr]) {
         if let Some(guard) = &mut self.guard {
             self.broken |= guard.last_word(word, own, peers).is_err();
+        }
+    }
+
+    /// What the guard sends to routers that are no peers of the cluster should this process die. One that it cannot take is left
+    /// out: these routers wait for their interval then.
+    pub(super) fn resign(&mut self, resignation: &Resignation) {
+        let Some(guard) = &mut self.guard else { return };
+        match guard.resign(resignation.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                tracing::debug!(%error, "the guard");
+            }
+            told => self.broken |= told.is_err(),
+        }
+    }
+
+    /// Takes it back.
+    pub(super) fn unresign(&mut self, resignation: &Resignation) {
+        if let Some(guard) = &mut self.guard {
+            self.broken |= guard.unresign(resignation).is_err();
         }
     }
 

@@ -1,5 +1,6 @@
 //! One interface: its sockets, its watcher, and who listens there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use tokio::time::Instant;
 use super::facts::{Own, Seen};
 use super::views::OnTheWire;
 use crate::time::Time;
-use crate::vip::WireView;
 use crate::vip::holder::{Ground, Link};
 use crate::vip::watch::{WatchSettings, Watcher};
+use crate::vip::{VipSettings, WireView};
 
 /// Sockets that could not be opened, or failed, are opened again after this time.
 const REOPEN: Duration = Duration::from_secs(1);
@@ -46,18 +47,20 @@ pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
 }
 
-/// The families in which some address of an interface is to be held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// An advert with its destination.
+pub(super) type Written = (IpAddr, Vec<u8>);
+
+/// To whom a virtual router speaks: to the group of a family, or to unicast peers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Speaks {
-    v4: bool,
-    v6: bool,
+    is_ipv4: bool,
+    /// Nobody: the group.
+    peers: Vec<IpAddr>,
 }
 
 impl Speaks {
-    /// Addresses of this family are to be held.
-    pub(super) fn add(&mut self, is_ipv4: bool) {
-        self.v4 |= is_ipv4;
-        self.v6 |= !is_ipv4;
+    pub(super) fn of(settings: &VipSettings) -> Self {
+        Self { is_ipv4: settings.is_ipv4(), peers: settings.peers.clone() }
     }
 }
 
@@ -65,8 +68,8 @@ impl Speaks {
 #[derive(Default)]
 struct Sockets {
     capture: Option<Listener>,
-    /// One for each family that speaks here, with its source.
-    adverts: [Option<(IpAddr, AdvertSocket)>; 2],
+    /// One for each source that speaks here.
+    adverts: BTreeMap<IpAddr, AdvertSocket>,
     announcer: Option<Announcer>,
 }
 
@@ -90,7 +93,7 @@ pub(super) struct Port {
     pub(super) watcher: Watcher,
     /// What the watcher was told.
     watched: (Vec<IpAddr>, Vec<WatchSettings>),
-    speaks: Speaks,
+    speaks: BTreeSet<Speaks>,
     sockets: Sockets,
     error: Option<String>,
     reopen: Option<Time>,
@@ -105,7 +108,7 @@ impl Port {
             generation: 0,
             watcher: Watcher::new(Vec::new(), Vec::new()),
             watched: (Vec::new(), Vec::new()),
-            speaks: Speaks::default(),
+            speaks: BTreeSet::new(),
             sockets: Sockets::default(),
             error: None,
             reopen: None,
@@ -114,7 +117,7 @@ impl Port {
     }
 
     /// What is to be heard here, and whether we speak.
-    pub(super) fn watch(&mut self, own: Vec<IpAddr>, routers: Vec<WatchSettings>, speaks: Speaks) {
+    pub(super) fn watch(&mut self, own: Vec<IpAddr>, routers: Vec<WatchSettings>, speaks: BTreeSet<Speaks>) {
         self.speaks = speaks;
         let wanted = (own, routers);
         if self.watched != wanted {
@@ -134,9 +137,14 @@ impl Port {
         }
     }
 
-    /// What an election over this family needs to know.
-    pub(super) fn ground(&self, is_ipv4: bool) -> Ground {
-        let source = self.seen.own.of(is_ipv4);
+    /// Where such adverts come from.
+    pub(super) fn source(&self, speaks: &Speaks) -> Option<IpAddr> {
+        self.seen.own.towards(&speaks.peers, speaks.is_ipv4)
+    }
+
+    /// What an election whose adverts go there needs to know.
+    pub(super) fn ground(&self, speaks: &Speaks) -> Ground {
+        let source = self.source(speaks);
         Ground { link: self.seen.link, source, socket_error: self.error.clone() }
     }
 
@@ -208,42 +216,54 @@ impl Port {
     }
 
     fn open_speaking(&mut self) -> io::Result<()> {
-        if self.speaks == Speaks::default() {
-            (self.sockets.adverts, self.sockets.announcer) = ([None, None], None);
+        if self.speaks.is_empty() {
+            self.sockets.announcer = None;
+            self.sockets.adverts.clear();
             return Ok(());
         }
         if self.sockets.announcer.is_none() {
             self.sockets.announcer = Some(Announcer::open(&self.name)?);
         }
-        let own = self.seen.own;
-        let wanted = [
-            own.v4.filter(|_| self.speaks.v4).map(IpAddr::V4),
-            own.v6.filter(|_| self.speaks.v6).map(IpAddr::V6),
-        ];
-        for (socket, source) in self.sockets.adverts.iter_mut().zip(wanted) {
-            let Some(source) = source else {
-                *socket = None;
-                continue;
-            };
-            if socket.as_ref().is_none_or(|(bound, _)| *bound != source) {
-                *socket = None;
-                *socket = Some((source, AdvertSocket::open(&self.name, source)?));
+        let wanted: BTreeSet<IpAddr> = self.speaks.iter().filter_map(|speaks| self.source(speaks)).collect();
+        self.sockets.adverts.retain(|source, _| wanted.contains(source));
+        for source in wanted {
+            if !self.sockets.adverts.contains_key(&source) {
+                self.sockets.adverts.insert(source, AdvertSocket::open(&self.name, source)?);
                 self.send_failures = 0;
             }
         }
         Ok(())
     }
 
-    /// Sends an advert over this family. `Err`: it could not be sent although the link is up.
-    pub(super) fn send(&mut self, now: Time, is_ipv4: bool, advert: &Message) -> Result<bool, SendFailed> {
-        let family = usize::from(!is_ipv4);
-        let Some((source, socket)) = &self.sockets.adverts[family] else { return Ok(false) };
-        let bytes = match advert {
-            Message::Vrrp(advert) => advert.emit(*source, group_of(*source)),
-            Message::Carp(advert) => advert.emit().to_vec(),
+    /// The adverts as they go out: from where, and what to whom. The checksum may cover the destination.
+    pub(super) fn written(&self, speaks: &Speaks, advert: &Message) -> Option<(IpAddr, Vec<Written>)> {
+        let source = self.source(speaks)?;
+        let is_other = |peer: &&IpAddr| !self.watched.0.contains(peer) && !self.seen.own.all.contains(peer);
+        let peers = speaks.peers.iter().filter(is_other).copied();
+        let group = speaks.peers.is_empty().then(|| group_of(source));
+        let written = |destination| match advert {
+            Message::Vrrp(advert) => (destination, advert.emit(source, destination)),
+            Message::Carp(advert) => (destination, advert.emit().to_vec()),
         };
-        match socket.send(&bytes) {
-            Ok(()) => {
+        Some((source, peers.chain(group).map(written).collect()))
+    }
+
+    /// Sends an advert to the group, or to each peer. `Err`: it could not be sent to anybody although the link is up.
+    pub(super) fn send(&mut self, now: Time, speaks: &Speaks, advert: &Message) -> Result<bool, SendFailed> {
+        let Some((source, adverts)) = self.written(speaks, advert) else { return Ok(false) };
+        let Some(socket) = self.sockets.adverts.get(&source) else { return Ok(false) };
+        // One peer beyond a lost route must not silence this node towards the others.
+        let mut sent = Ok(false);
+        for (destination, bytes) in &adverts {
+            match socket.send(*destination, bytes) {
+                Ok(()) => sent = Ok(true),
+                Err(error) if !matches!(sent, Ok(true)) => sent = Err(error),
+                Err(_) => {}
+            }
+        }
+        match sent {
+            Ok(false) => Ok(false),
+            Ok(true) => {
                 self.send_failures = 0;
                 Ok(true)
             }
@@ -252,7 +272,7 @@ impl Port {
                 self.send_failures += 1;
                 let gives_way = self.send_failures == SEND_FAILURES_MAX;
                 if gives_way {
-                    self.sockets.adverts[family] = None;
+                    self.sockets.adverts.remove(&source);
                     self.error = Some(error.to_string());
                     self.reopen = Some(now + REOPEN);
                 }

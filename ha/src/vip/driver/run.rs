@@ -12,6 +12,7 @@ use cygnet_netlink::scheduling::Urgency;
 use cygnet_netlink::wire::{Mac, Message};
 use tokio::sync::mpsc;
 
+use super::bequest::Bequest;
 use super::facts::Sources;
 use super::guardian::Guardian;
 use super::heard::Heard;
@@ -89,6 +90,8 @@ pub(super) struct Vip {
     /// The last source that it had.
     pub(super) spoke_from: Option<IpAddr>,
     pub(super) transfers: Transfers,
+    /// What the guard says of it should this process be killed.
+    pub(super) bequest: Bequest,
     pub(super) preferred: Preferred,
 }
 
@@ -248,6 +251,8 @@ impl Driver {
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which).filter(|vip| vip.holder.is_ours()) else { continue };
             let actions = vip.holder.frozen(now, time);
+            // The guard has forgotten it; a new one must not know it either.
+            self.disinherit(which);
             self.act(which, actions).await;
         }
     }

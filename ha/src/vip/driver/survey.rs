@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use cygnet_netlink::kernel::Snapshot;
 use tokio::sync::mpsc;
 
+use super::bequest::Bequest;
 use super::port::{Frame, Port, Speaks};
 use super::preferred::Preferred;
 use super::run::{Driver, Vip};
@@ -76,6 +77,7 @@ impl Driver {
                 spoke_from: None,
                 transfers: Transfers::new(patience),
                 preferred: Preferred::default(),
+                bequest: Bequest::default(),
             });
         }
         self.vips.retain(|vip| !vip.leaving || vip.holder.is_ours());
@@ -177,7 +179,7 @@ impl Driver {
         self.ports.retain(|name, _| names.contains(name));
         for name in names {
             let mut routers = Vec::new();
-            let mut speaks = Speaks::default();
+            let mut speaks = BTreeSet::new();
             for vip in self.vips.iter_mut().filter(|vip| vip.holder.settings().interface == name) {
                 if vip.leaving {
                     vip.router = None;
@@ -185,9 +187,9 @@ impl Driver {
                 }
                 vip.router = Some(routers.len());
                 if vip.holder.settings().mode == Mode::Hold {
-                    speaks.add(vip.holder.settings().is_ipv4());
+                    speaks.insert(Speaks::of(vip.holder.settings()));
                 }
-                routers.push(watch_settings(vip.holder.settings()));
+                routers.push(WatchSettings::of(vip.holder.settings()));
             }
             let port = self.ports.entry(name).or_insert_with_key(|name| Port::new(name));
             port.watch(own.clone(), routers, speaks);
@@ -203,10 +205,10 @@ impl Driver {
         for which in 0..self.vips.len() {
             let Some(vip) = self.vips.get_mut(which) else { continue };
             let Some(port) = self.ports.get(&vip.holder.settings().interface) else { continue };
-            let is_ipv4 = vip.holder.settings().is_ipv4();
-            vip.sent.source = port.seen.own.of(is_ipv4);
+            let speaks = Speaks::of(vip.holder.settings());
+            vip.sent.source = port.source(&speaks);
             vip.spoke_from = vip.sent.source.or(vip.spoke_from);
-            let actions = vip.holder.ground(now, port.ground(is_ipv4));
+            let actions = vip.holder.ground(now, port.ground(&speaks));
             self.act(which, actions).await;
         }
     }
@@ -250,16 +252,6 @@ fn is_same_election(new: &VipSettings, running: &VipSettings) -> bool {
     let ownership = (new.priority == PRIORITY_OWNER) == (running.priority == PRIORITY_OWNER);
     let VipSettings { priority, patience, .. } = *running;
     ownership && VipSettings { priority, patience, ..new.clone() } == *running
-}
-
-fn watch_settings(settings: &VipSettings) -> WatchSettings {
-    WatchSettings {
-        protocol: settings.protocol,
-        id: settings.id,
-        addresses: settings.addresses.clone(),
-        interval: settings.interval,
-        password: settings.password.clone(),
-    }
 }
 
 #[cfg(test)]

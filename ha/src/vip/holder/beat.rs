@@ -1,5 +1,5 @@
 //! The regular advert alone, for a driver that waits for the kernel: one address that is slow to change must not silence the
-//! others.
+//! others. And the last one, for a guard that outlives this process.
 
 use cygnet_netlink::wire::Message;
 
@@ -20,5 +20,14 @@ impl Holder {
     pub fn beat(&mut self, now: Time) -> Option<Message> {
         self.beat_due()?;
         self.speaker.beat(now)
+    }
+
+    /// What may be said for this node when its process is gone and its addresses with it. Only while every address of the router
+    /// is here through us, and claimed: what is the node's own stays, and whoever was frozen does not know who holds it.
+    #[must_use]
+    pub fn resignation(&self) -> Option<Message> {
+        let all_ours = self.places.iter().all(|place| place.ours && place.presence.any());
+        let claims = self.role == Role::Active && self.adding.is_none() && self.speaker.listens().is_none();
+        self.speaker.resignation().filter(|_| claims && all_ours)
     }
 }

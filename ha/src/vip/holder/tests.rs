@@ -598,3 +598,25 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn a_resignation_may_be_said_for_a_node_that_holds_all_addresses_and_for_no_other() {
+    let (mut holder, start) = active();
+    assert_eq!(holder.resignation().map(|advert| priority_of(&advert)), Some(0));
+    let now = start + Duration::from_millis(10);
+    holder.frozen(now, Duration::from_secs(5));
+    assert_eq!(holder.resignation(), None, "another may have taken over meanwhile");
+    let (mut holder, start) = active();
+    holder.advert(start, PEER, &advert(150));
+    assert_eq!((holder.role(), holder.resignation()), (Role::Standby, None));
+    let mut taking = standby();
+    taking.timeout(taking.poll_timeout().expect("a timer"));
+    assert_eq!(taking.resignation(), None, "the address is not there yet");
+    // An owner's address is its own, and stays when the process is killed.
+    let owner = VipSettings { priority: 255, ..settings(Mode::Hold) };
+    let mut owner = Holder::new(Time::ZERO, owner, 7);
+    owner.ground(Time::ZERO, up());
+    owner.presence_seen(Time::ZERO, &[Presence { shorter: Some(24), ..ABSENT }]);
+    owner.ready(Time::ZERO, true, "");
+    assert_eq!((owner.role(), owner.resignation()), (Role::Active, None));
+}

@@ -1,19 +1,27 @@
-//! The CARP election, pure. There is no RFC: this follows what OpenBSD, FreeBSD and ucarp do on the wire.
+//! The CARP election, pure. There is no RFC: this follows what OpenBSD, FreeBSD and ucarp do on the wire. The marks of the
+//! diagram name where a transition comes from:
+//!
+//! - \[1\] OpenBSD, manual carp(4) and `sys/netinet/ip_carp.c`: `carp_setrun` (start, stop, the timers), `carp_proto_input_c` (what
+//!   an advert does in each state), `carp_send_ad` (the bow-out);
+//! - \[2\] FreeBSD, manual carp(4) (`net.inet.carp.preempt`, `net.inet.carp.demotion`) and `sys/netinet/ip_carp.c`: `carp_setrun`,
+//!   `carp_input_c`, `carp_master_down_locked`;
+//! - \[3\] UCarp 1.5.2, `src/carp.c`: `carp_setrun`, `carp_master_down`, `packethandler` (equals: the lower address wins);
+//! - \[4\] ours: what is told below under "As the VRRP speaker does".
 //!
 //! ```text
 //!                     +--------+
 //!         +---------->|  Init  |<------------+
-//!         | stop      | (Down) |             | stop: a bow-out (advbase 255, advskew 255)
+//!         | stop      | (Down) |             | stop: a bow-out (advbase 255, advskew 255) [1]
 //!         |           +---+----+             |
-//!         |               | start            |
+//!         |               | start [1,2,3]    |
 //!  +------+-------+       |           +------+-------+
 //!  |    Backup    |<------+           |    Master    |
 //!  |  (Standby)   |                   |   (Active)   |
 //!  |              +------------------>|              |
-//!  |              | silence for 3 x advbase + advskew/256 s;
-//!  |              | or at once: a bow-out, a host that is too slow, a worse one if we preempt
+//!  |              | silence for 3 x advbase + advskew/256 s [1,2,3];
+//!  |              | or at once: a bow-out, a host that is too slow, a worse one if we preempt [1,2,3]
 //!  |              |<------------------+              |
-//!  +--------------+  a better advert; the same from a lower address; any, after it was frozen
+//!  +--------------+  a better advert [1,2,3]; the same from a lower address [3]; any, after it was frozen [4]
 //! ```
 //!
 //! Better is the smaller of (demotion, advbase, advskew): OpenBSD looks at the demotion first, the others send 0. Between
@@ -110,6 +118,8 @@ pub struct Speaker {
     /// We have handed over on purpose: who has it now is not preempted.
     stands_back: bool,
     forbearance: Forbearance,
+    /// The counter of what is said for us when this process is gone.
+    last_counter: u64,
 }
 
 impl Speaker {
@@ -118,7 +128,9 @@ impl Speaker {
     pub fn new(mut settings: Settings) -> Self {
         settings.advbase = settings.advbase.clamp(1, BOW_OUT - 1);
         settings.advskew = settings.advskew.min(ADVSKEW_MAX);
-        Self { settings, state: State::Init, forbearance: Forbearance::default(), stands_back: false }
+        let last_counter = settings.counter.wrapping_add(u64::MAX / 2);
+        let forbearance = Forbearance::default();
+        Self { settings, state: State::Init, forbearance, stands_back: false, last_counter }
     }
 
     /// The role, in this program's terms.
@@ -183,6 +195,14 @@ impl Speaker {
             State::Backup(_) => vec![down],
             State::Master(_) => std::iter::once(down).chain(self.signed(BOW_OUT, BOW_OUT)).collect(),
         }
+    }
+
+    /// The bow-out of a Master that ends now, for somebody who says it should this process be killed. It has a counter of its own,
+    /// which no regular advert reaches, so that it is always the same and no replay.
+    #[must_use]
+    pub fn resignation(&self) -> Option<Advertisement> {
+        matches!(self.state, State::Master(_))
+            .then(|| self.advertisement(BOW_OUT, BOW_OUT, self.last_counter))?
     }
 
     /// A valid advert from another host.
@@ -342,14 +362,15 @@ impl Speaker {
     /// that before it let the election begin).
     fn signed(&mut self, advbase: u8, advskew: u8) -> Vec<Action> {
         self.settings.counter = self.settings.counter.wrapping_add(1);
-        let counter = self.settings.counter;
+        let advert = self.advertisement(advbase, advskew, self.settings.counter);
+        advert.into_iter().map(Action::Send).collect()
+    }
+
+    fn advertisement(&self, advbase: u8, advskew: u8, counter: u64) -> Option<Advertisement> {
         let vhid = self.settings.vhid;
         let mut advert =
             Advertisement { vhid, advskew, authlen: AUTHLEN, demote: 0, advbase, counter, hmac: [0; 20] };
-        match advert.sign(&self.settings.password, &self.settings.addresses) {
-            Ok(()) => vec![Action::Send(advert)],
-            Err(_) => Vec::new(),
-        }
+        advert.sign(&self.settings.password, &self.settings.addresses).ok().map(|()| advert)
     }
 
     fn advert_in_backup(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {

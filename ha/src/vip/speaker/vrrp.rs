@@ -254,6 +254,13 @@ impl Speaker {
         }
     }
 
+    /// What an Active router would say if it ended now (RFC 9568 section 6.4.3): for somebody who says it should this process be
+    /// killed.
+    #[must_use]
+    pub fn resignation(&self) -> Option<Advertisement> {
+        matches!(self.state, State::Active(_)).then(|| self.advertisement(PRIORITY_RESIGNS))
+    }
+
     /// A valid advert from another router.
     pub fn advert(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
         let same_family = source.is_ipv4() == self.settings.source.is_ipv4();

@@ -8,7 +8,7 @@ use cygnet_netlink::wire::Mac;
 
 use super::Reason;
 use crate::events::Severity;
-use crate::vip::Protocol;
+use crate::vip::{Protocol, shown};
 
 /// Why the holder changed from one node to another without a moment of nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,13 @@ pub enum WatchEvent {
 pub enum Anomaly {
     /// A packet was discarded.
     Discarded(Reason),
+    /// A packet was discarded because its list of addresses is another than ours (RFC 3768 section 7.1).
+    OtherAddresses {
+        /// What only its list has.
+        foreign: Vec<IpAddr>,
+        /// What only ours has.
+        missing: Vec<IpAddr>,
+    },
     /// Advertisements of a virtual router that is not configured here.
     UnknownRouter {
         /// Its protocol.
@@ -165,6 +172,7 @@ impl Anomaly {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Discarded(reason) => reason.name(),
+            Self::OtherAddresses { .. } => Reason::AddressMismatch.name(),
             Self::UnknownRouter { .. } => "unknown-id",
             Self::SharedNumber { .. } => "shared-number",
             Self::MixedChecksums => "mixed-checksums",
@@ -293,6 +301,15 @@ impl fmt::Display for Anomaly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Discarded(reason) => write!(f, "discarded: {reason}"),
+            Self::OtherAddresses { foreign, missing } => {
+                write!(f, "discarded: {}", Reason::AddressMismatch)?;
+                for (addresses, whose) in [(foreign, "the sender"), (missing, "this node")] {
+                    if !addresses.is_empty() {
+                        write!(f, "; only {whose} has {}", shown(addresses))?;
+                    }
+                }
+                Ok(())
+            }
             Self::UnknownRouter { protocol, id } => {
                 let protocol = match protocol {
                     Protocol::Vrrp2 => "VRRPv2",

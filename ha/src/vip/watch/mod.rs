@@ -7,7 +7,7 @@
 //!
 //! What it cannot do: plain VRRP has no protection, so a forged packet with the right MAC, or from an address of
 //! its own, is believed (and seen as a second holder); of CARP only a part is signed. Advertisements between
-//! unicast peers do not reach a third port of a switch.
+//! unicast peers do not reach a third port of a switch; where the peers are configured, what others claim is discarded.
 
 mod event;
 mod limit;
@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cygnet_netlink::wire::{Mac, Message, carp, ip, parse_advertisement};
+use cygnet_netlink::wire::{Error, HOP_LIMIT, Mac, Message, carp, ip, parse_advertisement};
 
 pub use event::{Anomaly, Change, WatchEvent};
 pub use limit::{REPORT_INTERVAL, REPORT_INTERVAL_MAX};
@@ -36,7 +36,7 @@ pub use sender::COUNTERS_KEPT;
 pub use tally::{Tallies, Tally};
 
 use crate::time::Time;
-use crate::vip::Protocol;
+use crate::vip::{Protocol, VipSettings};
 use limit::{Bucket, Limiter};
 use router::Router;
 use segment::Segment;
@@ -59,11 +59,42 @@ pub struct WatchSettings {
     pub interval: Duration,
     /// The plain text of VRRPv2, or the key of CARP.
     pub password: Option<String>,
+    /// Who may speak, where the speakers are unicast peers; nobody: whoever is on the segment.
+    pub peers: Vec<IpAddr>,
+    /// The least TTL or hop limit of what comes to a single address from a peer.
+    pub min_ttl: u8,
 }
 
 impl WatchSettings {
+    /// What a watcher needs of the settings of an election.
+    #[must_use]
+    pub fn of(vip: &VipSettings) -> Self {
+        Self {
+            protocol: vip.protocol,
+            id: vip.id,
+            addresses: vip.addresses.clone(),
+            interval: vip.interval,
+            password: vip.password.clone(),
+            peers: vip.peers.clone(),
+            min_ttl: vip.min_ttl,
+        }
+    }
+
     fn is_ipv4(&self) -> bool {
         self.addresses.first().is_none_or(IpAddr::is_ipv4)
+    }
+
+    /// Whether it may come this way: from a peer where there are peers, and from nearby (keepalived checks the TTL of multicast
+    /// only; the wire layer has done that).
+    fn may_come(&self, packet: &ip::Packet<'_>) -> Result<(), Reason> {
+        if !self.peers.is_empty() && !self.peers.contains(&packet.source) {
+            return Err(Reason::NotAPeer);
+        }
+        match self.peers.is_empty() {
+            true if packet.hop_limit != HOP_LIMIT => Err(Reason::Wire(Error::HopLimit)),
+            false if packet.hop_limit < self.min_ttl => Err(Reason::PeerTtl),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -161,9 +192,12 @@ impl Watcher {
         };
         let source = packet.source;
         match parse_advertisement(&packet) {
-            Ok(message) => match self.message(now, source_mac, source, &message, &mut heard.events) {
+            Ok(message) => match self.message(now, source_mac, &packet, &message, &mut heard.events) {
                 Ok(router) => heard.valid = Some(ValidAdvert { router, source, message }),
-                Err((router, reason)) => self.discard(now, router, Some(source), reason, &mut heard),
+                Err((router, reason)) => {
+                    let what = (reason, self.anomaly(router, reason, &message));
+                    self.discard_as(now, router, Some(source), what, &mut heard);
+                }
             },
             Err(error) => {
                 let router = self.guess(packet.payload);
@@ -178,10 +212,11 @@ impl Watcher {
         &mut self,
         now: Time,
         mac: Mac,
-        source: IpAddr,
+        packet: &ip::Packet<'_>,
         message: &Message,
         events: &mut Vec<WatchEvent>,
     ) -> Result<usize, (Option<usize>, Reason)> {
+        let source = packet.source;
         let found = self.find(message, source.is_ipv4());
         if self.own.contains(&source) {
             return Err((found.ok(), Reason::OwnSource));
@@ -199,6 +234,7 @@ impl Watcher {
             Err(reason) => return Err((self.with_number(message.id()), reason)),
         };
         let router = &mut self.routers[index];
+        router.settings.may_come(packet).map_err(|reason| (Some(index), reason))?;
         let claim = router.check(now, mac, source, message).map_err(|reason| (Some(index), reason))?;
         let mut changes = Vec::new();
         let anomalies = router.hear((now, index), mac, source, claim, &mut changes);
@@ -276,6 +312,31 @@ impl Watcher {
         reason: Reason,
         heard: &mut Heard,
     ) {
+        self.discard_as(now, router, source, (reason, Anomaly::Discarded(reason)), heard);
+    }
+
+    /// What is to be reported of a well-formed message that is discarded.
+    fn anomaly(&self, router: Option<usize>, reason: Reason, message: &Message) -> Anomaly {
+        match (router.and_then(|index| self.routers.get(index)), message) {
+            (Some(router), Message::Vrrp(advert)) if reason == Reason::AddressMismatch => {
+                let (ours, theirs) = (&router.settings.addresses, &advert.addresses);
+                let only = |here: &[IpAddr], there: &[IpAddr]| {
+                    here.iter().filter(|address| !there.contains(address)).copied().collect()
+                };
+                Anomaly::OtherAddresses { foreign: only(theirs, ours), missing: only(ours, theirs) }
+            }
+            _ => Anomaly::Discarded(reason),
+        }
+    }
+
+    fn discard_as(
+        &mut self,
+        now: Time,
+        router: Option<usize>,
+        source: Option<IpAddr>,
+        (reason, anomaly): (Reason, Anomaly),
+        heard: &mut Heard,
+    ) {
         heard.discarded = Some(reason);
         (heard.about, heard.source) = (router, source);
         let per_router = router.map(|index| &mut self.routers[index].view.discarded);
@@ -286,7 +347,7 @@ impl Watcher {
         if !reason.is_junk() {
             return;
         }
-        self.report(now, router, source, Anomaly::Discarded(reason), &mut heard.events);
+        self.report(now, router, source, anomaly, &mut heard.events);
         if self.junk.len() == JUNK_PACKETS {
             self.junk.pop_front();
         }

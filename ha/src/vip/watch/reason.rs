@@ -18,12 +18,16 @@ pub enum Reason {
     Hmac,
     /// Another interval than ours (RFC 3768 section 7.1, version 2 only).
     IntervalMismatch,
+    /// From an address that is none of the unicast peers (keepalived's check_unicast_src).
+    NotAPeer,
     /// Our own address as source: we have not sent it, for own packets are not captured.
     OwnSource,
     /// Another plain text password than ours (VRRPv2).
     Password,
     /// An old packet sent again (CARP).
     Replay,
+    /// From a unicast peer, but beyond more routers than `min_ttl` allows (RFC 5082).
+    PeerTtl,
     /// A living sender's address, but another MAC and another content.
     Spoof,
     /// No virtual router of this number is configured here.
@@ -43,8 +47,10 @@ impl Reason {
             Self::AuthType => "auth-type",
             Self::Hmac => "hmac",
             Self::IntervalMismatch => "interval-mismatch",
+            Self::NotAPeer => "not-a-peer",
             Self::OwnSource => "own-source",
             Self::Password => "password",
+            Self::PeerTtl => "peer-ttl",
             Self::Replay => "replay",
             Self::Spoof => "spoof",
             Self::UnknownId => "unknown-id",
@@ -71,8 +77,10 @@ impl std::fmt::Display for Reason {
                 f.write_str("wrong HMAC: another password, or other virtual addresses, than configured here")
             }
             Self::IntervalMismatch => f.write_str("another advertisement interval than is configured here"),
+            Self::NotAPeer => f.write_str("the sender is none of the configured `peers`"),
             Self::OwnSource => f.write_str("somebody else sends with an address of this node as source"),
             Self::Password => f.write_str("wrong password"),
+            Self::PeerTtl => f.write_str("the TTL is below `min_ttl`: it comes from too far away"),
             Self::Replay => f.write_str("an old advertisement was sent again (replay)"),
             Self::Spoof => f.write_str(
                 "the address of a living sender, but another MAC and another content (forged, or a conflict)",

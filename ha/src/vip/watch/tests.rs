@@ -24,7 +24,8 @@ fn at(ms: u64) -> Time {
 
 fn settings(protocol: Protocol) -> WatchSettings {
     let password = (protocol == Protocol::Carp).then(|| "secret".to_owned());
-    WatchSettings { protocol, id: 51, addresses: vec![ip(VIP)], interval: Duration::from_secs(1), password }
+    let vip = VipSettings::new("www", "eth0", protocol, 51, vec![ip(VIP)]);
+    WatchSettings { password, ..WatchSettings::of(&vip) }
 }
 
 fn watcher(protocol: Protocol) -> Watcher {
@@ -513,4 +514,56 @@ fn unchanged_virtual_routers_keep_their_state_when_others_are_configured() {
     assert_eq!(watcher.get(0), Some(&RouterView::default()));
     watcher.configure(vec![ip(OWN)], vec![other]);
     assert_eq!(watcher.get(1), None);
+}
+
+/// An advertisement to this node alone.
+fn unicast(from: u8, hop_limit: u8) -> Vec<u8> {
+    let (source, destination) = (ip(from), ip(OWN));
+    let payload = vrrp3(150).emit(source, destination);
+    let packet = ip::Packet { source, destination, hop_limit, protocol: 112, payload: &payload };
+    packet.emit(0xc0, &mut [0; 256]).unwrap().to_vec()
+}
+
+#[test]
+fn only_peers_are_heard_where_there_are_peers() {
+    let with_peers = WatchSettings { peers: vec![ip(A), ip(OWN)], ..settings(Protocol::Vrrp3) };
+    let mut watcher = Watcher::new(vec![ip(OWN)], vec![with_peers]);
+    let heard = watcher.packet(at(10), mac(C), &unicast(C, 255));
+    assert_eq!((heard.valid.is_some(), heard.discarded), (false, Some(Reason::NotAPeer)));
+    assert_eq!((names(&heard), watcher.holder()), (vec!["not-a-peer"], None));
+    assert!(heard.events.iter().any(|event| event.to_string().contains("from 192.0.2.3")));
+    let claims_ours = watcher.packet(at(15), mac(C), &unicast(OWN, 255));
+    assert_eq!(claims_ours.discarded, Some(Reason::OwnSource));
+    assert!(watcher.packet(at(20), mac(A), &unicast(A, 64)).valid.is_some(), "from beyond a router");
+    assert_eq!(watcher.holder(), Some(ip(A)));
+}
+
+#[test]
+fn peers_may_have_to_be_near() {
+    let near = WatchSettings { peers: vec![ip(A)], min_ttl: 254, ..settings(Protocol::Vrrp3) };
+    let mut watcher = Watcher::new(vec![ip(OWN)], vec![near]);
+    assert!(watcher.packet(at(10), mac(A), &unicast(A, 254)).valid.is_some());
+    let far = watcher.packet(at(20), mac(A), &unicast(A, 253));
+    assert_eq!((names(&far), far.discarded), (vec!["peer-ttl"], Some(Reason::PeerTtl)));
+}
+
+#[test]
+fn without_peers_an_advertisement_to_a_single_address_needs_ttl_255() {
+    let mut watcher = watcher(Protocol::Vrrp3);
+    let far = watcher.packet(at(10), mac(A), &unicast(A, 254));
+    assert_eq!(far.discarded, Some(Reason::Wire(Error::HopLimit)));
+    assert!(watcher.packet(at(20), mac(A), &unicast(A, 255)).valid.is_some());
+}
+
+#[test]
+fn address_lists_that_differ_are_named_with_the_addresses_that_differ() {
+    let mut watcher = watcher(Protocol::Vrrp3);
+    let heard = watcher.hear(10, A, &Advertisement { addresses: vec![ip(101), ip(102)], ..vrrp3(150) });
+    assert_eq!((names(&heard), heard.discarded), (vec!["address-mismatch"], Some(Reason::AddressMismatch)));
+    let said = heard.events[0].to_string();
+    let differ =
+        "only the sender has 192.0.2.101, 192.0.2.102; only this node has 192.0.2.100, from 192.0.2.1";
+    assert!(said.ends_with(differ), "{said}");
+    let heard = watcher.hear(20, B, &Advertisement { addresses: vec![ip(VIP), ip(VIP)], ..vrrp3(150) });
+    assert!(!heard.events[0].to_string().contains("only"), "the same one twice: {:?}", heard.events);
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::guard::lines::{self, BYE, Told};
-use crate::guard::{HELD_MAX, LastWord, PEERS_MAX, WORD_LEN, seal_of};
+use crate::guard::{
+    HELD_MAX, LastWord, PEERS_MAX, RESIGNATION_MAX, RESIGNATIONS_MAX, Resignation, WORD_LEN, seal_of,
+};
 
 fn told(text: &str) -> Told {
     let mut told = Told::default();
@@ -88,6 +90,32 @@ fn other_datagrams_are_no_last_words() {
     assert_ne!(seal_of(&other), seal_of(&good));
 }
 
+#[test]
+fn a_resignation_is_understood_as_it_is_written_and_taken_back() {
+    let one = Resignation {
+        interface: "eth0.100".to_owned(),
+        source: "fe80::1".parse().expect("an address"),
+        destination: "ff02::12".parse().expect("an address"),
+        payload: vec![0x31, 51, 0, 0xff],
+    };
+    let other = Resignation { payload: vec![0; RESIGNATION_MAX], ..one.clone() };
+    let both = lines::resign(&one) + &lines::resign(&other);
+    assert_eq!(told(&both).resignations, BTreeSet::from([one.clone(), other.clone()]));
+    assert_eq!(told(&(both + &lines::unresign(&one))).resignations, BTreeSet::from([other]));
+    for nonsense in [
+        "eth0",
+        "eth0 10.0.0.1 10.0.0.2",
+        "eth0 10.0.0.1 10.0.0.2 ",
+        "eth0 10.0.0.1 10.0.0.2 0",
+        "eth0 x y 00",
+    ] {
+        assert!(told(&format!("resign {nonsense}\n")).resignations.is_empty(), "{nonsense}");
+    }
+    let many: String =
+        (0..500_u16).map(|count| format!("resign eth0 10.0.0.1 10.0.0.2 {count:04x}\n")).collect();
+    assert_eq!(told(&many).resignations.len(), RESIGNATIONS_MAX);
+}
+
 fn line() -> impl Strategy<Value = String> {
     let held = (0..4_u32, prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]));
     prop_oneof![
@@ -95,6 +123,7 @@ fn line() -> impl Strategy<Value = String> {
         held.prop_map(|(interface, address)| format!("release {interface} {address}\n")),
         (0..3_u32).prop_map(|time| format!("lease {time}\n")),
         "[a-z0-9 .:]{0,100}\n",
+        "(un)?resign eth0 10.0.0.1 10.0.0.[23] (00){0,2}[0-9a-g]{0,3}\n",
         "word [0-9a-f]{64} 10.0.0.1:7300( 10.0.0.2:7300){0,3}\n",
         Just(BYE.to_owned()),
     ]

@@ -108,7 +108,9 @@ impl Replay {
         }
         for event in heard.events {
             // Each discarded packet is told above; the watcher's report of it is rare.
-            if matches!(&event, WatchEvent::Anomaly { anomaly: Anomaly::Discarded(_), .. }) {
+            let told =
+                |anomaly: &Anomaly| matches!(anomaly, Anomaly::Discarded(_) | Anomaly::OtherAddresses { .. });
+            if matches!(&event, WatchEvent::Anomaly { anomaly, .. } if told(anomaly)) {
                 self.discards_unreported = self.discards_unreported.saturating_sub(1);
             } else {
                 self.find(packet, self.now, What::Event(event), &mut findings);

@@ -108,5 +108,7 @@ fn settings(vip: &Vip) -> WatchSettings {
         addresses: vip.addresses.clone(),
         interval: vip.interval,
         password: vip.password.clone(),
+        peers: vip.peers.clone(),
+        min_ttl: vip.min_ttl,
     }
 }

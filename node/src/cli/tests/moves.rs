@@ -121,6 +121,19 @@ AGO  NODE  WHAT
 }
 
 #[test]
+fn why_names_all_addresses_that_move_together() {
+    let served = Served::start();
+    moved(&served);
+    let addresses = [100, 101, 102, 103].map(|last| std::net::IpAddr::from([192, 0, 2, last]));
+    served.node.world().facts.vips[0].addresses = addresses.to_vec();
+    let ran = run(&served, &["why"]);
+    let named = "vip www (192.0.2.100, 192.0.2.101, 192.0.2.102 and 1 more), held by";
+    assert!(ran.out.starts_with(named), "{}", ran.out);
+    let json: Value = serde_json::from_str(&run(&served, &["why", "-o", "json"]).out).unwrap();
+    assert_eq!(json["stories"][0]["addresses"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
 fn why_says_whose_part_is_old_and_what_is_not_known() {
     let served = Served::start();
     moved(&served);

@@ -33,6 +33,8 @@ prop_compose! {
                 at_deadline: if centis % 3 > 1 { AtDeadline::Keep } else { AtDeadline::Close },
             },
             password: None,
+            peers: (0..more).map(|last| Ipv4Addr::new(192, 0, 9, last + 1).into()).collect(),
+            min_ttl: if more == 2 { 254 } else { 1 },
             checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
     }

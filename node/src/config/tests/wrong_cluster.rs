@@ -273,6 +273,47 @@ fn a_form_of_checksum_is_for_those_who_have_two() {
 }
 
 #[test]
+fn peers_that_cannot_be_are_named_at_their_place() {
+    let wrong = |lines: &str| {
+        printed(&parse_cluster(&with(CLUSTER, "id = 51", &format!("id = 51\n{lines}")), "c").unwrap_err())
+    };
+    assert_eq!(
+        wrong("peers = [\"192.0.2.11\", \"192.0.2.11\", \"192.0.2.100\", \"2001:db8::1\", \"224.0.0.18\"]"),
+        "c:6:24: vip[www].peers: 192.0.2.11 is there twice; write each once\n\
+         c:6:38: vip[www].peers: 192.0.2.100 is the virtual address itself, which moves; write the address that the peer keeps\n\
+         c:6:53: vip[www].peers: 2001:db8::1 is not of the family of 192.0.2.100; advertisements go over the family of the virtual address\n\
+         c:6:68: vip[www].peers: \"224.0.0.18\" is a multicast address; write the address of one machine"
+    );
+    assert_eq!(
+        wrong("peers = []"),
+        "c:6:9: vip[www].peers: 0 peers, not 1 to 16; write the addresses of the other speakers, or remove it: the multicast group is used then"
+    );
+    assert_eq!(
+        wrong("min_ttl = 255"),
+        "c:6:11: vip[www].min_ttl: advertisements to the multicast group are refused with any TTL but 255; remove it, or write `peers`"
+    );
+    assert_eq!(
+        wrong("peers = \"192.0.2.11\"\nmin_ttl = 0"),
+        "c:7:11: vip[www].min_ttl: TTL 0 is out of range; write a whole number from 1 to 255"
+    );
+}
+
+#[test]
+fn a_balancer_accepts_what_is_sent_to_its_address() {
+    let wrong = |line: &str| {
+        printed(&parse_cluster(&with(CLUSTER, "id = 51", &format!("id = 51\n{line}")), "c").unwrap_err())
+    };
+    let refused = "a balancer that does not accept what is sent to its virtual address serves nobody; \
+                   remove it; an access list (`clients`) keeps clients off a service";
+    assert_eq!(wrong("accept = false"), format!("c:6:10: vip[www].accept: {refused}"));
+    assert_eq!(wrong("no_accept = true"), format!("c:6:13: vip[www].no_accept: {refused}"));
+    assert_eq!(
+        wrong("accept_mode = true"),
+        "c:6:15: vip[www].accept_mode: the holder always accepts what is sent to the address; remove it"
+    );
+}
+
+#[test]
 fn who_does_not_preempt_has_no_delay() {
     let lines = "id = 51\npreempt = false\npreempt_delay = \"10s\"";
     assert_eq!(

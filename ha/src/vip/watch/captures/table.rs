@@ -37,6 +37,8 @@ pub(super) fn settings(watched: &Watched) -> WatchSettings {
         addresses: watched.addresses.iter().map(|text| text.parse::<IpAddr>().unwrap()).collect(),
         interval: Duration::from_millis(watched.interval_ms),
         password: watched.password.map(str::to_owned),
+        peers: Vec::new(),
+        min_ttl: 1,
     }
 }
 
