@@ -471,6 +471,8 @@ fn a_status_is_plain_data_for_programs() {
         "quorum": true, "reachable": 1, "needed": 1, "stopped": null, "clients": 0,
         "soft": {"offered": 0, "coalesced": 0, "dropped": 0, "replicated": 0, "waiting": 0},
         "rejected": 0, "epoch": 0, "secure": true, "fetching": false, "removed": false, "members": [],
+        "tickets": {"wanted": true, "current": {"number": 2, "age_ms": 5}, "next": null, "previous": 1, "late": false,
+                    "own": "plain_links"},
     });
     let status: Status = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(status).unwrap(), json);

@@ -25,7 +25,8 @@ fn a_vip_keeps_its_shape() {
         "holder_priority": 150, "holder_heard_ms": null, "rivals": [], "address_present": true, "adverts_heard": 4,
         "adverts_sent": 62, "discarded": [["checksum", 2]],
         "wire": {"holder_since_ms": null, "interval_us": null, "jitter_us": null, "longest_us": null, "missed": 0,
-                 "answers": [], "anomalies": [], "segment": []}
+                 "answers": [], "anomalies": [], "segment": []},
+        "moved": {"left": null, "sends_on": null, "rules": []}
     });
     assert_eq!(serde_json::to_value(vip()).unwrap(), expected);
 }
