@@ -235,3 +235,26 @@ fn a_new_holder_that_dies_gives_the_old_connections_back_and_an_old_one_that_die
         BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
     })
 }
+
+#[test]
+fn a_preferred_node_that_comes_back_is_handed_the_address_and_sessions_go_on() -> Result<()> {
+    enter::lab(|| {
+        let all = CygnetPair::start(&ClusterSettings { interval_ms: 1000, ..ClusterSettings::default() })?;
+        let drained = all.node("lb1")?.command(&["node", "drain", "--yes"])?;
+        ensure!(drained.status.success(), "{drained:?}");
+        all.holder_is("lb2")?;
+        // Accepted by lb2, which is to lose the address.
+        let settings = probe::Settings { deadline: Duration::from_secs(5), ..probe::Settings::new(SERVICE) };
+        let probe = Probe::start_warm(CLIENT, &settings)?;
+        let since = probe::unix_ms();
+        let ready = all.node("lb1")?.command(&["node", "ready"])?;
+        ensure!(ready.status.success(), "{ready:?}");
+        all.holder_is("lb1")?;
+        probe.settled(since, Duration::from_millis(500), LIMIT)?;
+        let report = probe.finish()?;
+        print_report("a preferred node comes back, advertisements every 1 s", &report);
+        ensure!(report.failures() == 0, "{:?}", report.failed);
+        ensure!(report.sessions.iter().all(|session| session.fate == "up"), "{}", report.fates());
+        BALANCERS.iter().try_for_each(|node| nothing_is_left(node))
+    })
+}
