@@ -279,6 +279,15 @@ fn service_fields(service: &Service) -> Fields {
     let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
     let mut fields = Vec::new();
     set(&mut fields, service.transport == Transport::Udp, "transport", "udp");
+    if let Some(direct) = &service.dsr {
+        // What is about connections says nothing here.
+        direct_fields(&mut fields, direct);
+        fields.push(("algorithm", algorithm_word(service.algorithm).to_owned()));
+        fields.push(("blacklist", duration(service.blacklist)));
+        given(&mut fields, "source", service.source);
+        service.check.iter().for_each(|check| check_fields(&mut fields, check));
+        return fields;
+    }
     fields.extend([
         ("listen", if listen.is_empty() { NONE.to_owned() } else { listen.join(" ") }),
         ("algorithm", algorithm_word(service.algorithm).to_owned()),
@@ -297,7 +306,6 @@ fn service_fields(service: &Service) -> Fields {
     set(&mut fields, service.dummy, "dummy", true);
     set(&mut fields, service.idlers > 0, "idlers", service.idlers);
     service.check.iter().for_each(|check| check_fields(&mut fields, check));
-    service.dsr.iter().for_each(|direct| direct_fields(&mut fields, direct));
     service.http.iter().for_each(|http| http_fields(&mut fields, http));
     service.tls.iter().for_each(|tls| tls_fields(&mut fields, tls));
     let route = |route: &super::model::Route| format!("{} to {}", route.names.join(" "), route.service);

@@ -91,7 +91,11 @@ pub(super) fn service(
     let tls = secure::tls(section, report);
     let routes = routes(section, report);
     let service = Service { transport, listen, servers, routes, dummy: dummy?, ..Service::new(name?) };
-    let service = with_manner?(with_rules?(with_times?(service)));
+    let mut service = with_manner?(with_rules?(with_times?(service)));
+    // Both nodes must choose the same server without asking each other.
+    if section.has("dsr") && !section.has("algorithm") {
+        service.algorithm = Algorithm::SourceHash { with_port: false };
+    }
     Some(Service {
         emergency: emergency?,
         abuse: abuse?,

@@ -12,8 +12,8 @@ use super::node::Node;
 use crate::control::types::{Drain, Drains, LeftConnection};
 use crate::proxy::ConnectionInfo;
 
-/// Connections of the data path that are looked through for those that go on; more would keep the workers from their work for
-/// longer than a tenth of a second. What is not among them has no service and no server in the answer.
+/// Connections of the data path that are looked through for those that go on, for the workers answer between their turns. What is
+/// not among them has no service and no server in the answer.
 const LOOKED_THROUGH_MAX: usize = 200_000;
 
 /// At most `limit` connections one by one.

@@ -238,7 +238,7 @@ fn as_frames(service: &mut Service, direct: Direct) {
     });
     let algorithm = match service.algorithm {
         hash @ Algorithm::SourceHash { .. } => hash,
-        _ => Algorithm::RoundRobin,
+        _ => Algorithm::SourceHash { with_port: false },
     };
     let (servers, blacklist) = (servers.collect(), service.blacklist);
     let name = std::mem::take(&mut service.name);

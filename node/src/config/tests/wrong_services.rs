@@ -1,5 +1,7 @@
 //! What a service can be and cannot be, beside the plain one of the sample.
 
+use super::super::diff::diff;
+use super::super::model::{Algorithm, ClusterConfig};
 use super::*;
 
 /// Each: what stands between the sample's `listen` and its server (line 10 on), what follows the server's address (the
@@ -378,6 +380,15 @@ fn direct_server_return_shares_its_address_only_with_another_port() {
     };
     let dns = &parse_cluster(&two(54, "vip = \"www\""), "c").unwrap().services[0];
     assert_eq!(dns.dsr.as_ref().unwrap().to_string(), "192.0.2.80:53");
+    assert_eq!(dns.algorithm, Algorithm::SourceHash { with_port: false });
+    let added = diff(
+        &ClusterConfig::default(),
+        &ClusterConfig { services: vec![dns.clone()], ..ClusterConfig::default() },
+    );
+    assert_eq!(
+        added[0].to_string(),
+        "+ service dns: dsr 192.0.2.80:53, dsr.vip www, algorithm source-hash, blacklist 30s"
+    );
     for taken in [two(53, "vip = \"www\""), two(54, "interface = \"eth0\"")] {
         let told = printed(&parse_cluster(&taken, "c").unwrap_err());
         assert!(told.contains("service dns has 192.0.2.80 already"), "{told}");
