@@ -24,6 +24,7 @@
 mod adding;
 mod beat;
 mod election;
+mod grouped;
 mod handover;
 mod obstacle;
 mod place;
@@ -67,6 +68,10 @@ pub struct Holder {
     ground: Ground,
     /// Why this node cannot serve; `None` if it can.
     unready: Option<String>,
+    /// Why its group keeps it out.
+    barred: Option<String>,
+    /// What is taken over now waits for the group.
+    holds_back: bool,
     /// Why this holder takes part no more.
     stopped: Option<&'static str>,
     places: Vec<Place>,
@@ -89,13 +94,16 @@ impl Holder {
     /// not repeat itself after a restart (the counter of CARP).
     #[must_use]
     pub fn new(now: Time, settings: VipSettings, salt: u64) -> Self {
-        let speaker = election(&settings, salt);
+        let mut speaker = election(&settings, salt);
+        speaker.ask_before(settings.sync_group.is_some());
         Self {
             places: Place::of(&settings),
             settings,
             speaker,
             ground: Ground::default(),
             unready: Some("starting".to_owned()),
+            barred: None,
+            holds_back: false,
             stopped: None,
             adding: None,
             add_retry: None,
@@ -304,7 +312,7 @@ impl Holder {
 
     /// Joins or leaves the election as the obstacles say, and puts right what the kernel has.
     fn settle(&mut self, now: Time) -> Vec<Action> {
-        let obstacle = self.obstacle();
+        let obstacle = self.obstacle().or_else(|| self.barred.clone());
         if self.settings.mode == Mode::Watch {
             return self.watched(now, obstacle);
         }
@@ -329,14 +337,15 @@ impl Holder {
     /// Turns what the speaker says into actions.
     fn follow(&mut self, now: Time, said: Vec<speaker::Action<Message>>) -> Vec<Action> {
         let mut actions = Vec::new();
+        let mut claimed = true;
         for action in said {
             match action {
                 speaker::Action::BecomeActive(reason) => self.take_over(now, reason, &mut actions),
                 speaker::Action::BecomeStandby(reason) => {
-                    self.give_up(now, Role::Standby, &reason, &mut actions);
+                    claimed = self.give_up(now, Role::Standby, &reason, &mut actions);
                 }
                 speaker::Action::BecomeDown(reason) => {
-                    self.give_up(now, Role::Down, &reason, &mut actions);
+                    claimed = self.give_up(now, Role::Down, &reason, &mut actions);
                 }
                 speaker::Action::Announce => match self.adding {
                     Some(_) => {}
@@ -345,6 +354,8 @@ impl Holder {
                         actions.push(Action::Announce);
                     }
                 },
+                // Who has claimed nothing has nothing to resign from.
+                speaker::Action::Send(_) if !claimed => {}
                 speaker::Action::Send(advert) => match &mut self.adding {
                     Some(pending) if self.role == Role::Active => pending.advert = Some(advert),
                     _ => match &mut self.linger {
@@ -365,20 +376,20 @@ impl Holder {
         self.readd_not_before = now;
         let missing = self.places.iter().filter(|place| !place.is_own()).map(|place| place.address);
         let waiting: Vec<IpAddr> = missing.collect();
-        if waiting.is_empty() {
-            let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
-            let what = format!("active: {all} is on {interface} as this node's own");
-            actions.push(event(reason.severity(), what, reason.to_string()));
-            actions.push(Action::Announce);
-            self.announce = Some(Self::next_announcement(now, 0));
-            return;
-        }
         actions.extend(waiting.iter().copied().map(Action::AddAddress));
-        self.adding = Some(Pending { taken_over: Some(reason), waiting, ..Pending::default() });
+        let holds_back = self.holds_back;
+        let pending = Pending { taken_over: Some(reason), waiting, holds_back, ..Pending::default() };
+        if pending.is_complete() {
+            actions.extend(self.added_all(now, pending));
+        } else {
+            self.adding = Some(pending);
+        }
     }
 
-    fn give_up(&mut self, now: Time, role: Role, reason: &Reason, actions: &mut Vec<Action>) {
-        let held = self.role == Role::Active;
+    /// Whether anything was claimed.
+    fn give_up(&mut self, now: Time, role: Role, reason: &Reason, actions: &mut Vec<Action>) -> bool {
+        let claimed = self.adding.take().is_none_or(|pending| pending.taken_over.is_none());
+        let held = self.role == Role::Active && claimed;
         self.enter(now, role, reason.to_string());
         self.announce = None;
         self.last_word = None;
@@ -397,6 +408,7 @@ impl Holder {
             false => role.word().to_owned(),
         };
         actions.push(event(severity, what, reason.to_string()));
+        claimed
     }
 
     fn enter(&mut self, now: Time, role: Role, reason: String) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::Message;
 
+use super::place::Place;
 use super::retry::Retry;
 use super::{Action, Holder, event};
 use crate::events::Severity;
@@ -26,6 +27,15 @@ pub(super) struct Pending {
     pub(super) waiting: Vec<IpAddr>,
     /// Those that were there already.
     pub(super) adopted: Vec<IpAddr>,
+    /// When all are there, the group is waited for.
+    pub(super) holds_back: bool,
+}
+
+impl Pending {
+    /// Whether nothing is waited for.
+    pub(super) fn is_complete(&self) -> bool {
+        self.waiting.is_empty() && !self.holds_back
+    }
 }
 
 impl Holder {
@@ -48,7 +58,7 @@ impl Holder {
             }
             Err(error) => return self.failed_to_add(now, address, &error, &pending),
         }
-        if pending.waiting.is_empty() {
+        if pending.is_complete() {
             return self.added_all(now, pending);
         }
         self.adding = Some(pending);
@@ -81,16 +91,16 @@ impl Holder {
         }
     }
 
-    fn added_all(&mut self, now: Time, pending: Pending) -> Vec<Action> {
+    pub(super) fn added_all(&mut self, now: Time, pending: Pending) -> Vec<Action> {
         self.add_retry = None;
         let mut actions = Vec::new();
         if let Some(reason) = &pending.taken_over {
             let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
-            actions.push(event(
-                reason.severity(),
-                format!("active: holds {all} on {interface}"),
-                reason.to_string(),
-            ));
+            let what = match self.places.iter().all(Place::is_own) {
+                true => format!("active: {all} is on {interface} as this node's own"),
+                false => format!("active: holds {all} on {interface}"),
+            };
+            actions.push(event(reason.severity(), what, reason.to_string()));
             if !pending.adopted.is_empty() {
                 let what = format!("adopts {}, which was there already", shown(&pending.adopted));
                 let why = "it is removed when this node is active no more".to_owned();

@@ -4,8 +4,9 @@ use super::{Holder, Link};
 use crate::vip::{Mode, shown};
 
 impl Holder {
-    /// The first reason against taking part.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    /// The first reason against taking part, its group aside.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
         let interface = &self.settings.interface;
         if let Some(why) = self.stopped {
             return Some(why.to_owned());
