@@ -62,7 +62,15 @@ impl Keepalived {
     /// # Errors
     /// If it cannot be started.
     pub fn start(node: &str, settings: &Settings) -> Result<Self> {
-        let config = write_config(&config_name(node), &config(node, settings))?;
+        Self::start_with(node, &config(node, settings))
+    }
+
+    /// Starts it in `node` with this configuration.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with(node: &str, text: &str) -> Result<Self> {
+        let config = write_config(&config_name(node), text)?;
         let mut command = in_node(node, "keepalived");
         command.args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"]).arg(config);
         for (option, kind) in [("--pid", "main"), ("--vrrp_pid", "vrrp")] {
