@@ -30,6 +30,8 @@ struct Member {
     seen: Vec<Seen>,
     /// Roles that it has had.
     changes: usize,
+    /// How often its address was added.
+    added: usize,
 }
 
 struct Node {
@@ -59,7 +61,7 @@ impl Node {
                 ..VipSettings::new(name, interface, Protocol::Vrrp3, 51, vec![address])
             };
             let holder = Holder::new(Time::ZERO, settings, 7);
-            Member { holder, address, present: false, refuses: false, seen: Vec::new(), changes: 0 }
+            Member { holder, address, present: false, refuses: false, seen: Vec::new(), changes: 0, added: 0 }
         };
         let members = (0..count).map(member).collect();
         Self { members, group: Group::default(), now: Time::ZERO, moving: false, told: 0 }
@@ -100,6 +102,7 @@ impl Node {
                     member.holder.added(now, address, Err("no room".into()))
                 }
                 Action::AddAddress(address) => {
+                    member.added += 1;
                     let new = !std::mem::replace(&mut member.present, true);
                     member.holder.added(now, address, Ok(new))
                 }
@@ -248,6 +251,8 @@ fn nobody_claims_anything_before_all_have_their_addresses() {
     }
     assert!(node.roles().iter().all(|role| *role != Role::Active));
     // The first try had them there for a moment; after that the one that fails is tried first.
+    let added: Vec<usize> = node.members.iter().map(|member| member.added).collect();
+    assert_eq!(added, [1, 1, 0]);
     node.members[2].refuses = false;
     node.pass(RETRY_MAX + Duration::from_secs(8));
     assert_eq!(node.roles(), [Role::Active; 3]);
