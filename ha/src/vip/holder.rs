@@ -25,6 +25,7 @@ mod beat;
 mod handover;
 mod place;
 mod retry;
+mod succession;
 mod types;
 
 use std::fmt;
@@ -92,6 +93,8 @@ pub struct Holder {
     role: Role,
     reason: String,
     since: Time,
+    /// Another process of this node holds the address until this one does.
+    succeeds: bool,
 }
 
 impl Holder {
@@ -116,6 +119,7 @@ impl Holder {
             role: Role::Down,
             reason: "starting".to_owned(),
             since: now,
+            succeeds: false,
         }
     }
 
@@ -218,7 +222,7 @@ impl Holder {
     fn place_seen(&mut self, which: usize, presence: Presence, actions: &mut Vec<Action>) {
         let Some(place) = self.places.get_mut(which) else { return };
         let before = std::mem::replace(&mut place.presence, presence);
-        if self.role == Role::Active {
+        if self.role == Role::Active || self.succeeds {
             return;
         }
         if self.settings.mode == Mode::Hold && presence.exact && !place.ours {
@@ -452,7 +456,7 @@ impl Holder {
                 Vec::new()
             }
             Some(why) => self.speaker.stop(&why),
-            None => self.speaker.start(now),
+            None => self.join(now),
         };
         let mut actions = self.follow(now, said);
         if self.lacks_address() && self.readd_not_before <= now {

@@ -23,7 +23,7 @@ use super::scout::{Order, Scouted, scout};
 use super::survey::open;
 use super::transfer::{Steering, Transfers};
 use super::views::{Sent, view};
-use super::{DriverSettings, Outputs};
+use super::{DriverSettings, End, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::holder::{Action, Holder, LINGER_MAX};
@@ -116,6 +116,8 @@ pub(super) struct Driver {
     pub(super) link: Link,
     pub(super) steering: Steering,
     pub(super) stopping: bool,
+    /// What the process before this one still holds; `None`: there is none.
+    pub(super) succeeds: Option<BTreeSet<String>>,
     pub(super) published: Time,
     pub(super) changed: bool,
     /// Sockets failed: the elections on the interfaces must be told.
@@ -155,6 +157,7 @@ impl Driver {
             link: Link::new(settings.say),
             steering,
             stopping: false,
+            succeeds: settings.succeeds,
             published: Time::ZERO,
             changed: true,
             reground: false,
@@ -168,6 +171,9 @@ impl Driver {
         self.outputs.ready.mark_changed();
         self.outputs.cluster.mark_changed();
         while self.turn().await.is_continue() {}
+        if *self.outputs.stop.borrow() == Some(End::Cedes) {
+            return self.guardian.cede();
+        }
         self.stopping = true;
         self.hand_over_all().await;
         self.end().await;
@@ -236,7 +242,7 @@ impl Driver {
             if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
         vips.chain(ports)
             .chain(self.guardian.poll_timeout())
-            .chain(self.link.poll_timeout())
+            .chain(self.link.poll_timeout().filter(|_| self.succeeds.is_none()))
             .chain(self.vips.iter().filter_map(|vip| vip.transfers.poll_timeout()))
             .min()
             .unwrap_or(views)
