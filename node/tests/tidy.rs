@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "ha/src/vip/driver/heard.rs",
     "ha/src/vip/driver/views.rs",
     "ha/src/vip/fitness.rs",
+    "ha/src/vip/group",
     "ha/src/vip/holder",
     "ha/src/vip/peers",
     "ha/src/vip/speaker",

@@ -14,6 +14,7 @@
 mod act;
 mod bequest;
 mod facts;
+mod groups;
 mod guardian;
 mod heard;
 mod left;
@@ -46,7 +47,7 @@ pub use peers::{Cluster, HandOver, HandOverReply, Kept, Moved, Say};
 use peers::{Asked, WORDS_WAITING};
 
 use super::fitness::Fitness;
-use super::speaker::vrrp::INTERVAL_CS_MAX;
+use super::speaker::vrrp::{INTERVAL_CS_MAX, PRIORITY_OWNER};
 use super::{Mode, Protocol, VipSettings, VipView};
 use crate::events::{EventLog, Severity};
 
@@ -320,6 +321,9 @@ pub fn supported(vip: &VipSettings) -> Result<(), String> {
     }
     supported_addresses(vip)?;
     match vip.mode {
+        Mode::Watch if vip.sync_group.is_some() => {
+            Err("another daemon moves it: a group is of addresses that this program holds".to_owned())
+        }
         Mode::Watch => Ok(()),
         Mode::Hold => supported_to_hold(vip),
     }
@@ -370,6 +374,11 @@ fn can_sign(vip: &VipSettings) -> Result<(), String> {
 fn supported_to_hold(vip: &VipSettings) -> Result<(), String> {
     if vip.priority == 0 && vip.protocol != Protocol::Carp {
         return Err("the priority 0 is not allowed; use 1 to 254, or 255 for the owner".to_owned());
+    }
+    if vip.priority == PRIORITY_OWNER && vip.sync_group.is_some() {
+        return Err(
+            "the owner (priority 255) takes it at once, whatever its group does; use 1 to 254".to_owned()
+        );
     }
     let interval = vip.interval;
     if vip.protocol != Protocol::Vrrp3 {

@@ -21,30 +21,36 @@
 //! we are not Active is removed only if it carries our mark, that is, an earlier process of ours left it; without the mark
 //! it is reported and left alone. The address with a shorter prefix is never touched.
 
+mod adding;
 mod beat;
+mod election;
+mod grouped;
 mod handover;
+mod obstacle;
 mod place;
 mod retry;
 mod succession;
 mod types;
+mod watched;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::Message;
-use cygnet_netlink::wire::vrrp::{Auth, Version, padded};
 
+pub use adding::READD_SPACING;
 pub use handover::LINGER_MAX;
 pub use retry::{RETRY_FIRST, RETRY_MAX};
 pub use types::{Action, Ground, Link, Presence};
 
+use adding::Pending;
+use election::election;
 use handover::Linger;
 use place::Place;
 use retry::Retry;
 
-use super::speaker::{self, Reason, Speaker, carp, vrrp};
-use super::{Mode, Protocol, Role, VipSettings, shown};
+use super::speaker::{self, Reason, Speaker};
+use super::{Mode, Role, VipSettings, shown};
 use crate::events::Severity;
 use crate::time::Time;
 
@@ -55,21 +61,6 @@ pub const ANNOUNCE_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration:
 /// The address is announced so often while all is quiet: bounds what a host believes wrongly, whatever the cause.
 pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
 
-/// An address that somebody else removes is added again at most so often: against a daemon that fights us.
-pub const READD_SPACING: Duration = Duration::from_secs(1);
-
-/// What waits for addresses to be added.
-#[derive(Clone, Debug, Default)]
-struct Pending {
-    /// The event of the take-over; without it the addresses are only added again.
-    taken_over: Option<Reason>,
-    advert: Option<Message>,
-    /// Those that the kernel has not answered for.
-    waiting: Vec<IpAddr>,
-    /// Those that were there already.
-    adopted: Vec<IpAddr>,
-}
-
 /// One virtual router on this node.
 #[derive(Clone, Debug)]
 pub struct Holder {
@@ -78,6 +69,10 @@ pub struct Holder {
     ground: Ground,
     /// Why this node cannot serve; `None` if it can.
     unready: Option<String>,
+    /// Why its group keeps it out.
+    barred: Option<String>,
+    /// What is taken over now waits for the group.
+    holds_back: bool,
     /// Why this holder takes part no more.
     stopped: Option<&'static str>,
     places: Vec<Place>,
@@ -102,13 +97,16 @@ impl Holder {
     /// not repeat itself after a restart (the counter of CARP).
     #[must_use]
     pub fn new(now: Time, settings: VipSettings, salt: u64) -> Self {
-        let speaker = election(&settings, salt);
+        let mut speaker = election(&settings, salt);
+        speaker.ask_before(settings.sync_group.is_some());
         Self {
             places: Place::of(&settings),
             settings,
             speaker,
             ground: Ground::default(),
             unready: Some("starting".to_owned()),
+            barred: None,
+            holds_back: false,
             stopped: None,
             adding: None,
             add_retry: None,
@@ -316,136 +314,9 @@ impl Holder {
         actions
     }
 
-    /// The answer to [`Action::AddAddress`]: whether it was new.
-    pub fn added(&mut self, now: Time, address: IpAddr, answer: Result<bool, String>) -> Vec<Action> {
-        let Some(place) = self.places.iter_mut().find(|place| place.address == address) else {
-            return Vec::new();
-        };
-        if let Ok(new) = answer {
-            place.is_there(new);
-        }
-        let Some(mut pending) = self.adding.take().filter(|_| self.role == Role::Active) else {
-            // Another one of them failed meanwhile.
-            return if place.ours && self.role != Role::Active { vec![place.remove()] } else { Vec::new() };
-        };
-        match answer {
-            Ok(new) => {
-                pending.waiting.retain(|waiting| *waiting != address);
-                pending.adopted.extend((!new).then_some(address));
-            }
-            Err(error) => return self.failed_to_add(now, address, &error, &pending),
-        }
-        if pending.waiting.is_empty() {
-            return self.added_all(now, pending);
-        }
-        self.adding = Some(pending);
-        Vec::new()
-    }
-
-    /// The answer to [`Action::RemoveAddress`].
-    pub fn removed(&mut self, now: Time, address: IpAddr, answer: Result<bool, String>) -> Vec<Action> {
-        let Some(place) = self.places.iter_mut().find(|place| place.address == address) else {
-            return Vec::new();
-        };
-        match answer {
-            Ok(_) => {
-                place.is_gone();
-                if self.is_ours() {
-                    return Vec::new();
-                }
-                self.last_word.take().map(Action::SendAdvert).into_iter().collect()
-            }
-            Err(error) => {
-                self.last_word = None;
-                let first = place.remove_retry.is_none();
-                place.remove_retry = Some(Retry::after(now, place.remove_retry));
-                if !first {
-                    return Vec::new();
-                }
-                let what = format!("cannot remove {address}: two nodes may hold it");
-                vec![event(Severity::Alert, what, error)]
-            }
-        }
-    }
-
-    fn added_all(&mut self, now: Time, pending: Pending) -> Vec<Action> {
-        self.add_retry = None;
-        let mut actions = Vec::new();
-        if let Some(reason) = &pending.taken_over {
-            let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
-            actions.push(event(
-                reason.severity(),
-                format!("active: holds {all} on {interface}"),
-                reason.to_string(),
-            ));
-            if !pending.adopted.is_empty() {
-                let what = format!("adopts {}, which was there already", shown(&pending.adopted));
-                let why = "it is removed when this node is active no more".to_owned();
-                actions.push(event(Severity::Info, what, why));
-            }
-        }
-        actions.push(Action::Announce);
-        self.announce = Some(Self::next_announcement(now, 0));
-        actions.extend(pending.advert.map(Action::SendAdvert));
-        actions
-    }
-
-    /// A node that cannot add the address must not stay Active: it would be a black hole.
-    fn failed_to_add(&mut self, now: Time, address: IpAddr, error: &str, pending: &Pending) -> Vec<Action> {
-        let first = self.add_retry.is_none();
-        self.add_retry = Some(Retry::after(now, self.add_retry));
-        let mut actions = Vec::new();
-        if first {
-            let what = format!("cannot add {address} to {}", self.settings.interface);
-            actions.push(event(Severity::Alert, what, error.to_owned()));
-        }
-        let said = self.speaker.stop(&format!("{address} cannot be added: {error}"));
-        let followed = self.follow(now, said);
-        // At a take-over nothing was claimed yet, so there is nothing to resign from.
-        let claimed = pending.taken_over.is_none();
-        actions.extend(
-            followed.into_iter().filter(|action| claimed || !matches!(action, Action::SendAdvert(_))),
-        );
-        actions
-    }
-
-    /// The first reason against taking part.
-    fn obstacle(&self) -> Option<String> {
-        let interface = &self.settings.interface;
-        if let Some(why) = self.stopped {
-            return Some(why.to_owned());
-        }
-        match self.ground.link {
-            Link::Unknown => return Some("starting".to_owned()),
-            Link::Missing => return Some(format!("there is no interface {interface}")),
-            Link::Renamed => return Some(format!("{interface} has another name now")),
-            Link::Down => return Some(format!("{interface} is down or has no carrier")),
-            Link::Up => {}
-        }
-        if self.settings.mode == Mode::Watch {
-            return None;
-        }
-        if let Some(error) = &self.ground.socket_error {
-            return Some(format!("no socket for advertisements on {interface}: {error}"));
-        }
-        if self.ground.source.is_none() {
-            // Over IPv6 adverts come from the link-local one (RFC 9568 section 5.1.2.1), which the kernel tries out for a second.
-            let kind = if self.settings.is_ipv4() { "IPv4" } else { "link-local IPv6" };
-            return Some(format!("{interface} has no {kind} address of this node that may be used"));
-        }
-        if let Some(why) = &self.unready {
-            return Some(format!("not ready: {why}"));
-        }
-        let waits = self.add_retry.is_some_and(|retry| retry.due.is_some());
-        waits.then(|| {
-            let all = shown(&self.settings.addresses);
-            format!("{all} could not be added to {interface}; it is tried again")
-        })
-    }
-
     /// Joins or leaves the election as the obstacles say, and puts right what the kernel has.
     fn settle(&mut self, now: Time) -> Vec<Action> {
-        let obstacle = self.obstacle();
+        let obstacle = self.obstacle().or_else(|| self.barred.clone());
         if self.settings.mode == Mode::Watch {
             return self.watched(now, obstacle);
         }
@@ -467,65 +338,18 @@ impl Holder {
         actions
     }
 
-    /// Adds the addresses that are gone although this node is Active.
-    fn add_again(&mut self, now: Time, why: &str) -> Vec<Action> {
-        self.readd_not_before = now + READD_SPACING;
-        let gone = self.places.iter().filter(|place| !place.presence.any());
-        let waiting: Vec<IpAddr> = gone.map(|place| place.address).collect();
-        let what = format!("{} was gone from {}", shown(&waiting), self.settings.interface);
-        let event = event(Severity::Warning, what, why.to_owned());
-        let actions = std::iter::once(event).chain(waiting.iter().copied().map(Action::AddAddress)).collect();
-        self.adding = Some(Pending { waiting, ..Pending::default() });
-        actions
-    }
-
-    /// Active, and free to speak, but the kernel does not have all addresses any more.
-    fn lacks_address(&self) -> bool {
-        self.settings.mode == Mode::Hold
-            && self.role == Role::Active
-            && self.speaker.listens().is_none()
-            && self.adding.is_none()
-            && !self.is_present()
-    }
-
-    /// Watch mode: the role is what the kernel shows.
-    fn watched(&mut self, now: Time, obstacle: Option<String>) -> Vec<Action> {
-        let interface = &self.settings.interface;
-        let here: Vec<IpAddr> =
-            self.places.iter().filter(|place| place.presence.any()).map(|place| place.address).collect();
-        let (role, why) = match obstacle {
-            Some(why) => (Role::Down, why),
-            None if !here.is_empty() => (Role::Active, format!("{} is on {interface}", shown(&here))),
-            None => {
-                let all = shown(&self.settings.addresses);
-                (Role::Standby, format!("{all} is not on {interface}"))
-            }
-        };
-        if role == self.role {
-            self.reason = why;
-            return Vec::new();
-        }
-        self.enter(now, role, why.clone());
-        let severity = if role == Role::Down { Severity::Warning } else { Severity::Info };
-        let mut actions = vec![event(severity, RoleName(role).to_string(), why)];
-        if let (Role::Active, Some(unready)) = (role, &self.unready) {
-            let what = "this node holds the address but cannot serve".to_owned();
-            actions.push(event(Severity::Alert, what, unready.clone()));
-        }
-        actions
-    }
-
     /// Turns what the speaker says into actions.
     fn follow(&mut self, now: Time, said: Vec<speaker::Action<Message>>) -> Vec<Action> {
         let mut actions = Vec::new();
+        let mut claimed = true;
         for action in said {
             match action {
                 speaker::Action::BecomeActive(reason) => self.take_over(now, reason, &mut actions),
                 speaker::Action::BecomeStandby(reason) => {
-                    self.give_up(now, Role::Standby, &reason, &mut actions);
+                    claimed = self.give_up(now, Role::Standby, &reason, &mut actions);
                 }
                 speaker::Action::BecomeDown(reason) => {
-                    self.give_up(now, Role::Down, &reason, &mut actions);
+                    claimed = self.give_up(now, Role::Down, &reason, &mut actions);
                 }
                 speaker::Action::Announce => match self.adding {
                     Some(_) => {}
@@ -534,6 +358,8 @@ impl Holder {
                         actions.push(Action::Announce);
                     }
                 },
+                // Who has claimed nothing has nothing to resign from.
+                speaker::Action::Send(_) if !claimed => {}
                 speaker::Action::Send(advert) => match &mut self.adding {
                     Some(pending) if self.role == Role::Active => pending.advert = Some(advert),
                     _ => match &mut self.linger {
@@ -554,20 +380,20 @@ impl Holder {
         self.readd_not_before = now;
         let missing = self.places.iter().filter(|place| !place.is_own()).map(|place| place.address);
         let waiting: Vec<IpAddr> = missing.collect();
-        if waiting.is_empty() {
-            let (all, interface) = (shown(&self.settings.addresses), &self.settings.interface);
-            let what = format!("active: {all} is on {interface} as this node's own");
-            actions.push(event(reason.severity(), what, reason.to_string()));
-            actions.push(Action::Announce);
-            self.announce = Some(Self::next_announcement(now, 0));
-            return;
-        }
         actions.extend(waiting.iter().copied().map(Action::AddAddress));
-        self.adding = Some(Pending { taken_over: Some(reason), waiting, ..Pending::default() });
+        let holds_back = self.holds_back;
+        let pending = Pending { taken_over: Some(reason), waiting, holds_back, ..Pending::default() };
+        if pending.is_complete() {
+            actions.extend(self.added_all(now, pending));
+        } else {
+            self.adding = Some(pending);
+        }
     }
 
-    fn give_up(&mut self, now: Time, role: Role, reason: &Reason, actions: &mut Vec<Action>) {
-        let held = self.role == Role::Active;
+    /// Whether anything was claimed.
+    fn give_up(&mut self, now: Time, role: Role, reason: &Reason, actions: &mut Vec<Action>) -> bool {
+        let claimed = self.adding.take().is_none_or(|pending| pending.taken_over.is_none());
+        let held = self.role == Role::Active && claimed;
         self.enter(now, role, reason.to_string());
         self.announce = None;
         self.last_word = None;
@@ -582,10 +408,11 @@ impl Holder {
             _ => reason.severity(),
         };
         let what = match held {
-            true => format!("{}: gives up {}", RoleName(role), shown(&self.settings.addresses)),
-            false => RoleName(role).to_string(),
+            true => format!("{}: gives up {}", role.word(), shown(&self.settings.addresses)),
+            false => role.word().to_owned(),
         };
         actions.push(event(severity, what, reason.to_string()));
+        claimed
     }
 
     fn enter(&mut self, now: Time, role: Role, reason: String) {
@@ -603,46 +430,6 @@ impl Holder {
     }
 }
 
-/// The election that the settings ask for. Our source comes later, with the ground.
-fn election(settings: &VipSettings, salt: u64) -> Speaker {
-    let source = if settings.is_ipv4() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
-    let (addresses, preempt) = (settings.addresses.clone(), settings.preempt);
-    let version = match settings.protocol {
-        Protocol::Vrrp2 => Version::V2,
-        Protocol::Vrrp3 => Version::V3,
-        Protocol::Carp => {
-            return Speaker::Carp(carp::Speaker::new(carp::Settings {
-                vhid: settings.id,
-                addresses,
-                source,
-                advbase: u8::try_from(settings.interval.as_secs()).unwrap_or(u8::MAX),
-                advskew: carp::advskew_of(settings.priority),
-                preempt,
-                preempt_delay: settings.preempt_delay,
-                password: settings.password.clone().unwrap_or_default(),
-                counter: salt,
-            }));
-        }
-    };
-    let password = |word: &String| Auth::Simple(padded(word));
-    Speaker::Vrrp(vrrp::Speaker::new(vrrp::Settings {
-        version,
-        vrid: settings.id,
-        addresses,
-        source,
-        priority: settings.priority,
-        interval_cs: u16::try_from(settings.interval.as_millis() / 10).unwrap_or(u16::MAX),
-        preempt,
-        preempt_delay: settings.preempt_delay,
-        auth: settings.password.as_ref().map_or(Auth::None, password),
-        checksum: settings.checksum,
-    }))
-}
-
 fn frozen_meanwhile(time: Duration) -> String {
     let ms = time.as_millis();
     format!(
@@ -652,18 +439,6 @@ fn frozen_meanwhile(time: Duration) -> String {
 
 fn event(severity: Severity, what: String, why: String) -> Action {
     Action::Event { severity, what, why }
-}
-
-struct RoleName(Role);
-
-impl fmt::Display for RoleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Role::Down => "down",
-            Role::Standby => "standby",
-            Role::Active => "active",
-        })
-    }
 }
 
 #[cfg(test)]

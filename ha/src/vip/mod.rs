@@ -5,6 +5,7 @@
 
 pub mod driver;
 pub mod fitness;
+pub mod group;
 pub mod holder;
 pub mod peers;
 pub mod speaker;
@@ -88,6 +89,8 @@ pub struct VipSettings {
     pub min_ttl: u8,
     /// How long connections may go on through this node after the address was moved on purpose.
     pub patience: Patience,
+    /// The group whose members have one role on a node, whatever becomes of one of them; `None`: it moves alone.
+    pub sync_group: Option<String>,
 }
 
 impl VipSettings {
@@ -115,6 +118,7 @@ impl VipSettings {
             peers: Vec::new(),
             min_ttl: MIN_TTL,
             patience: Patience::default(),
+            sync_group: None,
         }
     }
 
@@ -177,6 +181,9 @@ pub struct VipView {
     pub mode: Mode,
     /// VRID or vhid.
     pub id: u8,
+    /// The group with which it moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_group: Option<String>,
     /// This node's role. In watch mode: `Active` when the address is on our interface, else `Standby`.
     pub role: Role,
     /// Why it has this role, in one line.

@@ -69,6 +69,14 @@ impl Forbearance {
     }
 }
 
+/// A Backup would take over, and asks first: it is of a group that moves as one ([`crate::vip::group`]).
+#[derive(Clone, Debug)]
+struct Wish {
+    reason: Reason,
+    /// The timer runs on, so that a freeze is noticed.
+    again: Time,
+}
+
 /// The election for one virtual address, of either protocol. The methods are those of the machines.
 #[derive(Clone, Debug)]
 pub enum Speaker {
@@ -200,6 +208,39 @@ impl Speaker {
         match self {
             Self::Vrrp(speaker) => vrrps(speaker.bereft(now, source, at_once, reason)),
             Self::Carp(speaker) => carps(speaker.bereft(now, source, at_once, reason)),
+        }
+    }
+
+    /// Whether a Backup takes over only when it is told to ([`Speaker::consent`]).
+    pub fn ask_before(&mut self, asks: bool) {
+        match self {
+            Self::Vrrp(speaker) => speaker.ask_before(asks),
+            Self::Carp(speaker) => speaker.ask_before(asks),
+        }
+    }
+
+    /// Why this Backup would take over, if it would.
+    #[must_use]
+    pub fn wish(&self) -> Option<&Reason> {
+        match self {
+            Self::Vrrp(speaker) => speaker.wish(),
+            Self::Carp(speaker) => speaker.wish(),
+        }
+    }
+
+    /// It may take over, if it would.
+    pub fn consent(&mut self, now: Time) -> Vec<Action<Message>> {
+        match self {
+            Self::Vrrp(speaker) => vrrps(speaker.consent(now)),
+            Self::Carp(speaker) => carps(speaker.consent(now)),
+        }
+    }
+
+    /// Gives way although nobody better was heard, and resigns, but stays in the election.
+    pub fn step_down(&mut self, now: Time, why: &str) -> Vec<Action<Message>> {
+        match self {
+            Self::Vrrp(speaker) => vrrps(speaker.step_down(now, why)),
+            Self::Carp(speaker) => carps(speaker.step_down(now, why)),
         }
     }
 

@@ -212,6 +212,7 @@ impl Lab {
             protocol: cygnet_ha::vip::Protocol::Vrrp3,
             mode: cygnet_ha::vip::Mode::Hold,
             id: 0,
+            sync_group: None,
             role: Role::Down,
             reason: "nothing shown".into(),
             role_age_ms: 0,

@@ -6,7 +6,7 @@ use super::model::ClusterConfig;
 use super::problem::{Problem, Report};
 use super::section::{Section, Taken, document};
 use super::vip::vip;
-use super::{TEXT_BYTES_MAX, cross, direct, lists, service, too_long};
+use super::{TEXT_BYTES_MAX, cross, direct, groups, lists, service, too_long};
 
 /// Most virtual addresses: as many as there are identifiers of one protocol.
 pub const VIPS_MAX: usize = 255;
@@ -62,7 +62,9 @@ fn cluster(root: &Section<'_>, report: &mut Report<'_>) -> ClusterConfig {
     root.refuse_unknown(report, &["vip", "service", "acl"]);
     let mut taken = Taken::default();
     let vips = root.tables(report, "vip", "name", VIPS_MAX);
-    let vips = vips.iter().filter_map(|section| vip(section, report, &mut taken)).collect();
+    let read: Vec<_> = vips.iter().map(|section| vip(section, report, &mut taken)).collect();
+    groups::refuse_unlike(&vips, &read, report);
+    let vips = read.into_iter().flatten().collect();
     let mut taken = Taken::default();
     let acls = root.tables(report, "acl", "name", ACLS_MAX);
     let acls = acls.iter().filter_map(|section| lists::acl(section, report, &mut taken)).collect();

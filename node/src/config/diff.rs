@@ -249,6 +249,7 @@ fn vip_fields(vip: &Vip) -> Fields {
     given(&mut fields, "checksum", vip.checksum.map(checksum_word));
     set(&mut fields, !vip.peers.is_empty(), "peers", joined(&vip.peers));
     set(&mut fields, vip.min_ttl != MIN_TTL, "min_ttl", vip.min_ttl);
+    given(&mut fields, "sync_group", vip.sync_group.as_ref());
     fields
 }
 

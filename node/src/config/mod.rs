@@ -9,6 +9,7 @@ mod cluster;
 mod cross;
 pub mod diff;
 mod direct;
+mod groups;
 mod lists;
 mod locate;
 pub mod model;

@@ -151,6 +151,8 @@ pub struct Vip {
     pub peers: Vec<IpAddr>,
     /// The least TTL of what comes from a peer. Default 1.
     pub min_ttl: u8,
+    /// The group whose members one node holds together.
+    pub sync_group: Option<String>,
 }
 
 /// A place to listen on or to connect to.

@@ -10,7 +10,7 @@ use cygnet_ha::vip::{Protocol, VipSettings, shown};
 use super::cross::all_servers;
 use super::model::{ClusterConfig, Endpoint, NodeConfig, Source, Transport, Vip};
 use super::problem::{Problem, did_you_mean};
-use super::{locate, parse_cluster};
+use super::{groups, locate, parse_cluster};
 use crate::balance::acl::names_countries;
 
 /// The name of the node's file in the problems of [`check_pair`].
@@ -18,7 +18,7 @@ pub const NODE_FILE: &str = "node";
 /// The name of the cluster's file in the problems of [`check_pair`].
 pub const CLUSTER_FILE: &str = "cluster";
 
-fn problem(
+pub(super) fn problem(
     file: &str,
     key: impl Into<String>,
     what: impl Into<String>,
@@ -40,6 +40,7 @@ pub fn check_pair(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems.extend(virtual_service_sources(cluster, &virtual_addresses));
     problems.extend(unknown_exceptions(node, cluster));
     problems.extend(wrong_preferences(node, cluster));
+    problems.extend(groups::differing_priorities(node, cluster));
     problems.extend(missing_countries(node, cluster));
     if !is_witness(node) {
         problems
@@ -230,7 +231,7 @@ fn taken_ports(node: &NodeConfig, cluster: &ClusterConfig) -> Vec<Problem> {
     problems
 }
 
-fn is_witness(node: &NodeConfig) -> bool {
+pub(super) fn is_witness(node: &NodeConfig) -> bool {
     node.members.iter().any(|member| member.name == node.name && member.witness)
 }
 
@@ -240,7 +241,7 @@ fn interface(node: &NodeConfig, vip: &Vip) -> Option<String> {
 }
 
 /// As VRRP counts; an advskew is turned round.
-fn priority(node: &NodeConfig, vip: &Vip) -> u8 {
+pub(super) fn priority(node: &NodeConfig, vip: &Vip) -> u8 {
     let exception = node.per_vip.get(&vip.name);
     let advskew = exception.and_then(|exception| exception.advskew);
     let advskew =
@@ -273,6 +274,7 @@ pub fn vip_settings(node: &NodeConfig, cluster: &ClusterConfig) -> Result<Vec<Vi
             checksum: vip.checksum,
             peers: vip.peers.clone(),
             min_ttl: vip.min_ttl,
+            sync_group: vip.sync_group.clone(),
             ..VipSettings::new(&vip.name, interface, vip.protocol, vip.id, vip.addresses.clone())
         });
     }

@@ -109,6 +109,7 @@ impl Toml {
         let peers: Vec<String> = vip.peers.iter().map(ToString::to_string).collect();
         self.unless(&Vec::new(), "peers", &peers, |peers| list(peers));
         self.unless(&MIN_TTL, "min_ttl", &vip.min_ttl, u8::to_string);
+        self.given("sync_group", vip.sync_group.as_ref(), |group| quoted(group));
     }
 
     fn acl(&mut self, acl: &Acl) {

@@ -60,6 +60,7 @@ const KNOWN: &[&str] = &[
     "checksum",
     "peers",
     "min_ttl",
+    "sync_group",
 ];
 
 /// Accept_Mode (RFC 9568 section 6.1) and keepalived's words for it, and whether they say that nothing is accepted.
@@ -87,6 +88,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     let peers = peers(section, report, addresses.as_deref().unwrap_or_default());
     let min_ttl =
         section.given(report, "min_ttl", |v| values::integer(v, MIN_TTL..=u8::MAX, "TTL")).or(MIN_TTL);
+    let sync_group = section.given(report, "sync_group", values::name).optional();
     taken.claim(section, report, "name", name.clone());
     if let (Some(protocol), Some(id), Some(addresses)) = (protocol, id, &addresses) {
         // The virtual routers of the two families are independent (RFC 9568 section 1.2).
@@ -95,7 +97,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
     }
     let (addresses, protocol, mode, (preempt, preempt_delay)) = (addresses?, protocol?, mode?, preempts?);
     let (interval, password, checksum, patience) = (interval?, password?, checksum?, patience?);
-    let (name, id, peers, min_ttl) = (name?, id?, peers?, min_ttl?);
+    let (name, id, peers, min_ttl, sync_group) = (name?, id?, peers?, min_ttl?, sync_group?);
     let vip = Vip {
         name,
         addresses,
@@ -110,6 +112,7 @@ pub(super) fn vip(section: &Section<'_>, report: &mut Report<'_>, taken: &mut Ta
         checksum,
         peers,
         min_ttl,
+        sync_group,
     };
     refuse_unfit(section, report, &vip);
     Some(vip)

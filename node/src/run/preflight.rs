@@ -5,10 +5,11 @@
 //! status, but must not stop the change of something else. A port that somebody else has taken is no objection either: it may
 //! be free in a moment, and is tried again every second.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_ha::vip::VipSettings;
+use cygnet_ha::vip::{VipSettings, shown};
 use cygnet_netlink::kernel::{Kernel, Snapshot};
 use tokio::runtime::Handle;
 
@@ -92,7 +93,10 @@ impl<'c> Wanted<'c> {
     ) -> Self {
         let before = vip_settings(node, running).unwrap_or_default();
         let known = |vip: &&VipSettings| {
-            before.iter().any(|old| old.name == vip.name && old.interface == vip.interface)
+            let is_it = |old: &VipSettings| {
+                old.name == vip.name && old.interface == vip.interface && old.peers == vip.peers
+            };
+            before.iter().any(is_it)
         };
         let sourced = |service: &&Service| {
             service.source.is_some() && same(running, service).is_none_or(|old| old.source != service.source)
@@ -143,6 +147,16 @@ impl<'c> Wanted<'c> {
             let (key, what, remedy) = not_passed_on(direct, snapshot)?;
             Some(problem(CLUSTER_FILE, format!("service[{}].dsr.{key}", service.name), what, remedy))
         });
+        let no_peer = |vip: &&VipSettings| {
+            let is_here = |peer: &IpAddr| snapshot.addresses.iter().any(|own| own.address == *peer);
+            (!vip.peers.is_empty() && vip.peers.iter().all(is_here)).then(|| {
+                let what = format!("{} is this node itself: it would advertise to nobody", shown(&vip.peers));
+                let remedy =
+                    "add the addresses of the other speakers, or remove it: the multicast group is used then";
+                problem(CLUSTER_FILE, format!("vip[{}].peers", vip.name), what, remedy.to_owned())
+            })
+        };
+        let vips = vips.chain(self.vips.iter().filter_map(no_peer));
         vips.chain(self.sources.iter().filter_map(no_source)).chain(direct).collect()
     }
 }
@@ -231,6 +245,16 @@ mod tests {
         let told = told_of(&both, "", &machine("eth1", "10.0.0.8"));
         assert_eq!(told[0], "vip www is to be on eth0, and this node has no such interface");
         assert_eq!(told[1], "\"10.0.0.9\" is on no interface of this node");
+    }
+
+    #[test]
+    fn peers_that_are_all_this_node_are_an_objection() {
+        let with_peers = |peers: &str| format!("{VIP}peers = [{peers}]\n");
+        let told = |peers: &str| told_of(&with_peers(peers), VIP, &machine("eth0", "192.0.2.11"));
+        assert_eq!(told("\"192.0.2.11\", \"192.0.2.12\""), Vec::<String>::new());
+        assert_eq!(told("\"192.0.2.11\""), ["192.0.2.11 is this node itself: it would advertise to nobody"]);
+        let running = with_peers("\"192.0.2.11\"");
+        assert_eq!(told_of(&running, &running, &machine("eth0", "192.0.2.11")), Vec::<String>::new());
     }
 
     #[test]

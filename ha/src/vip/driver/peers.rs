@@ -196,6 +196,11 @@ impl Link {
         self.say.as_ref().map(|_| self.next).into_iter().chain(moves).min()
     }
 
+    /// Whether an order to move it is under way.
+    pub(super) fn has_move(&self, vip: &str) -> bool {
+        self.orders.iter().flat_map(|order| &order.moves).any(|one| one.vip == vip)
+    }
+
     pub(super) fn say(&self, to: Option<u64>, word: &Word) -> bool {
         self.say.as_ref().is_some_and(|say| say(to, &word.encode()))
     }
@@ -332,6 +337,7 @@ impl Driver {
         let held = self.vips.iter().filter(|vip| !vip.leaving && vip.holder.role() == Role::Active);
         let held = held.map(|vip| vip.holder.settings().name.clone());
         let names: Vec<String> = if what.vips.is_empty() { held.collect() } else { what.vips.clone() };
+        let names = self.with_their_groups(names);
         let mut order = Order { reply, result: HandOverReply::default(), moves: Vec::new() };
         for vip in names {
             match self.begin_move(&vip, what).await {
@@ -358,8 +364,8 @@ impl Driver {
         let vip = self.vips.get_mut(which).ok_or("it is gone")?;
         // Says why not, if this node does not hold it.
         vip.holder.set_heir(None)?;
-        let to = self.link.peers.successor(now, name, what.to.as_deref())?;
         let addresses = vip.holder.settings().addresses.clone();
+        let to = self.successor(now, name, what.to.as_deref())?;
         let breaks = self.cannot_keep(to);
         let mut one = Move {
             vip: name.to_owned(),

@@ -49,7 +49,7 @@ impl Driver {
             let vip = self.vips.get(which)?;
             let settings = vip.holder.settings();
             let holds = vip.holder.role() == Role::Active && settings.mode == Mode::Hold && !vip.leaving;
-            let gives = holds && settings.preempt && settings.priority != PRIORITY_OWNER;
+            let gives = holds && settings.preempt && settings.priority != PRIORITY_OWNER && self.leads(which);
             let better = || self.link.peers.preferred(now, &settings.name, settings.priority);
             // Where connections would break anyway, the protocol does as well.
             let better = gives.then(better).flatten().filter(|node| self.cannot_keep(*node).is_none());

@@ -26,6 +26,7 @@ use super::views::{Sent, view};
 use super::{DriverSettings, End, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
+use crate::vip::group::Group;
 use crate::vip::holder::{Action, Holder, LINGER_MAX};
 use crate::vip::speaker::vrrp::PRIORITY_RESIGNS;
 use crate::vip::transfer::PREPARE_MAX;
@@ -115,6 +116,7 @@ pub(super) struct Driver {
     pub(super) heard: Heard,
     pub(super) link: Link,
     pub(super) steering: Steering,
+    pub(super) groups: BTreeMap<String, Group>,
     pub(super) stopping: bool,
     /// What the process before this one still holds; `None`: there is none.
     pub(super) succeeds: Option<BTreeSet<String>>,
@@ -156,6 +158,7 @@ impl Driver {
             heard: Heard::default(),
             link: Link::new(settings.say),
             steering,
+            groups: BTreeMap::new(),
             stopping: false,
             succeeds: settings.succeeds,
             published: Time::ZERO,
@@ -206,6 +209,7 @@ impl Driver {
             () = tokio::time::sleep_until(deadline) => {}
         }
         self.timers().await;
+        self.look_after_the_groups().await;
         self.look_after_transfers().await;
         self.look_after_the_peers().await;
         self.look_after_the_guard();
@@ -243,6 +247,7 @@ impl Driver {
         vips.chain(ports)
             .chain(self.guardian.poll_timeout())
             .chain(self.link.poll_timeout().filter(|_| self.succeeds.is_none()))
+            .chain(self.group_timeout())
             .chain(self.vips.iter().filter_map(|vip| vip.transfers.poll_timeout()))
             .min()
             .unwrap_or(views)

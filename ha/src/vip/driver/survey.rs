@@ -40,7 +40,10 @@ impl Driver {
                     vip.base_priority = settings.priority;
                     vip.transfers.set_patience(settings.patience);
                     let priority = self.link.priority(settings.priority);
-                    let actions = vip.holder.set_priority(now, priority);
+                    let mut actions = vip.holder.set_priority(now, priority);
+                    if vip.holder.settings().sync_group != settings.sync_group {
+                        actions.extend(vip.holder.set_group(now, settings.sync_group.clone()));
+                    }
                     self.act(which, actions).await;
                 }
                 None => {
@@ -255,8 +258,9 @@ fn conflict(new: &VipSettings, other: &VipSettings) -> Option<String> {
 /// of.
 fn is_same_election(new: &VipSettings, running: &VipSettings) -> bool {
     let ownership = (new.priority == PRIORITY_OWNER) == (running.priority == PRIORITY_OWNER);
-    let VipSettings { priority, patience, .. } = *running;
-    ownership && VipSettings { priority, patience, ..new.clone() } == *running
+    let VipSettings { priority, patience, ref sync_group, .. } = *running;
+    let sync_group = sync_group.clone();
+    ownership && VipSettings { priority, patience, sync_group, ..new.clone() } == *running
 }
 
 #[cfg(test)]

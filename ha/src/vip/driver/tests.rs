@@ -49,6 +49,8 @@ fn nonsense_is_refused_with_what_would_be_right() {
         ),
         (VipSettings { protocol: Protocol::Vrrp2, interval: Duration::from_secs(256), ..settings() }, "255"),
         (VipSettings { interface: "a-name-of-sixteen".into(), ..settings() }, "name of an interface"),
+        (VipSettings { priority: 255, sync_group: Some("edge".into()), ..settings() }, "1 to 254"),
+        (VipSettings { mode: Mode::Watch, sync_group: Some("edge".into()), ..settings() }, "another daemon"),
         (with(&["192.0.2.100", "224.0.0.18"]), "224.0.0.18 cannot be a virtual"),
         (with(&[]), "no virtual address"),
         (with(&["192.0.2.100", "2001:db8::100"]), "two families"),

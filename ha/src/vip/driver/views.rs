@@ -47,6 +47,7 @@ pub(super) fn view(now: Time, holder: &Holder, wire: OnTheWire, sent: Sent, move
         protocol: settings.protocol,
         mode: settings.mode,
         id: settings.id,
+        sync_group: settings.sync_group.clone(),
         role: holder.role(),
         reason: holder.reason().to_owned(),
         role_age_ms: milliseconds(now.since(holder.since())),

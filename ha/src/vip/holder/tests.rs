@@ -1,5 +1,7 @@
 //! What the holder does with the address, step by step.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::vip::Protocol;
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};

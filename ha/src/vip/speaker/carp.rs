@@ -33,14 +33,15 @@
 //! who can repeat an advert on the link can change them.
 //!
 //! As the VRRP speaker does: the loser repeats its claim once after it has dropped the address, so that the winner announces;
-//! answers to claims are spaced; and who was frozen listens before it acts.
+//! answers to claims are spaced; who was frozen listens before it acts; and a host of a group ([`crate::vip::group`]) asks before it
+//! takes over.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::carp::{AUTHLEN, Advertisement};
 
-use super::{ANSWER_SPACING, Forbearance, Rank, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Rank, Reason, STALL_MIN, Wish};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -96,6 +97,14 @@ struct Backup {
     set: Time,
     /// Whose advert set it.
     heard: Option<IpAddr>,
+    /// It would take over, but has to ask.
+    wish: Option<Wish>,
+}
+
+impl Backup {
+    fn new(set: Time, heard: Option<IpAddr>) -> Self {
+        Self { set, heard, wish: None }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +127,8 @@ pub struct Speaker {
     /// We have handed over on purpose: who has it now is not preempted.
     stands_back: bool,
     forbearance: Forbearance,
+    /// It does not take over before it is told to.
+    asks: bool,
     /// The counter of what is said for us when this process is gone.
     last_counter: u64,
 }
@@ -130,7 +141,7 @@ impl Speaker {
         settings.advskew = settings.advskew.min(ADVSKEW_MAX);
         let last_counter = settings.counter.wrapping_add(u64::MAX / 2);
         let forbearance = Forbearance::default();
-        Self { settings, state: State::Init, forbearance, stands_back: false, last_counter }
+        Self { settings, state: State::Init, forbearance, stands_back: false, asks: false, last_counter }
     }
 
     /// The role, in this program's terms.
@@ -169,6 +180,7 @@ impl Speaker {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::Init => None,
+            State::Backup(Backup { wish: Some(wish), .. }) => Some(wish.again),
             State::Backup(backup) => Some(backup.set + self.down_interval()),
             State::Master(master) if master.answer_owed => {
                 Some(master.advert_due.min(master.answer_not_before))
@@ -182,7 +194,7 @@ impl Speaker {
         if !matches!(self.state, State::Init) {
             return Vec::new();
         }
-        self.state = State::Backup(Backup { set: now, heard: None });
+        self.state = State::Backup(Backup::new(now, None));
         vec![Action::BecomeStandby(Reason::Started)]
     }
 
@@ -238,7 +250,7 @@ impl Speaker {
             State::Init => {}
             State::Backup(backup) => {
                 let reason = Reason::Silence { last: backup.heard, waited: now.since(backup.set) };
-                actions.extend(self.become_master(now, reason));
+                actions.extend(self.elected(now, reason));
             }
             State::Master(_) => actions.extend(self.advert_timer(now)),
         }
@@ -302,11 +314,45 @@ impl Speaker {
             return Vec::new();
         }
         if at_once {
-            return self.become_master(now, reason);
+            return self.elected(now, reason);
         }
         // What is left of its wait is the skew.
         backup.set = now + skew - wait;
         Vec::new()
+    }
+
+    /// Whether a Backup takes over only when it is told to.
+    pub fn ask_before(&mut self, asks: bool) {
+        self.asks = asks;
+    }
+
+    /// Why this Backup would take over, if it would.
+    #[must_use]
+    pub fn wish(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Backup(backup) => backup.wish.as_ref().map(|wish| &wish.reason),
+            State::Init | State::Master(_) => None,
+        }
+    }
+
+    /// It may take over, if it would.
+    pub fn consent(&mut self, now: Time) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        match self.wish().cloned() {
+            // Whoever was frozen wishes for nothing any more.
+            Some(reason) => self.become_master(now, reason),
+            None => stalled,
+        }
+    }
+
+    /// A Master bows out, and is a Backup from now on.
+    pub fn step_down(&mut self, now: Time, why: &str) -> Vec<Action> {
+        if !matches!(self.state, State::Master(_)) {
+            return Vec::new();
+        }
+        self.state = State::Backup(Backup::new(now, None));
+        let standby = Action::BecomeStandby(Reason::Together(why.to_owned()));
+        std::iter::once(standby).chain(self.signed(BOW_OUT, BOW_OUT)).collect()
     }
 
     /// The Master at `from` hands over to us.
@@ -338,7 +384,7 @@ impl Speaker {
         match &mut self.state {
             State::Init => Vec::new(),
             State::Backup(backup) => {
-                *backup = Backup { set: now, heard: None };
+                *backup = Backup::new(now, None);
                 vec![Action::BecomeStandby(Reason::Stalled { late })]
             }
             State::Master(master) => {
@@ -384,25 +430,25 @@ impl Speaker {
     fn advert_in_backup(&mut self, now: Time, source: IpAddr, advert: &Advertisement) -> Vec<Action> {
         let (own, theirs) = (self.rank(), rank(advert));
         if advert.is_resignation() {
-            return self.become_master(now, Reason::Resigned(source));
+            return self.elected(now, Reason::Resigned(source));
         }
         // Else our timer would end between two of its adverts, again and again.
         let patience = Duration::from_secs(u64::from(self.settings.advbase)) * INTERVALS;
         if Duration::from_secs(u64::from(advert.advbase)) > patience {
-            return self.become_master(now, Reason::TooSlow { from: source, rank: theirs });
+            return self.elected(now, Reason::TooSlow { from: source, rank: theirs });
         }
         // OpenBSD: a host that demotes itself wants to be replaced, whoever preempts.
         let preempt = self.settings.preempt
             && !self.stands_back
             && !self.forbearance.lasts(now, self.settings.preempt_delay);
         if own < theirs && (preempt || theirs.demote > own.demote) {
-            return self.become_master(now, Reason::PreemptsRank { from: source, rank: theirs });
+            return self.elected(now, Reason::PreemptsRank { from: source, rank: theirs });
         }
         if own >= theirs {
             self.forbearance.end();
         }
         if let State::Backup(backup) = &mut self.state {
-            *backup = Backup { set: now, heard: Some(source) };
+            *backup = Backup::new(now, Some(source));
         }
         Vec::new()
     }
@@ -413,7 +459,7 @@ impl Speaker {
             return self.answer_claim(now);
         }
         if let Some(late) = self.listens() {
-            self.state = State::Backup(Backup { set: now, heard: Some(source) });
+            self.state = State::Backup(Backup::new(now, Some(source)));
             let bow = self.signed(BOW_OUT, BOW_OUT);
             return std::iter::once(Action::BecomeStandby(Reason::Stalled { late })).chain(bow).collect();
         }
@@ -421,7 +467,7 @@ impl Speaker {
             && heir == source
         {
             self.stands_back = true;
-            self.state = State::Backup(Backup { set: now, heard: Some(source) });
+            self.state = State::Backup(Backup::new(now, Some(source)));
             return vec![Action::BecomeStandby(Reason::HandedOver(source))];
         }
         let reason = match theirs.cmp(&own) {
@@ -429,7 +475,7 @@ impl Speaker {
             std::cmp::Ordering::Equal if source < self.settings.source => Reason::LowerAddress(source),
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => return self.answer_claim(now),
         };
-        self.state = State::Backup(Backup { set: now, heard: Some(source) });
+        self.state = State::Backup(Backup::new(now, Some(source)));
         // The repeated claim of the loser: the winner announces when it hears it.
         std::iter::once(Action::BecomeStandby(reason)).chain(self.own_advert()).collect()
     }
@@ -445,6 +491,18 @@ impl Speaker {
         master.answer_not_before = now + ANSWER_SPACING;
         master.answer_owed = false;
         std::iter::once(Action::Announce).chain(self.own_advert()).collect()
+    }
+
+    /// Nobody better is there: takes over, or asks for leave.
+    fn elected(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        if !self.asks {
+            return self.become_master(now, reason);
+        }
+        let again = now + self.down_interval();
+        if let State::Backup(backup) = &mut self.state {
+            backup.wish = Some(Wish { reason, again });
+        }
+        Vec::new()
     }
 
     fn become_master(&mut self, now: Time, reason: Reason) -> Vec<Action> {

@@ -94,6 +94,8 @@ pub enum Reason {
         /// How late the timer was noticed.
         late: Duration,
     },
+    /// Another member of its group has given way: the group's own words.
+    Together(String),
     /// This node takes no part any more: the holder's own words.
     Withdrawn(String),
 }
@@ -170,7 +172,7 @@ impl fmt::Display for Reason {
                     late.as_millis()
                 )
             }
-            Self::Withdrawn(why) => f.write_str(why),
+            Self::Together(why) | Self::Withdrawn(why) => f.write_str(why),
         }
     }
 }

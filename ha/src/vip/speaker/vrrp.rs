@@ -41,13 +41,16 @@
 //! a Backup that is told for certain that the Active router is dead, or is asked to take over, does not wait for its timer
 //! (6.4.2, "If the Active_Down_Timer fires"); and an Active router that has asked so gives way to the one that it asked, and to no
 //! other, as if that one were better (6.4.3), does not repeat its claim, and stands back from preempting it.
+//!
+//! A router of a group ([`crate::vip::group`]) asks before it becomes Active (6.4.2): it stays a Backup that would, until it is told
+//! to, or hears a better one.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN};
+use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN, Wish};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -115,11 +118,13 @@ struct Backup {
     heard: Option<IpAddr>,
     /// The last advert that was ignored because its priority is lower than ours.
     lower: Option<(IpAddr, u8)>,
+    /// It would take over, but has to ask.
+    wish: Option<Wish>,
 }
 
 impl Backup {
     fn fresh(now: Time) -> Self {
-        Self { set: now, resigned: None, heard: None, lower: None }
+        Self { set: now, resigned: None, heard: None, lower: None, wish: None }
     }
 }
 
@@ -150,6 +155,8 @@ pub struct Speaker {
     /// We have handed over on purpose: who has it now is not preempted.
     stands_back: bool,
     forbearance: Forbearance,
+    /// It does not take over before it is told to.
+    asks: bool,
 }
 
 impl Speaker {
@@ -171,6 +178,7 @@ impl Speaker {
             checksum,
             forbearance: Forbearance::default(),
             stands_back: false,
+            asks: false,
         }
     }
 
@@ -221,6 +229,7 @@ impl Speaker {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::Initialize => None,
+            State::Backup(Backup { wish: Some(wish), .. }) => Some(wish.again),
             State::Backup(backup) => Some(backup.set + self.down_wait(backup)),
             State::Active(active) if active.answer_owed => {
                 Some(active.advert_due.min(active.answer_not_before))
@@ -358,10 +367,44 @@ impl Speaker {
             return Vec::new();
         }
         if at_once {
-            return self.become_active(now, reason);
+            return self.elected(now, reason);
         }
         *backup = Backup { resigned: Some(source), ..Backup::fresh(now) };
         Vec::new()
+    }
+
+    /// Whether a Backup takes over only when it is told to.
+    pub fn ask_before(&mut self, asks: bool) {
+        self.asks = asks;
+    }
+
+    /// Why this Backup would take over, if it would.
+    #[must_use]
+    pub fn wish(&self) -> Option<&Reason> {
+        match &self.state {
+            State::Backup(backup) => backup.wish.as_ref().map(|wish| &wish.reason),
+            State::Initialize | State::Active(_) => None,
+        }
+    }
+
+    /// It may take over, if it would.
+    pub fn consent(&mut self, now: Time) -> Vec<Action> {
+        let stalled = self.notice_a_stall(now);
+        match self.wish().cloned() {
+            // Whoever was frozen wishes for nothing any more.
+            Some(reason) => self.become_active(now, reason),
+            None => stalled,
+        }
+    }
+
+    /// An Active router resigns, and is a Backup from now on.
+    pub fn step_down(&mut self, now: Time, why: &str) -> Vec<Action> {
+        if !matches!(self.state, State::Active(_)) {
+            return Vec::new();
+        }
+        self.state = State::Backup(Backup::fresh(now));
+        let resigns = Action::Send(self.advertisement(PRIORITY_RESIGNS));
+        vec![Action::BecomeStandby(Reason::Together(why.to_owned())), resigns]
     }
 
     /// The Active router at `from` hands over to us.
@@ -538,7 +581,19 @@ impl Speaker {
             (None, Some((from, priority))) => Reason::Preempts { from, priority },
             (None, None) => Reason::Silence { last: backup.heard, waited: now.since(backup.set) },
         };
-        self.become_active(now, reason)
+        self.elected(now, reason)
+    }
+
+    /// Nobody better is there: takes over, or asks for leave.
+    fn elected(&mut self, now: Time, reason: Reason) -> Vec<Action> {
+        if !self.asks {
+            return self.become_active(now, reason);
+        }
+        let again = now + self.active_down_interval();
+        if let State::Backup(backup) = &mut self.state {
+            backup.wish = Some(Wish { reason, again });
+        }
+        Vec::new()
     }
 
     /// Transition to Active: sections 6.4.1 and 6.4.2 alike.

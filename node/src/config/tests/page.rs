@@ -25,7 +25,7 @@ fn the_examples_of_the_manual_page_are_a_good_pair() {
 
 /// Every key of both files.
 const KEYS: &str = "name state_dir api workers source interface priority advskew id address addresses witness protocol mode interval \
-                    preempt preempt_delay drain_deadline at_deadline password checksum peers min_ttl listen algorithm sticky connect_timeout blacklist idle_timeout weight max \
+                    preempt preempt_delay drain_deadline at_deadline password checksum peers min_ttl sync_group listen algorithm sticky connect_timeout blacklist idle_timeout weight max \
                     countries transport stubborn clients fast_close keepalive transparent dummy idlers forwarded hsts \
                     lenient port vip tarpit certificate key chain names ocsp client_authorities client_authorities_directory \
                     client_required check_port type fast_interval timeout rise fall path host method expect send oldest newest ciphers prefer_own_order alpn service hard acl authorities insecure \

@@ -62,6 +62,28 @@ fn a_virtual_server_address_is_refused() {
 }
 
 #[test]
+fn the_members_of_a_group_have_one_priority_on_a_node() {
+    let six = "[[vip]]\nname = \"six\"\naddress = \"2001:db8::100\"\nprotocol = \"vrrp3\"\nid = 51\nmode = \"hold\"\n\
+               sync_group = \"edge\"\n";
+    let cluster = format!("{}{six}", with(CLUSTER, "id = 51", "id = 51\nsync_group = \"edge\""));
+    assert_eq!(check(NODE, &cluster), "");
+    let with_priority =
+        |own: &str| with(NODE, "[cluster]", &format!("[vip.six]\npriority = {own}\n[cluster]"));
+    let problems = check(&with_priority("90"), &cluster);
+    assert!(
+        problems.starts_with("node: vip[six].priority: www has priority ")
+            && problems.ends_with(
+                " here, six has 90, and both are of group edge; give all members of a group the same priority on a node"
+            ),
+        "{problems}"
+    );
+    assert_eq!(
+        check(&with_priority("255"), &cluster),
+        "node: vip[six].priority: the owner of six would take it at once, whatever its group edge does; write 1 to 254"
+    );
+}
+
+#[test]
 fn a_virtual_address_needs_an_interface_unless_the_node_is_a_witness() {
     let node = with(NODE, "interface = \"eth0\"\n", "");
     let problem = "node: interface: virtual address www (192.0.2.100) has no interface here; add `interface = \

@@ -35,6 +35,7 @@ prop_compose! {
             password: None,
             peers: (0..more).map(|last| Ipv4Addr::new(192, 0, 9, last + 1).into()).collect(),
             min_ttl: if more == 2 { 254 } else { 1 },
+            sync_group: None,
             checksum: [None, Some(ChecksumForm::Message), Some(ChecksumForm::PseudoHeader)][usize::from(more)],
         }
     }
@@ -275,6 +276,12 @@ prop_compose! {
     ) -> ClusterConfig {
         let mut config = ClusterConfig { vips, services, acls };
         let has_list = !config.acls.is_empty();
+        if let [first, second, ..] = config.vips.as_mut_slice()
+            && routed && first.mode == Mode::Hold && second.mode == Mode::Hold
+        {
+            (second.preempt, second.preempt_delay) = (first.preempt, first.preempt_delay);
+            (first.sync_group, second.sync_group) = (Some("edge".to_owned()), Some("edge".to_owned()));
+        }
         if let (Some(mut direct), Some(last)) = (direct, config.services.get_mut(2)) {
             direct.tarpit = direct.tarpit.filter(|_| has_list);
             if let Place::Vip(name) = &mut direct.place {

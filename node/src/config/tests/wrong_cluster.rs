@@ -322,6 +322,42 @@ fn who_does_not_preempt_has_no_delay() {
     );
 }
 
+/// `www` with these lines, and `six`, its fellow over IPv6, with those.
+fn a_group(www: &str, six: &str) -> String {
+    let text = with(CLUSTER, "id = 51", &format!("id = 51\n{www}"));
+    format!(
+        "{text}[[vip]]\nname = \"six\"\naddress = \"2001:db8::100\"\nprotocol = \"vrrp3\"\nid = 51\n{six}\n"
+    )
+}
+
+#[test]
+fn a_group_has_several_members_that_move_by_the_same_rules() {
+    const EDGE: &str = "sync_group = \"edge\"";
+    let hold = format!("mode = \"hold\"\n{EDGE}");
+    let cluster = parse_cluster(&a_group(EDGE, &hold), "c").unwrap();
+    assert!(cluster.vips.iter().all(|vip| vip.sync_group.as_deref() == Some("edge")));
+    assert_eq!(parse_cluster(&to_toml(&cluster), "c").unwrap(), cluster);
+    let wrong = |www: &str, six: &str| printed(&parse_cluster(&a_group(www, six), "c").unwrap_err());
+    assert_eq!(
+        wrong(EDGE, "mode = \"hold\""),
+        "c:6:14: vip[www].sync_group: group edge has no other member; write `sync_group = \"edge\"` in another [[vip]] \
+         too, or remove it here"
+    );
+    assert!(wrong(EDGE, &hold.replace("hold", "watch")).contains(
+        "vip[six].sync_group: six is moved by another daemon, which knows nothing of the group; remove it, or write \
+         mode = \"hold\""
+    ));
+    assert!(wrong(EDGE, &format!("{hold}\npreempt = false")).contains(
+        "vip[six].preempt: www and six of group edge differ in it; write the same `preempt` in all of its [[vip]]: they \
+         move together"
+    ));
+    assert!(
+        wrong(EDGE, &format!("{hold}\npreempt_delay = \"3s\""))
+            .contains("vip[six].preempt_delay: www and six")
+    );
+    assert!(wrong("sync_group = \"\"", &hold).contains("vip[www].sync_group"));
+}
+
 #[test]
 fn what_happens_at_a_deadline_needs_a_deadline() {
     let wrong = |lines: &str| printed(&parse_cluster(&with(CLUSTER, "id = 51", lines), "c").unwrap_err());

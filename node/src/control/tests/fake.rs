@@ -66,6 +66,7 @@ pub(crate) fn vip() -> VipView {
         protocol: Protocol::Vrrp3,
         mode: Mode::Hold,
         id: 51,
+        sync_group: None,
         role: Role::Active,
         reason: "no other speaker".into(),
         role_age_ms: 62_000,
