@@ -114,6 +114,53 @@ fn a_new_program_takes_over_again_and_again_and_no_connection_is_lost_and_none_f
     })
 }
 
+/// Beside the address of the pair, one that moves with it, and one of CARP.
+const MORE_ADDRESSES: &str = "[[vip]]\nname = \"db\"\naddress = \"192.0.2.101\"\nprotocol = \"vrrp3\"\nid = 52\nmode = \"hold\"\n\
+    interval = \"50ms\"\npreempt = true\nsync_group = \"all\"\n\
+    [[vip]]\nname = \"old\"\naddress = \"192.0.2.102\"\nprotocol = \"carp\"\nid = 53\nmode = \"hold\"\ninterval = \"1s\"\n\
+    password = \"a shared word\"\n";
+
+/// The roles of a node, in the order of the configuration, and how long it has had the youngest of them, ms.
+fn roles(all: &CygnetPair, node: &str) -> Result<(Vec<String>, u64)> {
+    let shown = all.node(node)?.json(&["vip"])?;
+    let vips = shown["vips"].as_array().with_context(|| shown.to_string())?;
+    let role = |vip: &Value| vip["role"].as_str().unwrap_or_default().to_owned();
+    let ages = vips.iter().filter_map(|vip| vip["role_age_ms"].as_u64());
+    Ok((vips.iter().map(role).collect(), ages.min().unwrap_or(0)))
+}
+
+#[test]
+fn addresses_that_move_together_and_those_of_carp_stay_where_they_are() -> Result<()> {
+    enter::lab(|| {
+        let cluster = ClusterSettings {
+            vip_lines: "sync_group = \"all\"\n",
+            more: MORE_ADDRESSES.to_owned(),
+            ..ClusterSettings::default()
+        };
+        let all = CygnetPair::start(&cluster)?;
+        wait::until(LIMIT, "lb1 to hold all, and lb2 to stand by", || {
+            let (first, second) = (roles(&all, "lb1")?.0, roles(&all, "lb2")?.0);
+            Ok((first == ["active"; 3] && second == ["standby"; 3]).then_some(()))
+        })?;
+        let (began, monitor) = (Instant::now(), address_monitor("lb1")?);
+        for _ in 0..2 {
+            let answer = upgrade(&all, "lb1")?;
+            ensure!(answer["held"].as_array().map(Vec::len) == Some(3), "{answer}");
+            ensure!(roles(&all, "lb1")?.0 == ["active"; 3]);
+        }
+        // Longer than the three intervals after which a silent host of CARP is gone.
+        let lasted = |age: u64| u128::from(age) + 500 >= began.elapsed().as_millis();
+        wait::until(LIMIT, "the other node to hear it for a while", || {
+            let (standby, age) = roles(&all, "lb2")?;
+            ensure!(standby == ["standby"; 3] && lasted(age), "{standby:?} for {age} ms");
+            Ok((began.elapsed() > Duration::from_millis(3500)).then_some(()))
+        })?;
+        ensure!(roles(&all, "lb1")?.0 == ["active"; 3]);
+        ensure!(!monitor.log().contains("192.0.2.10"), "the addresses stay: {}", monitor.log());
+        Ok(())
+    })
+}
+
 /// A program that does not take over.
 fn stand_in(end: &str) -> Result<PathBuf> {
     let file = Path::new(enter::FILES).join(format!("cygnet-{end}"));

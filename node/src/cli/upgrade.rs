@@ -18,7 +18,8 @@ use crate::control::types::{ApiError, ErrorCode, Upgrade, Upgraded};
     --dry-run: when it could, and nothing was changed), with 6 when it does not come up, or would lose something now: then \
     nothing has changed.")]
 pub struct UpgradeArgs {
-    /// The new program [default: the file from which the one that runs was started]
+    /// The new program, which only root or the node's user may be able to write [default: the file from which the one that runs was
+    /// started]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// How long connections may go on in the old process, for instance 1h; then they are cut [default: until they end]

@@ -14,6 +14,7 @@ use cygnet_netlink::succession::Other;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use super::binary::trusted;
 use super::board::EARLIER_MAX;
 use super::channel::{Channel, Heard};
 use super::giver::{Giver, Step};
@@ -45,12 +46,17 @@ pub(crate) async fn upgrade(node: Arc<Node>, wish: Upgrade) -> Result<Upgraded, 
     let held = held(&node);
     obstacle(&node)?;
     let program = wish.binary.clone().unwrap_or_else(|| node.upgrade.started.program.clone());
+    let file = match &wish.binary {
+        Some(named) => trusted(named).map_err(|why| refusal(&why, "nothing was changed"))?,
+        None => program.clone(),
+    };
     let what = format!("asked to hand over to {}", program.display());
     if !wish.dry_run {
         node.events.record(Severity::Info, "node", what, format!("by {}", wish.author));
     }
     let (channel, theirs) = Channel::pair().map_err(|error| failure(&error))?;
-    let child = Command::new(&program)
+    let child = Command::new(&file)
+        .arg0(&program)
         .args(&node.upgrade.started.arguments)
         .arg(format!("{SUCCESSOR}={FIRST_STAGE}"))
         .stdin(Stdio::from(theirs))

@@ -7,6 +7,7 @@
 //!
 //! `give.rs` is the old process at work and `retire.rs` its life afterwards; `succeed.rs` and `settle.rs` are the new one.
 
+mod binary;
 mod board;
 mod channel;
 mod give;
