@@ -12,7 +12,10 @@ use proptest::sample::Index;
 
 fn words() -> [Word; 6] {
     let program = Program { version: "0.1.0".into(), pid: 7 };
-    let names = vec![Name::Tcp(([192, 0, 2, 1], 80).into()), Name::Earlier(program.clone())];
+    let names = vec![
+        Name::Tcp(([192, 0, 2, 1], 80).into()),
+        Name::Earlier { program: program.clone(), connections: 5 },
+    ];
     [
         Word::Here { level: LEVEL, program },
         Word::State(Box::default()),

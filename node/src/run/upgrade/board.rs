@@ -114,10 +114,11 @@ impl Board {
         self.earlier().iter().map(view).collect()
     }
 
-    /// The ways to them, for the next process.
-    pub(super) fn ways(&self) -> Vec<(Program, Arc<OwnedFd>)> {
+    /// The ways to them, with how many connections each has, for the next process.
+    pub(super) fn ways(&self) -> Vec<(Program, u64, Arc<OwnedFd>)> {
         let way = |(pid, one): (&u32, &Earlier)| {
-            (Program { version: one.version.clone(), pid: *pid }, Arc::clone(&one.socket))
+            let program = Program { version: one.version.clone(), pid: *pid };
+            (program, one.connections, Arc::clone(&one.socket))
         };
         self.earlier().iter().map(way).collect()
     }
@@ -172,7 +173,7 @@ impl Board {
     /// The node stops: those before are to have ended within this time too.
     pub(crate) fn end_all(&self, within: Duration) {
         let word = Word::End { within_ms: crate::run::facts::millis(within) };
-        for (program, socket) in self.ways() {
+        for (program, _, socket) in self.ways() {
             if let Err(error) = say_now(&*socket, &word) {
                 tracing::debug!(%error, %program, "not told of the stop");
             }

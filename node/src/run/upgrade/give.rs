@@ -273,8 +273,8 @@ impl Give {
             all.push((Name::Peers, peers.into()));
         }
         all.push((Name::Api, self.node.upgrade.api.try_clone()?));
-        for (program, way) in self.node.upgrade.ways() {
-            all.push((Name::Earlier(program), way.try_clone()?));
+        for (program, connections, way) in self.node.upgrade.ways() {
+            all.push((Name::Earlier { program, connections }, way.try_clone()?));
         }
         Ok(all)
     }

@@ -66,9 +66,9 @@ pub(crate) async fn settle(node: Arc<Node>, succession: Succession) -> Settled {
     if let Some(left) = left {
         node.upgrade.watch(state.program, left, channel, taker);
     }
-    for (program, socket) in earlier {
+    for (program, connections, socket) in earlier {
         if let Ok(channel) = Channel::of(socket) {
-            node.upgrade.watch(program, 0, channel, Taker::settled());
+            node.upgrade.watch(program, connections, channel, Taker::settled());
         }
     }
     Settled::Done

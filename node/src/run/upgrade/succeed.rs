@@ -57,7 +57,8 @@ pub(crate) struct Succession {
     sockets: Legacy,
     peers: Option<TcpListener>,
     api: Option<OwnedFd>,
-    pub(super) earlier: Vec<(Program, OwnedFd)>,
+    /// With how many connections each has.
+    pub(super) earlier: Vec<(Program, u64, OwnedFd)>,
 }
 
 impl Succession {
@@ -110,7 +111,9 @@ impl Succession {
             match name {
                 Name::Peers => self.peers = Some(socket.into()),
                 Name::Api => self.api = Some(socket),
-                Name::Earlier(program) => self.earlier.push((program, socket)),
+                Name::Earlier { program, connections } => {
+                    self.earlier.push((program, connections, socket));
+                }
                 served => {
                     if let Some(at) = served.listen_at() {
                         self.sockets.add(at, socket);

@@ -87,7 +87,12 @@ pub enum Name {
     /// The API.
     Api,
     /// The way to a process that came before, and has connections still.
-    Earlier(Program),
+    Earlier {
+        /// Which it is.
+        program: Program,
+        /// How many, as it said last.
+        connections: u64,
+    },
 }
 
 impl From<&ListenAt> for Name {
@@ -110,7 +115,7 @@ impl Name {
             Self::Unix(path) => {
                 ListenAt { transport: Transport::Tcp, endpoint: Endpoint::Unix(path.clone()) }
             }
-            Self::Peers | Self::Api | Self::Earlier(_) => return None,
+            Self::Peers | Self::Api | Self::Earlier { .. } => return None,
         })
     }
 }
@@ -272,7 +277,7 @@ mod tests {
             Name::Unix("/run/web".into()),
             Name::Peers,
             Name::Api,
-            Name::Earlier(program.clone()),
+            Name::Earlier { program: program.clone(), connections: 5 },
         ];
         vec![
             Word::Here { level: LEVEL, program },
