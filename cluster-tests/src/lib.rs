@@ -30,6 +30,7 @@ pub mod probe;
 pub mod process;
 pub mod scenario;
 pub mod solo;
+pub mod stand_in;
 pub mod wait;
 
 pub mod bench;

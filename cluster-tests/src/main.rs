@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use cygnet_lab::matrix::{self, MatrixArguments, TrialArguments};
-use cygnet_lab::{backend, clients, demo, health, lasting, probe};
+use cygnet_lab::{backend, clients, demo, health, lasting, probe, stand_in};
 
 #[derive(Parser)]
 #[command(name = "cygnet-lab", about = "A pair of balancers in network namespaces", version)]
@@ -77,6 +77,15 @@ enum Command {
         name: String,
         #[arg(long)]
         every_ms: u64,
+    },
+    /// A program that does not take over from a node (started by that node).
+    #[command(hide = true)]
+    StandIn {
+        #[arg(long, value_enum)]
+        end: stand_in::End,
+        /// What the node says to a new program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        more: Vec<String>,
     },
     /// Many clients with an address each.
     #[command(hide = true)]
@@ -148,6 +157,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Hold { target, name, every_ms } => {
             runtime()?.block_on(probe::hold(target, &name, Duration::from_millis(every_ms)))
         }
+        Command::StandIn { end, .. } => stand_in::run(end),
         Command::Clients(arguments) => runtime()?.block_on(clients_run(&arguments)),
     };
     outcome.map(|()| ExitCode::SUCCESS)

@@ -4,7 +4,7 @@
 //! [`kernel`] watches and changes links, addresses and routes, and [`guard`] takes addresses away from a dead node; [`source`]
 //! chooses, [`steer`] sends packets of an address on to a neighbour, [`flows`] lists its connections, [`socket`] opens connections, as many as the [`limits`] allow, [`udp`] moves datagrams, and [`frames`] what
 //! goes by without being ours; [`ssl`] has what the TLS library offers beyond the `openssl` crate; [`output`] writes the
-//! log; [`process`] is what daemons do to themselves, [`memory`] what they give back. Nothing here decides who is active:
+//! log; [`process`] is what daemons do to themselves, [`succession`] what they need for one that takes over, [`memory`] what they give back. Nothing here decides who is active:
 //! that is `cygnet-ha`.
 //! This is the only crate of the workspace with `unsafe`; each block says why it is sound.
 
@@ -27,6 +27,7 @@ pub mod socket;
 pub mod source;
 pub mod ssl;
 pub mod steer;
+pub mod succession;
 mod sys;
 #[cfg(test)]
 mod testns;

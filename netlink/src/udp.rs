@@ -12,7 +12,7 @@ mod train;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -73,6 +73,20 @@ impl Listener {
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
+    }
+
+    /// The same socket once more, for another process of this node.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+
+    /// A socket of [`listen`] that another process of this node has opened, with all that was set there.
+    #[must_use]
+    pub fn succeed(socket: OwnedFd, address: SocketAddr) -> Self {
+        Self { socket: socket.into(), wildcard: address.ip().is_unspecified() }
     }
 
     /// Where it listens.

@@ -20,10 +20,7 @@ fn main() -> ExitCode {
     if let Some(end) = front_end(&noun, &noun, arguments) {
         return end;
     }
-    cli::main(&Hooks {
-        run: |args| cygnet::run::run(&args.config),
-        guard: || Ok(cygnet_netlink::guard::run()?),
-    })
+    cli::main(&Hooks { run: cygnet::run::run, guard: || Ok(cygnet_netlink::guard::run()?) })
 }
 
 /// Pen's programs. `called`: the name in their complaints.

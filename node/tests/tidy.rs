@@ -63,6 +63,9 @@ const PURE: &[&str] = &[
     "node/src/proxy/tls/session.rs",
     "node/src/proxy/tls/tickets.rs",
     "node/src/proxy/tls/wire.rs",
+    "node/src/run/upgrade/giver.rs",
+    "node/src/run/upgrade/taker.rs",
+    "node/src/run/upgrade/word.rs",
 ];
 
 fn root() -> PathBuf {

@@ -6,6 +6,7 @@
 mod members;
 mod pending;
 mod soft;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -254,6 +255,15 @@ impl Driver {
             | Input::Adopt { .. }
             | Input::Recover { .. }
             | Input::Removed) => return self.take_members(input),
+            Input::Suspend { reply } => {
+                self.suspend();
+                let _ = reply.send(());
+            }
+            Input::Resume { core, reply } => {
+                let begun = self.resume(*core);
+                let _ = reply.send(());
+                return begun;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The door to consensus for the rest of the node.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -218,13 +218,15 @@ type Words = mpsc::Receiver<(u64, Vec<u8>)>;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
-    running: Arc<Mutex<Option<Running>>>,
+    pub(super) running: Arc<Mutex<Option<Running>>>,
     words: Arc<Mutex<Option<Words>>>,
 }
 
-struct Running {
-    tasks: Vec<JoinHandle<()>>,
+pub(super) struct Running {
+    pub(super) tasks: Vec<JoinHandle<()>>,
     ended: oneshot::Receiver<()>,
+    /// Where the other nodes come in; the task that accepts them has a copy.
+    pub(super) listener: TcpListener,
 }
 
 impl Handle {
@@ -237,12 +239,30 @@ impl Handle {
         applied: Box<dyn Applied>,
         preflight: Preflight,
     ) -> Result<Self, StartError> {
+        Self::start_on(settings, applied, preflight, None)
+    }
+
+    /// As [`Handle::start`], on a socket that listens already; one on another address than this node's is closed.
+    ///
+    /// # Errors
+    /// As [`Handle::start`].
+    pub fn start_on(
+        settings: Settings,
+        applied: Box<dyn Applied>,
+        preflight: Preflight,
+        listening: Option<TcpListener>,
+    ) -> Result<Self, StartError> {
         let own = check_settings(&settings)?;
         let runtime =
             runtime::Handle::try_current().map_err(|error| StartError::Thread(error.to_string()))?;
         let core = open_core(&settings)?;
         let address = own.address;
-        let listener = listen(address).map_err(|error| StartError::Listen { address, error })?;
+        let fits = |socket: &TcpListener| socket.local_addr().is_ok_and(|at| at == address);
+        let listener = match listening.filter(fits) {
+            Some(listener) => Ok(listener),
+            None => listen(address),
+        };
+        let listener = listener.map_err(|error| StartError::Listen { address, error })?;
         let (severity, why) = match &settings.security {
             Some(_) => (Severity::Info, "encrypted, by certificates of the cluster's own authority"),
             None => {
@@ -255,12 +275,10 @@ impl Handle {
         let (words_in, words) = mpsc::channel(WORDS_WAITING);
         let shared = Arc::new(Shared::new(settings, preflight, inbox, words_in));
         let driver = Driver::new(Arc::clone(&shared), core, applied);
+        let tasks =
+            talk(&runtime, &shared, &listener).map_err(|error| StartError::Listen { address, error })?;
         let ended = spawn(driver, inputs).map_err(|error| StartError::Thread(error.to_string()))?;
-        let tasks = vec![
-            runtime.spawn(accept_all(Arc::clone(&shared), listener)),
-            runtime.spawn(keep(Arc::clone(&shared))),
-        ];
-        let running = Arc::new(Mutex::new(Some(Running { tasks, ended })));
+        let running = Arc::new(Mutex::new(Some(Running { tasks, ended, listener })));
         Ok(Self { shared, running, words: Arc::new(Mutex::new(Some(words))) })
     }
 
@@ -537,7 +555,7 @@ impl Handle {
     /// afterwards.
     pub async fn stop(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { tasks, ended }) = running else { return };
+        let Some(Running { tasks, ended, .. }) = running else { return };
         self.hand_over().await;
         let end = async {
             while !self.shared.input(Input::Stop) && !ended.is_terminated() {
@@ -558,7 +576,7 @@ impl Handle {
         }
     }
 
-    async fn hand_over(&self) {
+    pub(super) async fn hand_over(&self) {
         let status = self.status();
         let successor = status.members.iter().find(|member| {
             member.id != status.id
@@ -573,6 +591,17 @@ impl Handle {
             tokio::time::sleep(TICK).await;
         }
     }
+}
+
+/// The connections to the other nodes, as tasks.
+pub(super) fn talk(
+    runtime: &runtime::Handle,
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    listener.set_nonblocking(true)?;
+    let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std)?;
+    Ok(vec![runtime.spawn(accept_all(Arc::clone(shared), listener)), runtime.spawn(keep(Arc::clone(shared)))])
 }
 
 fn check_settings(settings: &Settings) -> Result<Member, StartError> {
@@ -594,7 +623,7 @@ fn check_settings(settings: &Settings) -> Result<Member, StartError> {
     }
 }
 
-fn open_core(settings: &Settings) -> Result<Core<RedbStore>, StartError> {
+pub(super) fn open_core(settings: &Settings) -> Result<Core<RedbStore>, StartError> {
     let identity = Identity { cluster: settings.cluster.clone(), node: settings.id };
     let store = RedbStore::open(&settings.state_dir, &identity).map_err(store_error)?;
     let voters = settings.members.iter().map(|member| member.id).collect();

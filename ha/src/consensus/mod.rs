@@ -31,6 +31,7 @@ mod shared;
 pub mod soft;
 mod status;
 pub mod store;
+mod succession;
 mod tickets;
 pub mod token;
 mod transport;

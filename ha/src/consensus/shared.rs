@@ -13,7 +13,7 @@ use raft::eraftpb::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::core::Begin;
+use super::core::{Begin, Core};
 use super::frame::Frame;
 use super::handle::{Committed, ProposeError};
 use super::limits::{ANSWER_TIMEOUT, INBOX_BYTES, LogLimits, PEER_STALE, PREFLIGHTS, STUCK, TICK};
@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::soft::Offered;
 use super::status::CoreView;
 use super::store::Epoch;
+use super::store::redb::RedbStore;
 use crate::events::EventLog;
 use crate::state::{Configuration, FEATURE_LEVEL, Kind, MemberRecord, Members, Servers};
 
@@ -126,6 +127,15 @@ pub(super) enum Input {
         reply: oneshot::Sender<Result<Epoch, ProposeError>>,
     },
     SoftWaiting,
+    /// Another process of this node is to have the log: it is closed before the answer comes.
+    Suspend {
+        reply: oneshot::Sender<()>,
+    },
+    /// That process did not come up: goes on with this log, opened anew.
+    Resume {
+        core: Box<Core<RedbStore>>,
+        reply: oneshot::Sender<()>,
+    },
     Stop,
 }
 

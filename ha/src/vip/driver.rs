@@ -23,6 +23,7 @@ mod port;
 mod preferred;
 mod run;
 mod scout;
+mod succession;
 mod survey;
 mod transfer;
 mod views;
@@ -71,6 +72,10 @@ pub struct DriverSettings {
     pub own_fixed: Vec<IpAddr>,
     /// How a word is said to the other nodes; `None`: there are none.
     pub say: Option<Say>,
+    /// Another process of this node holds these addresses, by their names in the configuration, and hands over: they are no
+    /// leftovers, and this one begins as Active. Until [`VipHandle::settle`] it has no part in what the nodes say to each other.
+    /// `None`: there is no such process.
+    pub succeeds: Option<BTreeSet<String>>,
 }
 
 /// Whether this node can serve, and why not.
@@ -93,18 +98,27 @@ pub struct VipHandle {
 struct Inputs {
     settings: watch::Sender<Arc<Vec<VipSettings>>>,
     ready: watch::Sender<Readiness>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<End>>,
     cluster: watch::Sender<peers::Known>,
     words: mpsc::Sender<peers::Heard>,
     asked: mpsc::Sender<Asked>,
     fitness: watch::Sender<Fitness>,
 }
 
+/// How the thread is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Resigns, and removes the addresses.
+    GivesUp,
+    /// Another process of this node has taken over: says nothing, and leaves the addresses where they are.
+    Cedes,
+}
+
 /// The other ends.
 struct Outputs {
     settings: watch::Receiver<Arc<Vec<VipSettings>>>,
     ready: watch::Receiver<Readiness>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Option<End>>,
     cluster: watch::Receiver<peers::Known>,
     words: mpsc::Receiver<peers::Heard>,
     asked: mpsc::Receiver<Asked>,
@@ -122,7 +136,7 @@ impl VipHandle {
     pub fn start(settings: DriverSettings) -> io::Result<Self> {
         let (vips, vips_seen) = watch::channel(Arc::new(Vec::new()));
         let (ready, ready_seen) = watch::channel(Readiness { ready: false, reason: "starting".to_owned() });
-        let (stop, stop_seen) = watch::channel(false);
+        let (stop, stop_seen) = watch::channel(None);
         let (cluster, cluster_seen) = watch::channel(None);
         let (fitness, fitness_seen) = watch::channel(Fitness::default());
         let (words, words_heard) = mpsc::channel(WORDS_WAITING);
@@ -231,7 +245,23 @@ impl VipHandle {
     /// Resigns, removes the addresses and ends the thread; returns when that is done, or has failed for
     /// two seconds.
     pub async fn stop(&self) {
-        self.inputs.stop.send_replace(true);
+        self.end(End::GivesUp).await;
+    }
+
+    /// Ends the thread as it is: another process of this node holds the addresses now. They stay, nothing is said on the wire, and the
+    /// guard is told that there is nothing left to guard.
+    pub async fn cede(&self) {
+        self.end(End::Cedes).await;
+    }
+
+    /// The process before this one has let go ([`DriverSettings::succeeds`]), or has died.
+    pub async fn settle(&self) {
+        // The thread may have ended.
+        let _ = self.inputs.asked.send(Asked::Settle).await;
+    }
+
+    async fn end(&self, how: End) {
+        self.inputs.stop.send_replace(Some(how));
         let mut ended = self.ended.clone();
         // Nothing is ever sent: this returns when the sender is gone.
         while ended.changed().await.is_ok() {}

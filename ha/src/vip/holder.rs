@@ -29,6 +29,7 @@ mod handover;
 mod obstacle;
 mod place;
 mod retry;
+mod succession;
 mod types;
 mod watched;
 
@@ -87,6 +88,8 @@ pub struct Holder {
     role: Role,
     reason: String,
     since: Time,
+    /// Another process of this node holds the address until this one does.
+    succeeds: bool,
 }
 
 impl Holder {
@@ -114,6 +117,7 @@ impl Holder {
             role: Role::Down,
             reason: "starting".to_owned(),
             since: now,
+            succeeds: false,
         }
     }
 
@@ -216,7 +220,7 @@ impl Holder {
     fn place_seen(&mut self, which: usize, presence: Presence, actions: &mut Vec<Action>) {
         let Some(place) = self.places.get_mut(which) else { return };
         let before = std::mem::replace(&mut place.presence, presence);
-        if self.role == Role::Active {
+        if self.role == Role::Active || self.succeeds {
             return;
         }
         if self.settings.mode == Mode::Hold && presence.exact && !place.ours {
@@ -323,7 +327,7 @@ impl Holder {
                 Vec::new()
             }
             Some(why) => self.speaker.stop(&why),
-            None => self.speaker.start(now),
+            None => self.join(now),
         };
         let mut actions = self.follow(now, said);
         if self.lacks_address() && self.readd_not_before <= now {

@@ -147,6 +147,14 @@ impl Speaker {
         }
     }
 
+    /// Joins as Active, because another process of this node is.
+    pub fn succeed(&mut self, now: Time) -> Vec<Action<Message>> {
+        match self {
+            Self::Vrrp(speaker) => vrrps(speaker.succeed(now)),
+            Self::Carp(speaker) => carps(speaker.succeed(now)),
+        }
+    }
+
     /// Leaves the election; who is Active resigns. The address goes first, then the advert; `holder` says why.
     pub fn stop(&mut self, why: &str) -> Vec<Action<Message>> {
         match self {

@@ -48,8 +48,8 @@ pub(crate) fn live() {
     let guard = Guard::spawn(&program, &["--exact", "guard_process", "--include-ignored", "--nocapture"]);
     let own_fixed: Vec<IpAddr> = Vec::new();
     let guard = Some(guard.expect("a guard"));
-    let handle = VipHandle::start(DriverSettings { guard, events: events.clone(), own_fixed, say: None })
-        .expect("starts");
+    let driver = DriverSettings { guard, events: events.clone(), own_fixed, say: None, succeeds: None };
+    let handle = VipHandle::start(driver).expect("starts");
     handle.configure(parse(&settings));
     handle.set_ready(true, "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

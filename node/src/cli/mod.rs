@@ -18,6 +18,7 @@ mod server;
 mod status;
 mod switchover;
 mod token;
+mod upgrade;
 mod vip;
 mod why;
 
@@ -29,7 +30,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use client::Client;
 pub use exit::Exit;
@@ -91,6 +92,8 @@ pub enum Command {
     Switchover(switchover::SwitchoverArgs),
     /// Connections that still go on through this node although their address was moved
     Drain(drain::DrainArgs),
+    /// Put a new program in the place of the one that runs, without losing a connection
+    Upgrade(upgrade::UpgradeArgs),
     /// The nodes: look, take one out of service, put it back
     Node(node::NodeArgs),
     /// Watch a node from outside and remove its addresses when it dies (started by `run`)
@@ -108,6 +111,20 @@ pub struct RunArgs {
     /// The node's file
     #[arg(long, value_name = "FILE", default_value = "/etc/cygnet/node.toml")]
     pub config: PathBuf,
+
+    /// How a process that runs starts the one that takes over from it; standard input is the way to it
+    #[arg(long, hide = true, value_enum, value_name = "STAGE")]
+    pub successor: Option<Stage>,
+}
+
+/// What a program that is to take over was started as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// A child of the process that runs. It starts the second one and ends, so that this is a child of the service manager, which
+    /// notices its end.
+    First,
+    /// The new process.
+    Second,
 }
 
 /// What the program does besides asking a node.
@@ -269,6 +286,7 @@ fn dispatch(command: &Command, session: &mut Session<'_>) -> Outcome {
         Command::Events(args) => events::run(args, session),
         Command::Why(args) => why::run(args, session),
         Command::Node(args) => node::run(args, session),
+        Command::Upgrade(args) => upgrade::run(args, session),
         Command::Drain(args) => drain::run(args, session),
         Command::Switchover(args) => switchover::run(args, session),
         Command::Man(args) => man::run(args, session),

@@ -9,6 +9,7 @@ use super::exit::{Exit, Outcome};
 use super::output::{Cell, Colour, Table, moment, or_dash};
 use super::vip;
 use crate::control::status::{CertificateFacts, MemberFacts, Reason, Status, Verdict, age};
+use crate::control::types::ProcessBefore;
 
 /// `cygnet status`.
 #[derive(Debug, Args)]
@@ -58,6 +59,12 @@ fn print(status: &Status, session: &mut Session<'_>) -> std::io::Result<()> {
     }
     let soft = &status.facts.soft;
     screen.line("")?;
+    for ProcessBefore { pid, version, connections, since_ms } in &status.facts.before {
+        screen.line(&format!(
+            "{connections} connections go on in the process before, {version} (pid {pid}), which handed over {} ago",
+            age(*since_ms)
+        ))?;
+    }
     if let Some(tickets) = status.facts.tickets.as_ref().filter(|tickets| tickets.wanted) {
         screen.line(&sealed(tickets))?;
     }

@@ -9,7 +9,7 @@ use super::status::Facts;
 use super::types::{
     ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigVersion, Drains, Events, EventsQuery,
     MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
-    SetServer, SwitchOver, SwitchedOver, TokenMade,
+    SetServer, SwitchOver, SwitchedOver, TokenMade, Upgrade, Upgraded,
 };
 use crate::config::model::NodeConfig;
 
@@ -55,6 +55,10 @@ pub trait NodeApi: Send + Sync + 'static {
         author: &str,
         comment: &str,
     ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+
+    /// Hands over to a new program on this node; if that one does not come up, nothing has changed
+    /// ([`super::types::ErrorCode::Refused`]).
+    fn upgrade(&self, wish: Upgrade) -> impl Future<Output = Result<Upgraded, ApiError>> + Send;
 
     /// The servers of all services, in the order of the configuration.
     fn servers(&self) -> impl Future<Output = Result<Vec<ServerView>, ApiError>> + Send;

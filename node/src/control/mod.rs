@@ -22,4 +22,4 @@ pub use api::NodeApi;
 pub(crate) use configuration::{nodes, not_too_much};
 pub(crate) use router::known_server;
 pub use router::{BODY_BYTES_MAX, REQUEST_TIME_MAX, router};
-pub use socket::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, bind, serve};
+pub use socket::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, admit, bind, serve};

@@ -17,7 +17,7 @@ use super::status::Status;
 use super::types::{
     AUTHOR_BYTES_MAX, ApiError, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients, ClientsQuery, DRAIN_LISTED_MAX,
     DrainQuery, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, Reply, ServerView,
-    Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Vips, Why,
+    Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Upgrade, Vips, Why,
 };
 use super::{configuration, drain, switchover, why};
 use crate::config::{TEXT_BYTES_MAX, shortened};
@@ -44,6 +44,7 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/node", post(set_node::<A>))
         .route("/v1/switchover", post(switch_over::<A>))
         .route("/v1/drain", get(drains::<A>))
+        .route("/v1/upgrade", post(upgrade::<A>))
         .route("/v1/why", get(why::<A>))
         .fallback(async || reply(Err::<(), _>(not_found("no such resource"))))
         .method_not_allowed_fallback(async || reply(Err::<(), _>(usage("this method is not allowed here"))))
@@ -260,6 +261,23 @@ async fn switch_over<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Switch
         short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
         switchover::allow(&api.facts().await?, &wish)?;
         api.switch_over(wish).await
+    };
+    answer(work).await
+}
+
+async fn upgrade<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Upgrade>) -> Response {
+    let work = async {
+        let wish = body(request)?;
+        short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
+        if wish.binary.as_ref().is_some_and(|path| !path.is_absolute()) {
+            let error = "the path of the program must begin with a slash";
+            return Err(ApiError::new(
+                ErrorCode::Usage,
+                error,
+                "the node has a working directory of its own",
+            ));
+        }
+        api.upgrade(wish).await
     };
     answer(work).await
 }

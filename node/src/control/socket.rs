@@ -67,6 +67,17 @@ pub fn bind(path: &Path, roles: bool) -> io::Result<UnixListener> {
     UnixListener::from_std(OwnedFd::from(socket).into())
 }
 
+/// Opens a socket to its users that another process has bound.
+///
+/// # Errors
+/// Those of the system, with the path.
+pub fn admit(path: &Path, roles: bool) -> io::Result<()> {
+    let mode = Permissions::from_mode(if roles { MODE_WITH_ROLES } else { MODE });
+    fs::set_permissions(path, mode).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot open {} to its users: {error}", path.display()))
+    })
+}
+
 /// Removes the socket of a dead process.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
@@ -93,7 +104,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Serves the API, to those whom `roles` lets in, or else to everybody who could open the socket, until `end` is ready and the requests under way are answered, then removes the socket's file.
+/// Serves the API, to those whom `roles` lets in, or else to everybody who could open the socket, until `end` is ready and the requests under way are answered. The socket's file stays: another process may listen on it.
 ///
 /// # Errors
 /// Those of the server; accepting goes on whatever happens to single connections.
@@ -103,19 +114,13 @@ pub async fn serve(
     roles: Option<Roles>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
     let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
     let router = match roles {
         Some(roles) => router.layer(from_fn_with_state(Arc::new(roles), roles::check)),
         None => router,
     };
     let service = router.into_make_service_with_connect_info::<ConnectedCaller>();
-    let result = axum::serve(limited, service).with_graceful_shutdown(end).await;
-    if let Some(path) = path {
-        // Somebody may have cleaned up before us.
-        let _ = fs::remove_file(path);
-    }
-    result
+    axum::serve(limited, service).with_graceful_shutdown(end).await
 }
 
 /// A listener with room for [`CONNECTIONS_MAX`].

@@ -10,6 +10,7 @@ use cygnet_ha::vip::{Mode, Role, VipView, shown};
 use serde::{Deserialize, Serialize};
 
 use super::health::{HealthReport, ServerCheck};
+use super::types::ProcessBefore;
 use crate::proxy::tls::Stage;
 
 /// Longest report of a node in bytes: it is sent several times a minute, and kept once per node.
@@ -105,6 +106,9 @@ pub struct Facts {
     pub services: Vec<ServiceFacts>,
     /// The soft state here.
     pub soft: SoftFacts,
+    /// Processes that ran as this node before, and have connections still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<ProcessBefore>,
 }
 
 /// The configuration on this node.

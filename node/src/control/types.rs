@@ -2,6 +2,7 @@
 //! or removed. Times of other nodes are ages in milliseconds, so that no clock needs to agree with another.
 
 mod configuration;
+mod upgrade;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use super::health::{CheckState, CheckView, Elsewhere, ServerCheck};
 use crate::config::Problem;
 pub use configuration::*;
+pub use upgrade::*;
 
 /// The version of the shapes in this module.
 pub const SCHEMA: u32 = 1;

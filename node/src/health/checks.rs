@@ -99,13 +99,22 @@ pub struct Checks {
     in_flight: usize,
     serial: u64,
     random: u64,
+    /// Servers that begin as down: the process before this one has found them so.
+    down: BTreeSet<(String, String)>,
 }
 
 impl Checks {
     /// `seed`: another on each node, so that they do not ask in the same moments.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { targets: HashMap::new(), due: BTreeSet::new(), in_flight: 0, serial: 0, random: seed }
+        let (targets, due, down) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { targets, due, in_flight: 0, serial: 0, random: seed, down }
+    }
+
+    /// The same, where these servers (service and name) are down until their checks say otherwise.
+    #[must_use]
+    pub fn believing_down(self, down: Vec<(String, String)>) -> Self {
+        Self { down: down.into_iter().collect(), ..self }
     }
 
     /// These servers are checked from now on, and no others. What is known of a server stands as long as its address does.
@@ -144,11 +153,15 @@ impl Checks {
         self.serial += 1;
         let due = now + self.part_of(FIRST_WITHIN.min(check.interval));
         self.due.insert((due, key.clone()));
+        let verdict = match self.down.remove(&(key.0.to_string(), key.1.to_string())) {
+            true => Verdict::down(now, "the process before this one has found it so"),
+            false => Verdict::default(),
+        };
         Target {
             address,
             check,
             serial: self.serial,
-            verdict: Verdict::default(),
+            verdict,
             due: Some(due),
             began: now,
             passed: 0,

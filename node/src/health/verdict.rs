@@ -66,6 +66,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Down from the beginning.
+    #[must_use]
+    pub fn down(now: Time, reason: &str) -> Self {
+        Self { state: State::Down, since: now, reason: Some(Arc::from(reason)), ..Self::default() }
+    }
+
     /// What is believed.
     #[must_use]
     pub fn state(&self) -> State {

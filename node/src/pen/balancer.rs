@@ -70,6 +70,7 @@ impl Balancer {
             backlog: Some(pen.listen_queue),
             closed: true,
             events: events.clone(),
+            ..Settings::default()
         };
         let workers = Workers::start(settings, &clients).map_err(|error| format!("workers: {error}"))?;
         let registry = Registry::new(pen.workers).observed_by(Arc::clone(&watch) as _);

@@ -109,6 +109,12 @@ impl Listener {
         Ok(rustix::net::listen(&self.socket, backlog)?)
     }
 
+    /// Where it listens, and a copy of the socket; `None`: it is being closed.
+    fn copy(&self) -> Option<io::Result<(ListenAt, OwnedFd)>> {
+        let socket = self.last.is_none().then(|| self.socket.try_clone())?;
+        Some(socket.map(|socket| (self.address.clone(), socket)))
+    }
+
     /// What is served at this address by the current plan.
     fn service(&mut self, plans: &Plans) -> Arc<ServicePlan> {
         if plans.generation.load(Ordering::Acquire) != self.generation {
@@ -186,6 +192,12 @@ impl Engine {
         if self.resting.is_none() {
             self.watch(key);
         }
+    }
+
+    /// Copies of all sockets on which this worker listens, for another process of this node.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(ListenAt, OwnedFd)>> {
+        let streams = self.listeners.iter().filter_map(|(_, listener)| listener.copy());
+        streams.chain(self.receiving()).collect()
     }
 
     fn watch(&mut self, key: Key) {

@@ -212,6 +212,9 @@ impl Engine {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(infos.take(limit).collect());
                 }
+                Command::Sockets(answer) => {
+                    let _ = answer.try_send(self.sockets());
+                }
                 Command::Close(place, answer) => {
                     let key = self.connections.key_at(place);
                     key.into_iter().for_each(|key| self.end(key, Outcome::Cut));

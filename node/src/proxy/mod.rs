@@ -30,6 +30,7 @@ mod idlers;
 mod layered;
 mod layers;
 mod leave;
+mod legacy;
 mod local;
 pub mod observer;
 mod places;
@@ -47,6 +48,7 @@ mod workers;
 
 pub use connection::{ConnectionInfo, Stage};
 pub(crate) use dial::is_local;
+pub use legacy::Legacy;
 pub use stats::{ServerStats, ServiceStats, Stats, WorkerStats};
 pub use workers::{ListenError, Settings, StopReport, Workers, connections_that_fit};
 

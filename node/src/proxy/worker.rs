@@ -1,5 +1,7 @@
 //! What a worker's thread and those who look at it from outside share.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -30,6 +32,8 @@ pub(super) enum Command {
     Unlisten(ListenAt),
     /// To tell of its connections, so many at most.
     Connections(usize, SyncSender<Vec<ConnectionInfo>>),
+    /// To give copies of the sockets on which it listens.
+    Sockets(SyncSender<io::Result<Vec<(ListenAt, OwnedFd)>>>),
     /// To close the connection at this place, and say whether there was one.
     Close(usize, SyncSender<bool>),
 }

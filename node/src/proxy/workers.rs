@@ -17,6 +17,7 @@ use cygnet_netlink::socket::{self, Listening};
 use super::accept::{ACCEPTS_PER_TURN, Listener, Plans, defer_seconds};
 use super::connection::ConnectionInfo;
 use super::engine::{Engine, Limits};
+use super::legacy::Legacy;
 use super::places::Places;
 use super::reactor::{Reactor, Waker};
 use super::silence::TICK;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub closed: bool,
     /// Where events go.
     pub events: EventLog,
+    /// Sockets that the process before this one listens on; they are used before new ones are opened.
+    pub succeeds: Legacy,
 }
 
 /// An address on which a service cannot listen.
@@ -95,6 +98,7 @@ pub struct Workers {
     listeners: Mutex<BTreeSet<ListenAt>>,
     /// What the workers are to be told when they may begin; `None`: they have.
     held: Mutex<Option<Vec<Opened>>>,
+    succeeds: Legacy,
 }
 
 /// A listener that was opened, with what each worker is to be told.
@@ -156,6 +160,7 @@ impl Workers {
             joins: Mutex::new(joins),
             listeners: Mutex::default(),
             held: Mutex::new(settings.closed.then(Vec::new)),
+            succeeds: settings.succeeds,
         })
     }
 
@@ -192,9 +197,9 @@ impl Workers {
         self.threads.iter().for_each(|thread| thread.worker.bounds.set_pending(pending));
     }
 
-    /// Each worker gets its own of these.
+    /// Each worker gets its own of these; what is more than there are workers goes round again.
     fn tell_each(&self, commands: Vec<Command>) {
-        self.threads.iter().zip(commands).for_each(|(thread, command)| thread.tell(command));
+        self.threads.iter().cycle().zip(commands).for_each(|(thread, command)| thread.tell(command));
     }
 
     /// Makes `plan` the current one: for all clients accepted from now on. Listeners that both plans have stay open;
@@ -298,16 +303,45 @@ impl Workers {
         thread.and_then(|thread| thread.ask(|answer| Command::Close(place, answer))).unwrap_or(false)
     }
 
-    /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
-    /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
-    /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
-    pub fn stop(&self, deadline: Duration) -> StopReport {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Copies of all sockets on which the workers listen, for another process of this node.
+    ///
+    /// # Errors
+    /// A worker does not answer within a second, or there are no descriptors left.
+    pub fn sockets(&self) -> io::Result<Legacy> {
+        let all = Legacy::default();
+        for thread in &self.threads {
+            let silent = || {
+                let why = format!("worker {} does not answer", thread.worker.index);
+                io::Error::new(io::ErrorKind::TimedOut, why)
+            };
+            let sockets = thread.ask(Command::Sockets).ok_or_else(silent)??;
+            sockets.into_iter().for_each(|(at, socket)| all.add(at, socket));
+        }
+        Ok(all)
+    }
+
+    /// Connections and flows at this moment.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        let busy = |thread: &Thread| thread.worker.figures.connections.load(Ordering::Relaxed);
+        self.threads.iter().map(busy).sum()
+    }
+
+    /// While [`Workers::stop`] waits: another deadline, from now.
+    pub fn stop_within(&self, deadline: Duration) {
         let deadline = self.clock.now() + deadline;
         for thread in &self.threads {
             thread.worker.stop_at(deadline);
             thread.waker.wake();
         }
+    }
+
+    /// Stops listening (who is in the queues is still served), waits until all connections have ended, at most until
+    /// `deadline` from now, and cuts the rest: with a reset, so that nobody takes half an answer for a whole one.
+    /// Blocks for that time; call it from a thread that may. What is applied afterwards serves nobody.
+    pub fn stop(&self, deadline: Duration) -> StopReport {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stop_within(deadline);
         for join in std::mem::take(&mut *self.joins.lock().unwrap_or_else(PoisonError::into_inner)) {
             // A worker that has panicked has no connections any more.
             let _ = join.join();
@@ -318,7 +352,7 @@ impl Workers {
 
     /// One socket per worker: of its own, or the same for all, for the kernel does not spread clients of Unix sockets over
     /// several.
-    fn sockets(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
+    fn open_sockets(&self, at: &ListenAt, service: &ServicePlan) -> io::Result<Vec<OwnedFd>> {
         let is_closed = self.held.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let backlog = (!is_closed).then_some(self.backlog);
         match &at.endpoint {
@@ -330,10 +364,17 @@ impl Workers {
                     keepalive: service.keepalive,
                     defer: defer_seconds(service),
                 };
-                self.threads.iter().map(|_| socket::listen(*address, how)).collect()
+                let mut sockets = self.succeeds.take(at);
+                for _ in sockets.len()..self.threads.len() {
+                    sockets.push(socket::listen(*address, how)?);
+                }
+                Ok(sockets)
             }
             Endpoint::Unix(path) => {
-                let socket = socket::listen_unix(path, backlog)?;
+                let socket = match self.succeeds.take(at).pop() {
+                    Some(socket) => socket,
+                    None => socket::listen_unix(path, backlog)?,
+                };
                 self.threads.iter().map(|_| socket.try_clone()).collect()
             }
         }
@@ -348,19 +389,24 @@ impl Workers {
     ) -> io::Result<Vec<Command>> {
         if at.transport == Transport::Udp {
             let address = at.endpoint.inet().ok_or(io::ErrorKind::Unsupported)?;
-            let receive = |_| {
-                let socket = cygnet_netlink::udp::listen(address, !service.is_pen())?;
+            let receive = |socket| {
                 let receiver = udp::Receiver { at: address, socket, service: Arc::clone(service) };
-                Ok(Command::Receive(Box::new(receiver)))
+                Command::Receive(Box::new(receiver))
             };
-            return self.threads.iter().map(receive).collect();
+            let before = self.succeeds.take(at).into_iter();
+            let mut sockets: Vec<_> =
+                before.map(|socket| cygnet_netlink::udp::Listener::succeed(socket, address)).collect();
+            for _ in sockets.len()..self.threads.len() {
+                sockets.push(cygnet_netlink::udp::listen(address, !service.is_pen())?);
+            }
+            return Ok(sockets.into_iter().map(receive).collect());
         }
         let shared = matches!(at.endpoint, Endpoint::Unix(_));
         let listen = |socket| {
             let listener = Listener::new(at.clone(), socket, shared, Arc::clone(service), generation);
             Command::Listen(Box::new(listener))
         };
-        Ok(self.sockets(at, service)?.into_iter().map(listen).collect())
+        Ok(self.open_sockets(at, service)?.into_iter().map(listen).collect())
     }
 }
 

@@ -18,6 +18,7 @@ use super::node::Node;
 use super::preflight::preflight;
 use super::replica::Replicated;
 use super::running;
+use super::upgrade;
 use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::status::{DRAINED, Facts};
@@ -25,7 +26,7 @@ use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
     ConfigVersion, Drains, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged,
     Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
-    TokenMade,
+    TokenMade, Upgrade, Upgraded,
 };
 use crate::control::{NodeApi, nodes};
 use crate::proxy::{ServerStats, ServiceStats};
@@ -131,6 +132,7 @@ impl NodeApi for Api {
     }
 
     async fn set_node(&self, change: SetNode) -> Result<bool, ApiError> {
+        self.not_during_an_upgrade()?;
         let drains = change.admin == Admin::Drain;
         if let (true, Some(vips)) = (drains, &self.0.vips) {
             // What can be handed over loses nothing; the rest resigns.
@@ -158,6 +160,7 @@ impl NodeApi for Api {
     }
 
     async fn switch_over(&self, wish: SwitchOver) -> Result<SwitchedOver, ApiError> {
+        self.not_during_an_upgrade()?;
         let vips = self.0.vips.as_ref().ok_or_else(on_a_witness)?;
         let node = self.0.config.name.clone();
         let connections = facts::report(&self.0).connections;
@@ -173,6 +176,12 @@ impl NodeApi for Api {
         }
         let reply = vips.hand_over(HandOver { vips: names, to, dry_run }).await;
         Ok(SwitchedOver { node, connections, moved: reply.moved, refused: reply.refused })
+    }
+
+    async fn upgrade(&self, wish: Upgrade) -> Result<Upgraded, ApiError> {
+        // Not given up when whoever asked goes away.
+        let work = tokio::spawn(upgrade::upgrade(Arc::clone(&self.0), wish));
+        work.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Error, error.to_string(), "")))
     }
 
     async fn drains(&self, limit: usize) -> Result<Drains, ApiError> {
@@ -218,6 +227,13 @@ impl NodeApi for Api {
 }
 
 impl Api {
+    /// What is moved meanwhile would be moved by a process that holds it no more.
+    fn not_during_an_upgrade(&self) -> Result<(), ApiError> {
+        let refused =
+            || ApiError::new(ErrorCode::Refused, "a new program is taking over", "try again in a moment");
+        if self.0.upgrade.is_busy() { Err(refused()) } else { Ok(()) }
+    }
+
     /// What this node itself has against a configuration, if anything: its files are looked at too.
     async fn own_objection(&self, text: &str) -> Option<PeerCheck> {
         let (config, text) = (Arc::clone(&self.0.config), text.to_owned());

@@ -30,12 +30,13 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(node: &str) -> Self {
+    /// `down`: servers that are down by the checks of the process before this one.
+    pub(super) fn new(node: &str, down: Vec<(String, String)>) -> Self {
         // Of the node and of this start: no two nodes ask in step, also when they start together.
         let mut hasher = DefaultHasher::new();
         (node, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()))
             .hash(&mut hasher);
-        let checks = Mutex::new(Checks::new(hasher.finish()));
+        let checks = Mutex::new(Checks::new(hasher.finish()).believing_down(down));
         Self { started: Instant::now(), checks, changed: watch::Sender::new(0) }
     }
 
@@ -64,6 +65,13 @@ impl Health {
     /// Whether a server is known to be down from here.
     pub(crate) fn is_down(&self, service: &str, server: &str) -> bool {
         self.checks().state(service, server) == Some(State::Down)
+    }
+
+    /// The servers that are down from here: service and name.
+    pub(super) fn down(&self) -> Vec<(String, String)> {
+        let not_up = self.checks().not_up();
+        let down = not_up.into_iter().filter(|(_, _, state)| *state == State::Down);
+        down.map(|(service, server, _)| (service.to_string(), server.to_string())).collect()
     }
 
     /// What is told to the other nodes; `None`: nothing is checked.

@@ -41,6 +41,12 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another process of this node does it from now on.
+    pub(super) fn end(&self) {
+        let all = std::mem::take(&mut *self.entries());
+        all.into_values().for_each(end);
+    }
+
     /// What became of a service; `None`: it has no direct server return, or was not looked at yet.
     pub(crate) fn facts(&self, service: &str) -> Option<DirectFacts> {
         let facts = match self.entries().get(service)? {

@@ -41,6 +41,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
         vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
         services: services(node, &running),
         soft: soft(node, &status),
+        before: node.upgrade.before(),
     }
 }
 

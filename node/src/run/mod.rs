@@ -19,6 +19,7 @@ mod maintenance;
 mod membership;
 mod moves;
 mod node;
+mod notify;
 mod preflight;
 mod reach;
 mod replica;
@@ -28,8 +29,10 @@ mod soft;
 mod sources;
 mod start;
 mod surroundings;
+pub mod upgrade;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +40,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use cygnet_ha::events::{EventLog, Severity};
 use cygnet_ha::vip::Role;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::cli::{RunArgs, Stage};
 use crate::config::model::NodeConfig;
 use crate::config::parse_node;
 use crate::control;
@@ -49,6 +54,7 @@ use conductor::Conductor;
 use node::Node;
 use running::Running;
 use surroundings::Surroundings;
+use upgrade::{Board, Settled, Started, Succession, retire, settle};
 
 /// Threads for everything that is not traffic: API, log transport, kernel watch. They wait most of the time.
 const CONTROL_THREADS: usize = 2;
@@ -69,16 +75,27 @@ const REPORT_GAP: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The node file is wrong, or something that the node cannot do without cannot be had; the text names cause and remedy.
-pub fn run(file: &Path) -> anyhow::Result<()> {
+pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     logging::start().context("cannot write the log to standard error")?;
-    let config = Arc::new(identity::settle(read_node(file)?)?);
+    if args.successor == Some(Stage::First) {
+        return upgrade::beside();
+    }
+    let read = || identity::settle(read_node(&args.config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    let result = runtime.block_on(live(config));
+    let result = runtime.block_on(async {
+        if args.successor.is_none() {
+            return live(Arc::new(read()?), None).await;
+        }
+        match Succession::receive(read).await? {
+            Some((config, succession)) => live(config, Some(succession)).await,
+            None => Ok(()),
+        }
+    });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -119,31 +136,97 @@ impl Signals {
     }
 }
 
-async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
+async fn live(config: Arc<NodeConfig>, succession: Option<Succession>) -> anyhow::Result<()> {
     // First of all, so that a signal during the start is not lost.
     let mut signals = Signals::listen()?;
     let events = EventLog::default();
     let surroundings = Surroundings::open(events.clone())?;
-    let listener = control::bind(&config.api, config.roles.is_some())?;
+    let mut succession = succession;
+    let listener = match &mut succession {
+        Some(succession) => succession.api(&config),
+        None => control::bind(&config.api, config.roles.is_some()),
+    }?;
+    let started = Started::by(std::env::args_os());
+    let (board, mut retirement) = Board::new(started, listener.as_fd().try_clone_to_owned()?);
     let (running, running_seen) = watch::channel(Arc::new(Running::default()));
+    let inheritance = succession.as_mut().map(Succession::legacy).unwrap_or_default();
+    let opening = start::node(&config, events, running_seen, board, inheritance);
     let started = tokio::select! {
-        started = start::node(&config, events, running_seen) => started.map(Some),
+        started = opening => started.map(Some),
         why = signals.end() => {
             tracing::info!("stopped while starting: {why}");
             Ok(None)
         }
     };
-    let Ok(Some(node)) = started else {
-        // Nobody listens there any more.
-        let _ = fs::remove_file(&config.api);
-        return started.map(drop);
+    let node = match started {
+        Ok(Some(node)) => Arc::new(node),
+        failed => {
+            let why = failed
+                .as_ref()
+                .err()
+                .map_or_else(|| "it was stopped".to_owned(), |error| format!("{error:#}"));
+            match &mut succession {
+                Some(succession) => succession.refuse(why).await,
+                // Nobody listens there any more.
+                None => drop(fs::remove_file(&config.api)),
+            }
+            return failed.map(drop);
+        }
     };
-    let node = Arc::new(node);
+    let mut tasks =
+        begin(&node, Conductor::new(Arc::clone(&node), surroundings, running, node.replicated.clone()));
+    let Serving { end, open, mut task } = serve_api(&node, listener);
+    let mut settling = tokio::spawn(settled(Arc::clone(&node), succession));
+    let mut open = Some(open);
+    let (why, fault) = loop {
+        tokio::select! {
+            why = signals.end() => break (why.to_owned(), false),
+            fault = tasks.join_next() => break (fault_of(fault), true),
+            Some(wish) = retirement.recv() => {
+                retire(&node, tasks, end, task, wish, &mut signals).await;
+                return Ok(());
+            }
+            settled = &mut settling, if open.is_some() => {
+                if !matches!(settled, Ok(Settled::Done)) {
+                    return withdraw(&node, tasks, &task).await;
+                }
+                notify::ready();
+                drop(open.take());
+            }
+        }
+    };
+    node.events.record(Severity::Info, "node", "stopping", why.as_str());
+    stop(&node, tasks, end, &mut task).await;
+    if fault { bail!(why) } else { Ok(()) }
+}
 
+/// The API, from its first command to its last.
+struct Serving {
+    /// No further command is taken in when this is used.
+    end: oneshot::Sender<()>,
+    /// None is before this one is dropped: the process before answers until then.
+    open: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+fn serve_api(node: &Arc<Node>, listener: UnixListener) -> Serving {
+    let (end, ended) = oneshot::channel::<()>();
+    let (open, opened) = oneshot::channel::<()>();
+    let api = control::router(Arc::new(api::Api(Arc::clone(node))));
+    let roles = node.config.roles.as_ref().map(|roles| roles::resolve(roles, &node.events));
+    let task = tokio::spawn(async move {
+        // Nothing is ever sent.
+        let _ = opened.await;
+        control::serve(listener, api, roles, async move { drop(ended.await) }).await
+    });
+    Serving { end, open, task }
+}
+
+/// The tasks of a running node. None of them ends by itself.
+fn begin(node: &Arc<Node>, conductor: Conductor) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let conductor = Conductor::new(Arc::clone(&node), surroundings, running, node.replicated.clone());
     tasks.spawn(conductor.run());
-    tasks.spawn(report(Arc::clone(&node)));
+    tasks.spawn(report(Arc::clone(node)));
     if let (Some(vips), Some(mut words)) = (node.vips.clone(), node.log.words()) {
         tasks.spawn(async move {
             // Never ends while the log runs.
@@ -152,30 +235,43 @@ async fn live(config: Arc<NodeConfig>) -> anyhow::Result<()> {
             }
         });
     }
-    tasks.spawn(moves::note(Arc::clone(&node)));
+    tasks.spawn(moves::note(Arc::clone(node)));
     if let Some(traffic) = &node.traffic {
-        tasks.spawn(checks::watch(Arc::clone(&node)));
-        tasks.spawn(direct::serve(Arc::clone(&node)));
-        tasks.spawn(files::watch(Arc::clone(&node)));
-        tasks.spawn(reach::watch(Arc::clone(&node)));
+        tasks.spawn(checks::watch(Arc::clone(node)));
+        tasks.spawn(direct::serve(Arc::clone(node)));
+        tasks.spawn(files::watch(Arc::clone(node)));
+        tasks.spawn(reach::watch(Arc::clone(node)));
         tasks.spawn(soft::share_clients(Arc::clone(&traffic.clients), node.log.clone()));
     }
-    let (end, ended) = oneshot::channel::<()>();
-    let api = control::router(Arc::new(api::Api(Arc::clone(&node))));
-    let roles = config.roles.as_ref().map(|roles| roles::resolve(roles, &node.events));
-    let serving = tokio::spawn(control::serve(listener, api, roles, async {
-        let _ = ended.await;
-    }));
-    let what = format!("{} {} has started", config.name, env!("CARGO_PKG_VERSION"));
-    node.events.record(Severity::Info, "node", what, "");
+    tasks
+}
 
-    let (why, fault) = tokio::select! {
-        why = signals.end() => (why.to_owned(), false),
-        fault = tasks.join_next() => (fault_of(fault), true),
-    };
-    node.events.record(Severity::Info, "node", "stopping", why.as_str());
-    stop(&node, tasks, end, serving).await;
-    if fault { bail!(why) } else { Ok(()) }
+/// The node is up, or another process of it has handed over to this one.
+async fn settled(node: Arc<Node>, succession: Option<Succession>) -> Settled {
+    let what = format!("{} {} has started", node.config.name, env!("CARGO_PKG_VERSION"));
+    node.events.record(Severity::Info, "node", what, "");
+    match succession {
+        Some(succession) => settle(node, succession).await,
+        None => Settled::Done,
+    }
+}
+
+/// Ends, and leaves everything to the process before this one.
+async fn withdraw(
+    node: &Arc<Node>,
+    mut tasks: JoinSet<()>,
+    serving: &JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    if let Some(vips) = &node.vips {
+        let _ = timeout(RESIGN_PATIENCE, vips.cede()).await;
+    }
+    tasks.shutdown().await;
+    serving.abort();
+    node.log.stop().await;
+    let data_path = Arc::clone(node);
+    let cut = move || data_path.traffic.as_ref().map(|traffic| traffic.workers.stop(STOP_PATIENCE));
+    let _ = tokio::task::spawn_blocking(cut).await;
+    Ok(())
 }
 
 /// A part that ends by itself has a fault; the node gives way to the other one rather than going on half alive.
@@ -214,8 +310,9 @@ async fn stop(
     node: &Arc<Node>,
     mut tasks: JoinSet<()>,
     end: oneshot::Sender<()>,
-    mut serving: JoinHandle<std::io::Result<()>>,
+    serving: &mut JoinHandle<std::io::Result<()>>,
 ) {
+    node.upgrade.end_all(STOP_PATIENCE);
     if let Some(vips) = &node.vips
         && timeout(RESIGN_PATIENCE, vips.stop()).await.is_err()
     {
@@ -224,12 +321,12 @@ async fn stop(
     tasks.shutdown().await;
     // The receiver is gone only if the API has ended already.
     let _ = end.send(());
-    if timeout(API_PATIENCE, &mut serving).await.is_err() {
+    if timeout(API_PATIENCE, &mut *serving).await.is_err() {
         tracing::warn!("a command was still being answered; it is cut");
         serving.abort();
-        // The server removes it only when it ends in good order.
-        let _ = fs::remove_file(&node.config.api);
     }
+    // Somebody may have cleaned up before us.
+    let _ = fs::remove_file(&node.config.api);
     let data_path = Arc::clone(node);
     let stopped = tokio::task::spawn_blocking(move || {
         data_path.traffic.as_ref().map(|traffic| traffic.workers.stop(STOP_PATIENCE))

@@ -14,6 +14,7 @@ use super::direct::Board;
 use super::maintenance::Maintenance;
 use super::replica::Replicated;
 use super::running::Running;
+use super::upgrade;
 use crate::balance::ClientTable;
 use crate::config::model::NodeConfig;
 use crate::plan::Registry;
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) traffic: Option<Traffic>,
     /// The virtual addresses; none on a witness.
     pub(crate) vips: Option<VipHandle>,
+    /// Hand-overs to a new program.
+    pub(crate) upgrade: Arc<upgrade::Board>,
 }
 
 /// The data path.

@@ -1,5 +1,7 @@
 //! The start of a node, in the order in which its parts need each other.
 
+use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,19 +18,20 @@ use tokio::time::timeout;
 use super::certificates::Certificates;
 use super::checks::Health;
 use super::descriptors;
-use super::direct::Board;
+use super::direct;
 use super::identity;
 use super::maintenance::Maintenance;
 use super::node::{Node, Traffic};
 use super::preflight::answerer;
 use super::replica::{Replica, Replicated};
 use super::running::Running;
+use super::upgrade::{Board, Inheritance};
 use crate::balance::{CLIENTS_DEFAULT, ClientTable};
 use crate::config::model::{Member, NodeConfig, Source};
 use crate::config::{parse_cluster, virtual_source};
 use crate::plan::Registry;
 use crate::proxy::tls::Tickets;
-use crate::proxy::{self, Workers};
+use crate::proxy::{self, Legacy, Workers};
 
 /// How long reading the state of the last life may take: a full client table takes about a second.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ pub(super) async fn node(
     config: &Arc<NodeConfig>,
     events: EventLog,
     running: watch::Receiver<Arc<Running>>,
+    board: Board,
+    inheritance: Inheritance,
 ) -> anyhow::Result<Node> {
     let Some(own) = config.members.iter().find(|member| member.name == config.name) else {
         bail!("{} is not among the members of the cluster", config.name);
@@ -45,12 +50,16 @@ pub(super) async fn node(
     let clients = (!own.witness).then(|| Arc::new(ClientTable::new(CLIENTS_DEFAULT)));
     let tickets = (!own.witness).then(|| Tickets::random().map(Arc::new)).transpose()?;
     let (replica, mut replicated) = Replica::new(clients.clone(), tickets.clone());
-    let log = open_log(config, own, &events, replica, answerer(config, running.clone()))?;
+    let Inheritance { sockets, peers, held, down } = inheritance;
+    let log = open_log(config, own, &events, (replica, answerer(config, running.clone())), peers)?;
     // The log has told nothing if that takes longer, or if its thread has failed: the conductor checks again.
     let _ = timeout(RESTORE_PATIENCE, replicated.changed()).await;
     let checked = refuse_a_virtual_source(config, &replicated.borrow());
     let parts = checked.and_then(|()| {
-        clients.zip(tickets).map(|shared| open_traffic(config, &events, shared, &log)).transpose()
+        clients
+            .zip(tickets)
+            .map(|shared| open_traffic(config, &events, shared, &log, (sockets, held)))
+            .transpose()
     });
     let parts = match parts {
         Ok(parts) => parts,
@@ -63,8 +72,9 @@ pub(super) async fn node(
     // After the log, which makes the directory.
     let maintenance = Maintenance::open(&config.state_dir);
     let config = Arc::clone(config);
-    let (started, health) = (Instant::now(), Health::new(&config.name));
-    let (certificates, direct) = (Certificates::default(), Board::default());
+    let (started, health) = (Instant::now(), Health::new(&config.name, down));
+    let (certificates, direct) = (Certificates::default(), direct::Board::default());
+    let upgrade = Arc::new(board);
     Ok(Node {
         config,
         started,
@@ -78,6 +88,7 @@ pub(super) async fn node(
         direct,
         traffic,
         vips,
+        upgrade,
     })
 }
 
@@ -85,8 +96,8 @@ fn open_log(
     config: &Arc<NodeConfig>,
     own: &Member,
     events: &EventLog,
-    replica: Replica,
-    preflight: consensus::Preflight,
+    (replica, preflight): (Replica, consensus::Preflight),
+    listening: Option<TcpListener>,
 ) -> anyhow::Result<consensus::Handle> {
     let settings = consensus::Settings {
         cluster: config.cluster.clone(),
@@ -99,7 +110,7 @@ fn open_log(
         limits: config.storage,
         events: events.clone(),
     };
-    let log = consensus::Handle::start(settings, Box::new(replica), preflight)?;
+    let log = consensus::Handle::start_on(settings, Box::new(replica), preflight, listening)?;
     identity::remember(config, own)?;
     Ok(log)
 }
@@ -126,12 +137,17 @@ fn open_traffic(
     events: &EventLog,
     (clients, tickets): (Arc<ClientTable>, Arc<Tickets>),
     log: &consensus::Handle,
+    (sockets, held): (Legacy, Option<BTreeSet<String>>),
 ) -> anyhow::Result<(Traffic, VipHandle)> {
     descriptors::raise(events);
-    let settings =
-        proxy::Settings { workers: config.workers, events: events.clone(), ..proxy::Settings::default() };
+    let settings = proxy::Settings {
+        workers: config.workers,
+        events: events.clone(),
+        succeeds: sockets,
+        ..proxy::Settings::default()
+    };
     let workers = Workers::start(settings, &clients).context("cannot start the workers")?;
-    let vips = open_elections(config, events, log)?;
+    let vips = open_elections(config, events, log, held)?;
     let registry = Registry::new(config.workers).sealing_with(tickets);
     Ok((Traffic { registry, clients, workers }, vips))
 }
@@ -140,6 +156,7 @@ fn open_elections(
     config: &NodeConfig,
     events: &EventLog,
     log: &consensus::Handle,
+    succeeds: Option<BTreeSet<String>>,
 ) -> anyhow::Result<VipHandle> {
     let own_fixed = match &config.source {
         Source::Auto => Vec::new(),
@@ -153,6 +170,6 @@ fn open_elections(
         .transpose()?;
     let mouth = log.clone();
     let say: Say = Box::new(move |to, word| mouth.say(to, word));
-    let settings = DriverSettings { guard, events: events.clone(), own_fixed, say: Some(say) };
+    let settings = DriverSettings { guard, events: events.clone(), own_fixed, say: Some(say), succeeds };
     VipHandle::start(settings).context("cannot start the elections; they need CAP_NET_ADMIN and CAP_NET_RAW")
 }

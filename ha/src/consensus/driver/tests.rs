@@ -5,6 +5,7 @@ mod disk;
 mod members;
 mod silent;
 mod strangers;
+mod succession;
 mod tickets;
 mod trial;
 

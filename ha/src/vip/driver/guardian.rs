@@ -181,6 +181,12 @@ impl Guardian {
         }
     }
 
+    /// The end, with all that is held: another process of this node has a guard for it.
+    pub(super) fn cede(&mut self) {
+        self.held.clear();
+        self.end();
+    }
+
     /// The end. What could not be removed is left to the guard.
     pub(super) fn end(&mut self) {
         let Some(guard) = self.guard.take() else { return };

@@ -113,6 +113,7 @@ pub struct Kept {
 pub(super) enum Asked {
     HandOver { what: HandOver, reply: oneshot::Sender<HandOverReply> },
     Left { limit: usize, reply: oneshot::Sender<Vec<Leftover>> },
+    Settle,
 }
 
 /// An order under way.
@@ -208,6 +209,10 @@ impl Link {
 impl Driver {
     /// The other nodes are others now.
     pub(super) fn meet(&mut self) {
+        if self.succeeds.is_some() {
+            // The process before this one speaks for the node.
+            return;
+        }
         let Some(cluster) = self.outputs.cluster.borrow_and_update().clone() else { return };
         let nodes: Vec<PeerNode> = cluster.others.iter().map(|(node, _)| node.clone()).collect();
         self.link.peers.set(&nodes);
@@ -315,6 +320,7 @@ impl Driver {
             Asked::HandOver { what, reply } => (what, reply),
             // Whoever asked may be gone.
             Asked::Left { limit, reply } => return drop(reply.send(self.leftovers(limit))),
+            Asked::Settle => return self.settle(),
         };
         if self.link.orders.len() >= ORDERS_MAX {
             let kept = |vip: &String| Kept { vip: vip.clone(), why: "other orders are under way".to_owned() };
@@ -430,6 +436,9 @@ impl Driver {
 
     /// Says how we are, and sees how the moves go.
     pub(super) async fn look_after_the_peers(&mut self) {
+        if self.succeeds.is_some() {
+            return;
+        }
         let now = self.now();
         let mut orders = std::mem::take(&mut self.link.orders);
         for order in &mut orders {

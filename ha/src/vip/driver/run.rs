@@ -23,7 +23,7 @@ use super::scout::{Order, Scouted, scout};
 use super::survey::open;
 use super::transfer::{Steering, Transfers};
 use super::views::{Sent, view};
-use super::{DriverSettings, Outputs};
+use super::{DriverSettings, End, Outputs};
 use crate::events::{EventLog, Severity};
 use crate::time::Time;
 use crate::vip::group::Group;
@@ -118,6 +118,8 @@ pub(super) struct Driver {
     pub(super) steering: Steering,
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) stopping: bool,
+    /// What the process before this one still holds; `None`: there is none.
+    pub(super) succeeds: Option<BTreeSet<String>>,
     pub(super) published: Time,
     pub(super) changed: bool,
     /// Sockets failed: the elections on the interfaces must be told.
@@ -158,6 +160,7 @@ impl Driver {
             steering,
             groups: BTreeMap::new(),
             stopping: false,
+            succeeds: settings.succeeds,
             published: Time::ZERO,
             changed: true,
             reground: false,
@@ -171,6 +174,9 @@ impl Driver {
         self.outputs.ready.mark_changed();
         self.outputs.cluster.mark_changed();
         while self.turn().await.is_continue() {}
+        if *self.outputs.stop.borrow() == Some(End::Cedes) {
+            return self.guardian.cede();
+        }
         self.stopping = true;
         self.hand_over_all().await;
         self.end().await;
@@ -240,7 +246,7 @@ impl Driver {
             if self.changed || self.reground { self.published } else { self.published + VIEW_REFRESH };
         vips.chain(ports)
             .chain(self.guardian.poll_timeout())
-            .chain(self.link.poll_timeout())
+            .chain(self.link.poll_timeout().filter(|_| self.succeeds.is_none()))
             .chain(self.group_timeout())
             .chain(self.vips.iter().filter_map(|vip| vip.transfers.poll_timeout()))
             .min()

@@ -64,9 +64,14 @@ impl Driver {
             let leaving = self.vips.iter_mut().filter(|vip| vip.leaving);
             leaving.for_each(|vip| vip.holder.cede(&settings.addresses));
             let (base_priority, patience) = (settings.priority, settings.patience);
+            let succeeds = self.succeeds.as_ref().is_some_and(|held| held.contains(&settings.name));
+            let mut holder = Holder::new(now, settings, salt());
+            if succeeds {
+                holder.succeed();
+            }
             self.vips.push(Vip {
-                subject: format!("vip {}", settings.name),
-                holder: Holder::new(now, settings, salt()),
+                subject: format!("vip {}", holder.settings().name),
+                holder,
                 router: None,
                 sent: Sent::default(),
                 leaving: false,

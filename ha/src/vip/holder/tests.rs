@@ -622,3 +622,35 @@ fn a_resignation_may_be_said_for_a_node_that_holds_all_addresses_and_for_no_othe
     owner.ready(Time::ZERO, true, "");
     assert_eq!((owner.role(), owner.resignation()), (Role::Active, None));
 }
+
+#[test]
+fn a_process_that_succeeds_another_begins_as_active_once_it_can_serve_and_removes_nothing() {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
+    holder.succeed();
+    assert!(holder.ground(Time::ZERO, up()).is_empty());
+    assert!(holder.presence_seen(Time::ZERO, &[OURS]).is_empty(), "it is no leftover");
+    assert_eq!((holder.role(), holder.is_to_succeed()), (Role::Down, true));
+    assert_eq!(brief(&holder.ready(ms(5), true, "")), ["add"]);
+    assert_eq!(brief(&holder.added(ms(5), VIP, Ok(false))), ["info", "info", "announce", "advert 100"]);
+    assert_eq!((holder.role(), holder.is_ours(), holder.is_to_succeed()), (Role::Active, true, false));
+    assert!(holder.reason().contains("the process before this one"), "{}", holder.reason());
+    // From here on it is a holder as any other.
+    assert_eq!(brief(&holder.advert(ms(6), PEER, &advert(150))), ["info"]);
+    assert_eq!(brief(&holder.timeout(ms(6) + LINGER_MAX)), ["remove"]);
+}
+
+#[test]
+fn what_the_process_before_leaves_behind_when_it_dies_first_is_removed_as_after_any_start() {
+    let mut holder = Holder::new(Time::ZERO, settings(Mode::Hold), 7);
+    holder.succeed();
+    holder.ground(Time::ZERO, up());
+    holder.presence_seen(Time::ZERO, &[OURS]);
+    holder.settle_down();
+    assert_eq!(brief(&holder.presence_seen(ms(1), &[OURS])), ["warning", "remove"]);
+    assert!(holder.removed(ms(1), VIP, Ok(true)).is_empty());
+    assert_eq!(brief(&holder.ready(ms(1), true, "")), ["info"]);
+    assert_eq!(holder.role(), Role::Standby);
+    let mut watcher = Holder::new(Time::ZERO, settings(Mode::Watch), 7);
+    watcher.succeed();
+    assert!(!watcher.is_to_succeed(), "another daemon holds it");
+}

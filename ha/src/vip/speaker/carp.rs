@@ -198,6 +198,14 @@ impl Speaker {
         vec![Action::BecomeStandby(Reason::Started)]
     }
 
+    /// Goes on as Master where another process of this node does. Does nothing in another state than Init.
+    pub fn succeed(&mut self, now: Time) -> Vec<Action> {
+        if !matches!(self.state, State::Init) {
+            return Vec::new();
+        }
+        self.become_master(now, Reason::Succeeds)
+    }
+
     /// Leaves; a Master bows out, after the address is gone.
     pub fn stop(&mut self, why: &str) -> Vec<Action> {
         let before = std::mem::replace(&mut self.state, State::Init);

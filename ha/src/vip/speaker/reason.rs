@@ -85,6 +85,8 @@ pub enum Reason {
     Released(IpAddr),
     /// The active node hands over to this one.
     Inherits(IpAddr),
+    /// The process before this one held it, on this node.
+    Succeeds,
     /// This node has handed over to another.
     HandedOver(IpAddr),
     /// The process did not run for too long.
@@ -161,6 +163,7 @@ impl fmt::Display for Reason {
             }
             Self::Released(source) => write!(f, "{source} has let go of it, and says so"),
             Self::Inherits(source) => write!(f, "{source} hands it over"),
+            Self::Succeeds => f.write_str("the process before this one held it, and hands over"),
             Self::HandedOver(source) => write!(f, "handed over to {source}"),
             Self::Stalled { late } => {
                 write!(

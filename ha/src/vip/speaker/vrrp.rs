@@ -251,6 +251,15 @@ impl Speaker {
         vec![Action::BecomeStandby(Reason::Started)]
     }
 
+    /// Goes on in Active where another process of this node does: no state of the RFC's, for to the others it is one router that
+    /// advertises all the while. Does nothing in another state than Initialize.
+    pub fn succeed(&mut self, now: Time) -> Vec<Action> {
+        if !matches!(self.state, State::Initialize) {
+            return Vec::new();
+        }
+        self.become_active(now, Reason::Succeeds)
+    }
+
     /// Shutdown (RFC 9568 sections 6.4.2 and 6.4.3): an Active router resigns. The address goes first, then the advert;
     /// `holder` says why.
     pub fn stop(&mut self, why: &str) -> Vec<Action> {

@@ -4,6 +4,7 @@ mod config;
 mod failures;
 mod moves;
 mod replay;
+mod upgrade;
 mod views;
 
 use std::io::{self, Write};

@@ -19,8 +19,8 @@ use crate::control::status::{
 use crate::control::types::{
     Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
     Confirmation, Drain, Drains, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView,
-    Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
-    TokenMade,
+    Members, NewToken, PeerCheck, Program, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
+    SwitchedOver, TokenMade, Upgrade, Upgraded,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -151,6 +151,7 @@ pub(crate) fn facts() -> Facts {
             queued_max: 4096,
             ..SoftFacts::default()
         },
+        before: Vec::new(),
     }
 }
 
@@ -359,6 +360,23 @@ impl NodeApi for FakeNode {
         let (connections, uncounted) = (312, world.uncounted.clone());
         let moved = vec![Moved { vip: "www".into(), to, took_ms, connections, uncounted, breaks: None }];
         Ok(SwitchedOver { node: "lb1".into(), connections: 12, moved, refused: Vec::new() })
+    }
+
+    async fn upgrade(&self, wish: Upgrade) -> Result<Upgraded, ApiError> {
+        self.world().refuse()?;
+        let program = |pid| Program { version: "0.1.0".into(), pid };
+        Ok(Upgraded {
+            node: "lb1".into(),
+            binary: wish.binary.unwrap_or_else(|| "/usr/bin/cygnet".into()),
+            from: program(100),
+            to: program(200),
+            connections: 312,
+            sockets: 4,
+            held: vec!["www".into()],
+            took_ms: 180,
+            log_away_ms: if wish.dry_run { 0 } else { 90 },
+            dry_run: wish.dry_run,
+        })
     }
 
     async fn drains(&self, limit: usize) -> Result<Drains, ApiError> {

@@ -179,3 +179,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_that_the_process_before_found_down_begins_so_and_comes_up_by_its_checks() {
+    let check = check(SECOND);
+    let mut checks = Checks::new(7).believing_down(vec![("web".into(), "s1".into())]);
+    let mut now = Time::ZERO;
+    checks.configure(now, [wanted(1, 80, &check), wanted(2, 80, &check)]);
+    assert_eq!(
+        (checks.state("web", "s1"), checks.state("web", "s2")),
+        (Some(State::Down), Some(State::Unknown))
+    );
+    let mut rises = 0;
+    while checks.state("web", "s1") == Some(State::Down) {
+        for ticket in turn(&mut checks, &mut now) {
+            rises += u32::from(&*ticket.server == "s1");
+            checks.result(now, &ticket, PASSED);
+        }
+    }
+    assert_eq!(rises, check.rise);
+    // It is believed once: the same server under another address is asked as any other.
+    checks.configure(now, [wanted(1, 81, &check)]);
+    assert_eq!(checks.state("web", "s1"), Some(State::Unknown));
+}

@@ -4,6 +4,7 @@ mod datagrams;
 mod extras;
 mod failover;
 mod layers;
+mod legacy;
 mod limits;
 mod relay;
 mod storm;

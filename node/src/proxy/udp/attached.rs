@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -75,6 +75,11 @@ impl Engine {
             let subject = format!("service {}", service.name);
             self.local.worker.events.record(Severity::Alert, &subject, what, error.to_string());
         }
+    }
+
+    /// Where datagrams are taken in, with copies of the sockets.
+    pub(in crate::proxy) fn receiving(&self) -> impl Iterator<Item = io::Result<(ListenAt, OwnedFd)>> {
+        self.udp.sockets().map(|(at, socket)| socket.copy().map(|socket| (listen_at(at), socket)))
     }
 
     /// Stops taking datagrams in at this address; `None`: at all of them. Their flows end.

@@ -222,6 +222,11 @@ impl Udp {
         self.listeners.iter().flatten().map(|listening| listening.at)
     }
 
+    /// The same, with their sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, &Listener)> {
+        self.listeners.iter().flatten().map(|listening| (listening.at, &listening.socket))
+    }
+
     /// From now on new flows at this address are of this service. Its flows go on, but for those whose server it does not
     /// have any more.
     pub(super) fn serve(&mut self, at: SocketAddr, service: &Arc<ServicePlan>, now: Time) {
