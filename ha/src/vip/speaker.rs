@@ -23,6 +23,28 @@ pub const STALL_MIN: Duration = Duration::from_millis(200);
 /// us send 100 adverts and announcements a second, no more; a claim within the pause is answered at its end.
 pub const ANSWER_SPACING: Duration = Duration::from_millis(10);
 
+/// Whoever hands over to us advertises until it hears us: for so long, or an interval if that is less, its adverts may have crossed
+/// ours. Its elections may be late by some tens of milliseconds on a busy machine, hardly by more.
+pub const CROSSING_MAX: Duration = Duration::from_millis(200);
+
+/// Who has handed over to us, and until when its adverts are from before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Giver {
+    from: IpAddr,
+    until: Time,
+}
+
+impl Giver {
+    fn new(now: Time, from: IpAddr, interval: Duration) -> Self {
+        Self { from, until: now + interval.min(CROSSING_MAX) }
+    }
+
+    /// Whether an advert is no claim: it was on its way when we took over.
+    fn is_from_before(self, now: Time, source: IpAddr) -> bool {
+        source == self.from && now < self.until
+    }
+}
+
 /// What the driver is to do, in this order; `A` is the advert of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<A> {

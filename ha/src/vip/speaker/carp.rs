@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::carp::{AUTHLEN, Advertisement};
 
-use super::{ANSWER_SPACING, Forbearance, Rank, Reason, STALL_MIN, Wish};
+use super::{ANSWER_SPACING, Forbearance, Giver, Rank, Reason, STALL_MIN, Wish};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -117,6 +117,8 @@ struct Master {
     frozen: Option<Duration>,
     /// Whom we have asked to take over.
     heir: Option<IpAddr>,
+    /// Who has asked us.
+    giver: Option<Giver>,
 }
 
 /// One vhid of this node.
@@ -361,9 +363,18 @@ impl Speaker {
         match self.state {
             // Whoever was frozen does not know how old that is.
             _ if !stalled.is_empty() => stalled,
-            State::Backup(_) => self.become_master(now, Reason::Inherits(from)),
+            State::Backup(_) => self.inherit(now, from),
             State::Init | State::Master(_) => Vec::new(),
         }
+    }
+
+    fn inherit(&mut self, now: Time, from: IpAddr) -> Vec<Action> {
+        let actions = self.become_master(now, Reason::Inherits(from));
+        let giver = Giver::new(now, from, self.interval());
+        if let State::Master(master) = &mut self.state {
+            master.giver = Some(giver);
+        }
+        actions
     }
 
     /// A Master gives way to the next advert from there; `None`: to better ones only, as always.
@@ -463,6 +474,11 @@ impl Speaker {
             let bow = self.signed(BOW_OUT, BOW_OUT);
             return std::iter::once(Action::BecomeStandby(Reason::Stalled { late })).chain(bow).collect();
         }
+        if let State::Master(Master { giver: Some(giver), .. }) = self.state
+            && giver.is_from_before(now, source)
+        {
+            return Vec::new();
+        }
         if let State::Master(Master { heir: Some(heir), .. }) = self.state
             && heir == source
         {
@@ -514,6 +530,7 @@ impl Speaker {
             answer_owed: false,
             frozen: None,
             heir: None,
+            giver: None,
         });
         std::iter::once(Action::BecomeActive(reason)).chain(self.own_advert()).collect()
     }

@@ -40,7 +40,8 @@
 //! And two things that only nodes of one cluster do with each other, over a connection of their own ([`crate::vip::peers`]):
 //! a Backup that is told for certain that the Active router is dead, or is asked to take over, does not wait for its timer
 //! (6.4.2, "If the Active_Down_Timer fires"); and an Active router that has asked so gives way to the one that it asked, and to no
-//! other, as if that one were better (6.4.3), does not repeat its claim, and stands back from preempting it.
+//! other, as if that one were better (6.4.3), does not repeat its claim, and stands back from preempting it; what the latter hears
+//! from the former meanwhile has crossed its own advert, and is no claim.
 //!
 //! A router of a group ([`crate::vip::group`]) asks before it becomes Active (6.4.2): it stays a Backup that would, until it is told
 //! to, or hears a better one.
@@ -50,7 +51,7 @@ use std::time::Duration;
 
 use cygnet_netlink::wire::vrrp::{Advertisement, Auth, ChecksumForm, Version};
 
-use super::{ANSWER_SPACING, Forbearance, Reason, STALL_MIN, Wish};
+use super::{ANSWER_SPACING, Forbearance, Giver, Reason, STALL_MIN, Wish};
 use crate::time::Time;
 use crate::vip::Role;
 
@@ -140,6 +141,8 @@ struct Active {
     frozen: Option<Duration>,
     /// Whom we have asked to take over.
     heir: Option<IpAddr>,
+    /// Who has asked us.
+    giver: Option<Giver>,
 }
 
 /// One virtual router of this node.
@@ -413,9 +416,18 @@ impl Speaker {
         match self.state {
             // Whoever was frozen does not know how old that is.
             _ if !stalled.is_empty() => stalled,
-            State::Backup(_) => self.become_active(now, Reason::Inherits(from)),
+            State::Backup(_) => self.inherit(now, from),
             State::Initialize | State::Active(_) => Vec::new(),
         }
+    }
+
+    fn inherit(&mut self, now: Time, from: IpAddr) -> Vec<Action> {
+        let actions = self.become_active(now, Reason::Inherits(from));
+        let giver = Giver::new(now, from, self.interval());
+        if let State::Active(active) = &mut self.state {
+            active.giver = Some(giver);
+        }
+        actions
     }
 
     /// An Active router gives way to the next advert from there; `None`: to better ones only, as always.
@@ -523,6 +535,11 @@ impl Speaker {
         if advert.priority == PRIORITY_RESIGNS {
             return self.answer_claim(now, true);
         }
+        if let State::Active(Active { giver: Some(giver), .. }) = self.state
+            && giver.is_from_before(now, source)
+        {
+            return Vec::new();
+        }
         if let State::Active(Active { heir: Some(heir), .. }) = self.state
             && heir == source
         {
@@ -607,6 +624,7 @@ impl Speaker {
             answer_owed: false,
             frozen: None,
             heir: None,
+            giver: None,
         });
         // The holder adds and announces the address before the advert goes out; the RFC has the advert first, but a router
         // that cannot add the address must not have claimed it.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::vip::speaker::CROSSING_MAX;
 
 const ADDRESS: IpAddr = four(100);
 const LOW: IpAddr = four(1);
@@ -53,6 +54,18 @@ fn sent(actions: &[Action]) -> Vec<(u8, u8)> {
         _ => None,
     });
     ranks.collect()
+}
+
+#[test]
+fn what_the_giver_said_before_it_heard_its_heir_is_no_claim() {
+    let mut heir = backup(settings(128));
+    let taken = ms(2_000);
+    heir.advert(ms(1_900), LOW, &advert(0, 1, 0));
+    assert_eq!(heir.take(taken, LOW)[0], Action::BecomeActive(Reason::Inherits(LOW)));
+    assert_eq!(heir.advert(taken + Duration::from_micros(400), LOW, &advert(0, 1, 0)), []);
+    assert_eq!(heir.role(), Role::Active);
+    heir.advert(taken + CROSSING_MAX, LOW, &advert(0, 1, 0));
+    assert_eq!(heir.role(), Role::Standby);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::vip::speaker::CROSSING_MAX;
 
 mod simulated;
 
@@ -298,6 +299,24 @@ fn an_active_router_gives_way_to_a_higher_priority_and_repeats_its_claim() {
     assert_eq!(actions[0], Action::BecomeStandby(Reason::Higher { to: LOW, priority: 101 }));
     assert_eq!(sent(&actions), [100]);
     assert_eq!(speaker.poll_timeout(), Some(now + Duration::from_nanos(180_468_750)));
+}
+
+#[test]
+fn what_the_giver_said_before_it_heard_its_heir_is_no_claim() {
+    let mut heir = backup(100);
+    let taken = ms(2_000);
+    heir.advert(ms(1_900), LOW, &advert(150, 100));
+    let actions = heir.take(taken, LOW);
+    assert_eq!(actions[0], Action::BecomeActive(Reason::Inherits(LOW)));
+    // It was sent when the heir's first advert was under way.
+    assert_eq!(heir.advert(taken + Duration::from_micros(400), LOW, &advert(150, 100)), []);
+    assert_eq!(heir.role(), Role::Active);
+    // A better one from elsewhere is one; and whoever goes on after that has not let go.
+    let mut other = heir.clone();
+    assert_eq!(other.advert(taken + Duration::from_millis(1), HIGH, &advert(150, 100)).len(), 2);
+    assert_eq!(other.role(), Role::Standby);
+    heir.advert(taken + CROSSING_MAX, LOW, &advert(150, 100));
+    assert_eq!(heir.role(), Role::Standby);
 }
 
 #[test]
