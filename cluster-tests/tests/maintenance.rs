@@ -40,7 +40,25 @@ fn a_drained_node_gives_way_stays_away_across_a_restart_and_comes_back_when_told
         ensure!(refused.status.code() == Some(6), "without a standby: {refused:?}");
         let ready = all.node("lb1")?.command(&["node", "ready"])?;
         ensure!(ready.status.success(), "{}", String::from_utf8_lossy(&ready.stderr));
-        all.holder_is("lb1")
+        all.holder_is("lb1")?;
+        // Who did that is known on both nodes, and lb1 was restarted in between.
+        for node in BALANCERS {
+            until(LIMIT, &format!("{node} to know both commands"), || {
+                let shown = all.node(node)?.json(&["events", "--cluster", "--kind", "command"])?;
+                let done = |event: &&Value| {
+                    event["node"] == "lb1"
+                        && event["what"].as_str().is_some_and(|what| what.ends_with(": done"))
+                };
+                let commands: Vec<&Value> =
+                    shown["events"].as_array().into_iter().flatten().filter(done).collect();
+                let [drain, ready] = &commands[..] else { return Ok(None) };
+                let named =
+                    drain["what"] == "cygnet node drain: done" && ready["what"] == "cygnet node ready: done";
+                let by = drain["why"].as_str().is_some_and(|why| why.ends_with("(user 0): new disk"));
+                Ok((named && by).then_some(()))
+            })?;
+        }
+        Ok(())
     })
 }
 

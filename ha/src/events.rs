@@ -1,6 +1,8 @@
-//! What happened on this node, with the reason, in a bounded ring: the memory behind `cygnet events`.
+//! What happened on this node, with the reason, in a bounded ring: the memory behind `cygnet events`. The log carries it on to
+//! the other nodes ([`crate::state::Chronicle`]).
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,9 +45,16 @@ pub struct Event {
 }
 
 /// The node's events. Cloning shares the ring. Never used on the data path's hot way.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct EventLog {
     ring: Arc<Mutex<Ring>>,
+    life: u64,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { ring: Arc::default(), life: RandomState::new().hash_one("life") }
+    }
 }
 
 #[derive(Default)]
@@ -87,6 +96,26 @@ impl EventLog {
         ring.events.push_back(event);
     }
 
+    /// Drawn anew at each start: says that the sequence has begun again.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// The sequence of the newest event; 0 before the first.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).next
+    }
+
+    /// At most `count` events after `sequence`, the oldest first.
+    #[must_use]
+    pub fn next(&self, sequence: u64, count: usize) -> Vec<Event> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = ring.events.partition_point(|event| event.sequence <= sequence);
+        ring.events.range(at..).take(count).cloned().collect()
+    }
+
     /// The events after `sequence` (0: all that are kept), oldest first.
     #[must_use]
     pub fn after(&self, sequence: u64) -> Vec<Event> {
@@ -119,6 +148,9 @@ mod tests {
         assert_eq!(events.len(), EVENTS_KEPT);
         assert_eq!(events[0].sequence, 4);
         assert_eq!(log.after(EVENTS_KEPT as u64 + 2).len(), 1);
+        let next =
+            |after, count| log.next(after, count).iter().map(|event| event.sequence).collect::<Vec<_>>();
+        assert_eq!((next(0, 2), next(6, 1), next(EVENTS_KEPT as u64 + 3, 9)), (vec![4, 5], vec![7], vec![]));
     }
 
     #[test]

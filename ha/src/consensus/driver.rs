@@ -3,6 +3,7 @@
 //! One turn: take what waits in the inbox, tick if it is time, advance the core, send, apply, answer. When the core
 //! fails, or panics, it is given up with an event; the thread stays to say so, and traffic goes on.
 
+mod chronicle;
 mod members;
 mod pending;
 mod soft;
@@ -35,6 +36,7 @@ use super::status::CoreView;
 use super::store::redb::RedbStore;
 use crate::events::Severity;
 use crate::state::{Command, Kind, Members, Origin, Outcome};
+use chronicle::Reporter;
 use pending::Pending;
 use soft::Flight;
 use tickets::Tickets;
@@ -57,6 +59,7 @@ pub(super) struct Driver {
     soft: SoftQueue,
     flight: Option<Flight>,
     soft_not_before: Instant,
+    reporter: Reporter,
     next_tick: Instant,
     rejected: u64,
     leader: Option<u64>,
@@ -103,6 +106,7 @@ impl Driver {
             soft: SoftQueue::new(SOFT_MAX),
             flight: None,
             soft_not_before: now,
+            reporter: Reporter::new(now),
             next_tick: now + TICK,
             rejected: 0,
             leader: None,
@@ -293,7 +297,8 @@ impl Driver {
             self.tend(now);
             self.tend_tickets();
             self.serve_pending(now);
-            if !self.pump_soft(now) {
+            let told = self.tell_events(now);
+            if !self.pump_soft(now) && !told {
                 break;
             }
         }
@@ -322,6 +327,7 @@ impl Driver {
             let ours = entry.origin.filter(|origin| origin.node == self.shared.settings.id);
             self.tell(&entry.outcome);
             let Some(Origin { sequence, .. }) = ours else { continue };
+            self.reporter.agreed(sequence);
             if self.flight.as_ref().is_some_and(|flight| flight.sequence == sequence) {
                 let facts = self.flight.take().map_or(0, |flight| flight.facts.len());
                 self.soft.replicated(facts);
@@ -357,7 +363,8 @@ impl Driver {
             }
             Outcome::Members { .. } => {}
             Outcome::Clients(facts) if !facts.is_empty() => self.applied.clients(facts),
-            Outcome::Clients(_) | Outcome::Refused(_) | Outcome::Repeated(_) => {}
+            Outcome::Events { new } if *new > 0 => publish_state(&self.shared, core),
+            Outcome::Clients(_) | Outcome::Events { .. } | Outcome::Refused(_) | Outcome::Repeated(_) => {}
         }
     }
 
@@ -426,6 +433,7 @@ impl Driver {
             pending.not_proposed();
         }
         self.land(|flight| flight.sequence == sequence);
+        self.reporter.refused(sequence, Instant::now());
     }
 
     fn transfer(&mut self, to: u64) {
@@ -460,6 +468,7 @@ impl Driver {
         self.pending.values_mut().for_each(Pending::ask_again);
         self.land(|_| true);
         self.soft_not_before = now;
+        self.reporter.ask_again(now);
     }
 
     fn publish(&mut self, always: bool) {
@@ -503,6 +512,7 @@ fn publish_state(shared: &Shared, core: &Core<RedbStore>) {
         configuration: state.configuration().clone(),
         servers: state.servers().clone(),
         members: state.members().clone(),
+        chronicle: state.chronicle().clone(),
         newest_ticket_key: state.tickets().newest(),
         level: state.level(),
     };

@@ -26,7 +26,9 @@ use super::store::{Identity, StoreError};
 use super::tickets::{OwnKeys, TicketSet};
 use super::transport::{accept_all, listen};
 use crate::events::Severity;
-use crate::state::{ClientFact, CommandError, Configuration, Kind, MemberId, Refusal, Servers, State, Token};
+use crate::state::{
+    Chronicle, ClientFact, CommandError, Configuration, Kind, MemberId, Refusal, Servers, State, Token,
+};
 
 /// A node that stops while it leads waits so long for another to take over.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -469,6 +471,18 @@ impl Handle {
     #[must_use]
     pub fn tokens(&self) -> Vec<Token> {
         self.shared.published.load().members.tokens().to_vec()
+    }
+
+    /// This node's own memory of events, from which the log takes them.
+    #[cfg(test)]
+    pub(crate) fn events(&self) -> &crate::events::EventLog {
+        &self.shared.settings.events
+    }
+
+    /// What happened on any node, as far as the nodes have agreed on it.
+    #[must_use]
+    pub fn chronicle(&self) -> Chronicle {
+        self.shared.published.load().chronicle.clone()
     }
 
     /// Asks the nodes that can be reached whether a configuration would work there. By name; a node that does not

@@ -75,6 +75,13 @@ pub const TERM_JUMP_MAX: u64 = 1 << 32;
 /// An index beyond this is a forgery: a thousand entries a second would take 146 million years.
 pub const INDEX_MAX: u64 = 1 << 62;
 
+/// A node puts its events into the log at most so often ...
+pub const EVENTS_EVERY: Duration = Duration::from_millis(100);
+
+/// ... and in the long run at most one in so much time: at some 250 bytes each a log that does nothing else grows by 5 KiB a
+/// second. What happens faster waits in the node's own ring, and what turns out of that is a gap in its numbers.
+pub const EVENT_COSTS: Duration = Duration::from_millis(50);
+
 /// Frames that wait for one peer; beyond that the oldest raft message goes, for raft repeats what matters.
 pub const OUTBOX_FRAMES: usize = 1024;
 

@@ -24,7 +24,7 @@ use super::status::CoreView;
 use super::store::Epoch;
 use super::store::redb::RedbStore;
 use crate::events::EventLog;
-use crate::state::{Configuration, FEATURE_LEVEL, Kind, MemberRecord, Members, Servers};
+use crate::state::{Chronicle, Configuration, FEATURE_LEVEL, Kind, MemberRecord, Members, Servers};
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +168,7 @@ pub(super) struct Published {
     pub(super) configuration: Configuration,
     pub(super) servers: Servers,
     pub(super) members: Members,
+    pub(super) chronicle: Chronicle,
     /// The number of the ticket key that was made last.
     pub(super) newest_ticket_key: u64,
     /// Every member has to know this feature level.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use super::chronicle::{BATCH_EVENTS_MAX, TEXT_MAX, WireEvent};
 use super::clients::ClientFact;
 use super::configuration::CONFIRM_WITHIN_MAX_MS;
 use super::keys::SEALED_MAX;
@@ -20,8 +21,8 @@ use super::servers::Admin;
 /// The newest kind of command that this version understands. Announced to the other nodes on every connection.
 ///
 /// 1: configuration, drained servers, sticky clients. 2: members and tokens in the log. 3: a configuration that returns
-/// unless it is confirmed. 4: keys of session tickets.
-pub const FEATURE_LEVEL: u32 = 4;
+/// unless it is confirmed. 4: keys of session tickets. 5: what happened.
+pub const FEATURE_LEVEL: u32 = 5;
 
 /// The longest cluster configuration, bytes. Thousands of servers fit into a tenth of it; an entry has to travel
 /// within one raft message.
@@ -44,7 +45,7 @@ pub struct Command {
     #[prost(message, optional, tag = "2")]
     pub origin: Option<Origin>,
     /// What is to be done.
-    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    #[prost(oneof = "Kind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     pub kind: Option<Kind>,
 }
 
@@ -98,6 +99,20 @@ pub enum Kind {
     /// It seals from now on (level 4).
     #[prost(message, tag = "21")]
     UseTicketKey(UseTicketKey),
+    /// What happened on the node that proposes it, many events at once (level 5).
+    #[prost(message, tag = "22")]
+    Events(EventBatch),
+}
+
+/// What happened on one node, oldest first; which one, the origin says.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct EventBatch {
+    /// Drawn anew at each start of the node: its events are counted from 1 again.
+    #[prost(fixed64, tag = "1")]
+    pub life: u64,
+    /// The events.
+    #[prost(message, repeated, tag = "2")]
+    pub events: Vec<WireEvent>,
 }
 
 /// The first members, as the nodes' files list them.
@@ -369,14 +384,19 @@ impl Command {
                 within("the sealed key", announce.sealed.len(), SEALED_MAX)?;
                 within("the author", announce.author.len(), NAME_MAX)
             }
+            Some(Kind::Events(batch)) => {
+                within("the batch of events", batch.events.len(), BATCH_EVENTS_MAX)?;
+                let longest = batch.events.iter().map(WireEvent::longest).max().unwrap_or(0);
+                within("the text of an event", longest, TEXT_MAX)
+            }
             Some(Kind::RemoveMember(_) | Kind::PromoteMember(_) | Kind::UseTicketKey(_)) => Ok(()),
         }
     }
 
-    /// Whether this is soft state, whose loss only costs a client its server.
+    /// Whether this is soft state: its loss costs a client its server, or an event its place in the memory of all.
     #[must_use]
     pub fn is_soft(&self) -> bool {
-        matches!(self.kind, Some(Kind::Clients(_)))
+        matches!(self.kind, Some(Kind::Clients(_) | Kind::Events(_)))
     }
 }
 
@@ -389,6 +409,7 @@ impl Kind {
             | Self::ConfirmConfig(_)
             | Self::ReturnConfig(_) => 3,
             Self::AnnounceTicketKey(_) | Self::UseTicketKey(_) => 4,
+            Self::Events(_) => 5,
             Self::PutConfig(_) | Self::SetServer(_) | Self::Clients(_) => 1,
             Self::AdoptMembers(_)
             | Self::CreateToken(_)

@@ -3,6 +3,7 @@
 //! [`State::apply`] is deterministic: no clock, no I/O, no randomness. Two nodes that applied the same entries have
 //! equal states.
 
+pub mod chronicle;
 pub mod clients;
 pub mod command;
 pub mod configuration;
@@ -17,10 +18,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+pub use chronicle::{Chronicle, Remembered, WireEvent};
 pub use clients::{CLIENTS_MAX, ClientFact, Clients};
 pub use command::{
     AddMember, AdoptMembers, AnnounceTicketKey, ClientBatch, Command, CommandError, ConfirmConfig,
-    CreateToken, FEATURE_LEVEL, Kind, MemberId, Origin, PutConfig, ReturnConfig, SetServer, UseTicketKey,
+    CreateToken, EventBatch, FEATURE_LEVEL, Kind, MemberId, Origin, PutConfig, ReturnConfig, SetServer,
+    UseTicketKey,
 };
 pub use configuration::{Configuration, Unconfirmed, Version};
 pub use keys::{SealedKey, TicketKeyring};
@@ -41,6 +44,7 @@ pub struct State {
     clients: Clients,
     members: Members,
     tickets: TicketKeyring,
+    chronicle: Chronicle,
     results: VecDeque<(Origin, Result<u64, Refusal>)>,
 }
 
@@ -96,6 +100,11 @@ pub enum Outcome {
     },
     /// These facts were taken over; older ones than those known were not.
     Clients(Vec<ClientFact>),
+    /// So many events were new.
+    Events {
+        /// How many.
+        new: usize,
+    },
     /// The command was understood and refused; nothing changed.
     Refused(Refusal),
     /// The entry was applied before, with this result; nothing changed.
@@ -280,6 +289,7 @@ impl State {
     #[must_use]
     pub fn level(&self) -> u32 {
         match (self.configuration.unconfirmed(), self.members.is_empty()) {
+            _ if !self.chronicle.is_empty() => 5,
             _ if !self.tickets.is_empty() => 4,
             (Some(_), _) => 3,
             (None, false) => 2,
@@ -315,6 +325,12 @@ impl State {
     #[must_use]
     pub fn tickets(&self) -> &TicketKeyring {
         &self.tickets
+    }
+
+    /// What happened on any node.
+    #[must_use]
+    pub fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     /// The state in which a cluster of these members begins, with these tokens.
@@ -371,6 +387,11 @@ impl State {
             facts.retain(|fact| self.clients.put(fact));
             return Ok(Outcome::Clients(facts));
         }
+        if let Kind::Events(batch) = kind {
+            let node = command.origin.filter(|_| command.check().is_ok()).map(|origin| origin.node);
+            let new = node.map_or(0, |node| self.chronicle.put(node, batch));
+            return Ok(Outcome::Events { new });
+        }
         if let Some(earlier) = self.result_of(command.origin) {
             return Ok(Outcome::Repeated(earlier));
         }
@@ -408,7 +429,13 @@ impl State {
             Kind::AdoptMembers(adopt) => self.members_outcome(|members| members.adopt(&adopt.members)),
             Kind::CreateToken(create) => self.members_outcome(|members| members.create_token(create)),
             Kind::AddMember(add) => self.members_outcome(|members| members.add(add)),
-            Kind::RemoveMember(which) => self.members_outcome(|members| members.remove(which.id)),
+            Kind::RemoveMember(which) => {
+                let outcome = self.members_outcome(|members| members.remove(which.id));
+                if matches!(outcome, Outcome::Members { .. }) {
+                    self.chronicle.forget(which.id);
+                }
+                outcome
+            }
             Kind::PromoteMember(which) => self.members_outcome(|members| members.promote(which.id)),
             Kind::AnnounceTicketKey(announce) => self.announce_ticket_key(announce),
             Kind::UseTicketKey(switch) => match self.tickets.switch(switch) {
@@ -416,6 +443,7 @@ impl State {
                 Err(refusal) => Outcome::Refused(refusal),
             },
             Kind::Clients(_) => Outcome::Clients(Vec::new()),
+            Kind::Events(_) => Outcome::Events { new: 0 },
         }
     }
 
@@ -472,7 +500,7 @@ impl Outcome {
             | Self::TicketKeyUsed { version, .. } => Some(Ok(*version)),
             Self::Refused(refusal) => Some(Err(refusal.clone())),
             Self::Repeated(result) => Some(result.clone()),
-            Self::Clients(_) => None,
+            Self::Clients(_) | Self::Events { .. } => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::chronicle::{Chronicle, WireChronicle};
 use super::command::{Dictionary, Origin, WireFact};
 use super::keys::{SealedKey, TicketKeyring};
 use super::members::{Members, Token, WireMember};
@@ -22,7 +23,9 @@ const FORMAT_FIRST: u32 = 1;
 /// configuration that waits for its confirmation.
 const FORMAT_TRIAL: u32 = 2;
 /// The same with keys of session tickets.
-const FORMAT: u32 = 3;
+const FORMAT_TICKETS: u32 = 3;
+/// The same with what happened.
+const FORMAT: u32 = 4;
 const HEADER: usize = 24;
 
 /// Why bytes are not a snapshot.
@@ -78,6 +81,9 @@ struct Content {
     /// Format 3.
     #[prost(message, optional, tag = "12")]
     tickets: Option<WireTickets>,
+    /// Format 4.
+    #[prost(message, optional, tag = "13")]
+    chronicle: Option<WireChronicle>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -164,7 +170,8 @@ impl State {
         let sum = checksum(&bytes[HEADER..]);
         bytes[0..4].copy_from_slice(MAGIC);
         let format = match (&content.tickets, &content.unconfirmed) {
-            (Some(_), _) => FORMAT,
+            _ if content.chronicle.is_some() => FORMAT,
+            (Some(_), _) => FORMAT_TICKETS,
             (None, Some(_)) => FORMAT_TRIAL,
             (None, None) => FORMAT_FIRST,
         };
@@ -222,6 +229,7 @@ impl State {
             tokens: self.members.tokens().to_vec(),
             unconfirmed: self.configuration.unconfirmed().map(WireUnconfirmed::from_unconfirmed),
             tickets: (!self.tickets.is_empty()).then(|| WireTickets::from_keyring(&self.tickets)),
+            chronicle: (!self.chronicle.is_empty()).then(|| self.chronicle.to_wire()),
         }
     }
 
@@ -257,6 +265,9 @@ impl State {
             .ok_or_else(|| wrong("the members"))?;
         if let Some(tickets) = content.tickets {
             state.tickets = tickets.into_keyring().ok_or_else(|| wrong("the keys of session tickets"))?;
+        }
+        if let Some(chronicle) = content.chronicle {
+            state.chronicle = Chronicle::from_wire(chronicle).ok_or_else(|| wrong("the events"))?;
         }
         if content.results.len() > RESULTS_KEPT {
             return Err(wrong("too many results"));

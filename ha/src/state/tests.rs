@@ -246,8 +246,8 @@ fn a_snapshot_has_the_old_format_until_it_holds_what_an_older_version_would_pass
     state.apply(3, &confirm(2)).unwrap();
     assert_eq!((format(&state), state.level()), (1, 1));
     let mut newer = state.snapshot();
-    newer[4] = 4;
-    assert_eq!(State::restore(&newer), Err(SnapshotError::TooNew(4)));
+    newer[4] = 5;
+    assert_eq!(State::restore(&newer), Err(SnapshotError::TooNew(5)));
 }
 
 #[test]

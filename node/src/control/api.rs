@@ -7,9 +7,9 @@ use cygnet_ha::vip::VipView;
 
 use super::status::Facts;
 use super::types::{
-    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ConfigVersion, Drains, Events, EventsQuery,
-    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
-    SetServer, SwitchOver, SwitchedOver, TokenMade, Upgrade, Upgraded,
+    ApiError, Applied, ApplyConfig, Clients, ClientsQuery, ClusterEvents, ConfigVersion, Drains, Events,
+    EventsQuery, MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView,
+    SetNode, SetServer, SwitchOver, SwitchedOver, TokenMade, Upgrade, Upgraded,
 };
 use crate::config::model::NodeConfig;
 
@@ -97,4 +97,10 @@ pub trait NodeApi: Send + Sync + 'static {
 
     /// The events after `query.after`; `limit` is given and within bounds.
     fn events(&self, query: EventsQuery) -> impl Future<Output = Result<Events, ApiError>> + Send;
+
+    /// The same of all nodes, by the memory that they share; `query.after` is a number there.
+    fn cluster_events(
+        &self,
+        query: EventsQuery,
+    ) -> impl Future<Output = Result<ClusterEvents, ApiError>> + Send;
 }

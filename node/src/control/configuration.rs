@@ -10,12 +10,13 @@ use cygnet_ha::state::configuration::CONFIRM_WITHIN_MAX_MS;
 use serde::Deserialize;
 
 use super::api::NodeApi;
-use super::router::{Answer, Body, Params, answer, body, params, short_line};
+use super::audit::command;
+use super::router::{Answer, Body, Params, answer, body, params};
 use super::status::Facts;
 use super::types::{
-    AUTHOR_BYTES_MAX, ApiError, Applied, ApplyConfig, COMMENT_BYTES_MAX, CONFIRM_WITHIN_MIN_MS,
-    ConfigChecked, ConfigConfirmed, ConfigDiff, ConfigEntry, ConfigHistory, ConfigText, ConfigVersion,
-    ConfirmConfig, ErrorCode, NodeApplied, PeerCheck, RollBack, RolledBack,
+    ApiError, Applied, ApplyConfig, CONFIRM_WITHIN_MIN_MS, ConfigChecked, ConfigConfirmed, ConfigDiff,
+    ConfigEntry, ConfigHistory, ConfigText, ConfigVersion, ConfirmConfig, ErrorCode, NodeApplied, PeerCheck,
+    RollBack, RolledBack,
 };
 use crate::config;
 use crate::config::diff::{ChangeSize, diff};
@@ -109,12 +110,10 @@ fn difference(running: &ConfigVersion, new: &ClusterConfig, new_text: &str) -> C
 }
 
 async fn apply_change<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ApplyConfig>) -> Response {
-    answer(async { apply(api.as_ref(), body(request)?).await }).await
+    command(request, async |change| apply(api.as_ref(), change).await).await
 }
 
 async fn apply<A: NodeApi>(api: &A, mut change: ApplyConfig) -> Answer<Applied> {
-    short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
-    short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
     time_to_confirm(change.confirm_within_ms)?;
     let new = check_here(api, &change.text, &change.file)?;
     let running = api.config(None).await?;
@@ -197,12 +196,10 @@ pub(crate) fn nodes(facts: &Facts) -> Vec<NodeApplied> {
 }
 
 async fn rollback<A: NodeApi>(State(api): State<Arc<A>>, request: Body<RollBack>) -> Response {
-    answer(async { roll_back(api.as_ref(), body(request)?).await }).await
+    command(request, async |wish| roll_back(api.as_ref(), wish).await).await
 }
 
 async fn roll_back<A: NodeApi>(api: &A, wish: RollBack) -> Answer<RolledBack> {
-    short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
-    short_line("comment", &wish.comment, COMMENT_BYTES_MAX)?;
     let confirmation = api.facts().await?.config.confirmation;
     let running = api.config(None).await?;
     same_version(wish.if_version, running.entry.version)?;
@@ -253,9 +250,7 @@ async fn version_before<A: NodeApi>(api: &A, version: u64) -> Answer<u64> {
 }
 
 async fn confirm<A: NodeApi>(State(api): State<Arc<A>>, request: Body<ConfirmConfig>) -> Response {
-    answer(async {
-        let ConfirmConfig { version, author } = body(request)?;
-        short_line("author", &author, AUTHOR_BYTES_MAX)?;
+    command(request, async |ConfirmConfig { version, author }| {
         let waiting = api.facts().await?.config.confirmation.map(|waiting| waiting.version);
         let Some(version) = version.or(waiting) else {
             let remedy = "see `cygnet config history`";

@@ -28,6 +28,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The user, by number.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// `None`: the kernel does not say; then it is nobody.
     pub(super) fn of(stream: &UnixStream) -> Option<Self> {
         let credentials = stream.peer_cred().ok()?;
@@ -93,6 +98,11 @@ impl Roles {
 fn needed(method: &Method, path: &str) -> Role {
     let looks = [Method::GET, Method::HEAD].contains(method) || LOOKS.contains(&path);
     if looks { Role::Reader } else { Role::Operator }
+}
+
+/// Whether a request is more than a look.
+pub(super) fn changes_something(method: &Method, path: &str) -> bool {
+    needed(method, path) == Role::Operator
 }
 
 impl Connected<IncomingStream<'_, Limited>> for ConnectedCaller {

@@ -13,11 +13,12 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::api::NodeApi;
+use super::audit::{NotDone, command};
 use super::status::Status;
 use super::types::{
-    AUTHOR_BYTES_MAX, ApiError, CLIENTS_PAGE_MAX, COMMENT_BYTES_MAX, Clients, ClientsQuery, DRAIN_LISTED_MAX,
-    DrainQuery, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, NewToken, Reply, ServerView,
-    Servers, SetNode, SetServer, SwitchOver, TOKEN_SECONDS_MAX, Upgrade, Vips, Why,
+    ApiError, CLIENTS_PAGE_MAX, Clients, ClientsQuery, DRAIN_LISTED_MAX, DrainQuery, EVENTS_PAGE_MAX,
+    ErrorCode, EventsQuery, MemberChange, NewToken, Reply, ServerView, Servers, SetNode, SetServer,
+    SwitchOver, TOKEN_SECONDS_MAX, Upgrade, Vips, Why,
 };
 use super::{configuration, drain, switchover, why};
 use crate::config::{TEXT_BYTES_MAX, shortened};
@@ -41,6 +42,7 @@ pub fn router<A: NodeApi>(api: Arc<A>) -> Router {
         .route("/v1/cluster/recovery", get(recovery::<A>))
         .route("/v1/clients", get(clients::<A>))
         .route("/v1/events", get(events::<A>))
+        .route("/v1/cluster/events", get(cluster_events::<A>))
         .route("/v1/node", post(set_node::<A>))
         .route("/v1/switchover", post(switch_over::<A>))
         .route("/v1/drain", get(drains::<A>))
@@ -81,7 +83,12 @@ pub(super) fn refuse(error: ApiError) -> Response {
 fn reply<T: Serialize>(answer: Answer<T>) -> Response {
     match answer {
         Ok(body) => Json(Reply::new(body)).into_response(),
-        Err(error) => (http_status(error.code), Json(Reply::new(error))).into_response(),
+        Err(error) => {
+            let not_done = NotDone(error.code, error.error.clone());
+            let mut response = (http_status(error.code), Json(Reply::new(error))).into_response();
+            response.extensions_mut().insert(not_done);
+            response
+        }
     }
 }
 
@@ -154,9 +161,7 @@ async fn servers<A: NodeApi>(State(api): State<Arc<A>>, which: Params<WhichServi
 }
 
 async fn set_server<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetServer>) -> Response {
-    answer(async {
-        let change = body(request)?;
-        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
+    command(request, async |change: SetServer| {
         known_server(&api.servers().await?, &change.service, &change.server)?;
         api.set_server(change.clone()).await?;
         Ok(change)
@@ -169,18 +174,11 @@ async fn members<A: NodeApi>(State(api): State<Arc<A>>) -> Response {
 }
 
 async fn change_members<A: NodeApi>(State(api): State<Arc<A>>, request: Body<MemberChange>) -> Response {
-    answer(async {
-        let change = body(request)?;
-        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
-        api.change_members(change).await
-    })
-    .await
+    command(request, async |change| api.change_members(change).await).await
 }
 
 async fn create_token<A: NodeApi>(State(api): State<Arc<A>>, request: Body<NewToken>) -> Response {
-    answer(async {
-        let new = body(request)?;
-        short_line("author", &new.author, AUTHOR_BYTES_MAX)?;
+    command(request, async |new: NewToken| {
         if new.ttl_s == 0 || new.ttl_s > TOKEN_SECONDS_MAX {
             let error = format!("a token lives 1 to {TOKEN_SECONDS_MAX} s, not {}", new.ttl_s);
             return Err(ApiError::new(ErrorCode::Usage, error, "choose another --ttl"));
@@ -232,54 +230,48 @@ async fn clients<A: NodeApi>(State(api): State<Arc<A>>, query: Params<ClientsQue
 }
 
 async fn events<A: NodeApi>(State(api): State<Arc<A>>, query: Params<EventsQuery>) -> Response {
-    let work = async {
-        let mut query = params(query)?;
-        query.limit = Some(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
-        let page: Events = api.events(query).await?;
-        Ok(page)
-    };
-    answer(work).await
+    answer(async { api.events(page_of_events(query)?).await }).await
+}
+
+async fn cluster_events<A: NodeApi>(State(api): State<Arc<A>>, query: Params<EventsQuery>) -> Response {
+    answer(async { api.cluster_events(page_of_events(query)?).await }).await
+}
+
+fn page_of_events(query: Params<EventsQuery>) -> Answer<EventsQuery> {
+    let query = params(query)?;
+    let limit = Some(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
+    Ok(EventsQuery { limit, ..query })
 }
 
 async fn set_node<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SetNode>) -> Response {
-    let work = async {
-        let change = body(request)?;
-        short_line("author", &change.author, AUTHOR_BYTES_MAX)?;
-        short_line("comment", &change.comment, COMMENT_BYTES_MAX)?;
+    command(request, async |change: SetNode| {
         let mut answer = drain::consequences(&api.facts().await?, &change)?;
         if !change.dry_run {
             answer.changed = api.set_node(change).await?;
         }
         Ok(answer)
-    };
-    answer(work).await
+    })
+    .await
 }
 
 async fn switch_over<A: NodeApi>(State(api): State<Arc<A>>, request: Body<SwitchOver>) -> Response {
-    let work = async {
-        let wish = body(request)?;
-        short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
+    command(request, async |wish: SwitchOver| {
         switchover::allow(&api.facts().await?, &wish)?;
         api.switch_over(wish).await
-    };
-    answer(work).await
+    })
+    .await
 }
 
 async fn upgrade<A: NodeApi>(State(api): State<Arc<A>>, request: Body<Upgrade>) -> Response {
-    let work = async {
-        let wish = body(request)?;
-        short_line("author", &wish.author, AUTHOR_BYTES_MAX)?;
+    command(request, async |wish: Upgrade| {
         if wish.binary.as_ref().is_some_and(|path| !path.is_absolute()) {
             let error = "the path of the program must begin with a slash";
-            return Err(ApiError::new(
-                ErrorCode::Usage,
-                error,
-                "the node has a working directory of its own",
-            ));
+            let remedy = "the node has a working directory of its own";
+            return Err(ApiError::new(ErrorCode::Usage, error, remedy));
         }
         api.upgrade(wish).await
-    };
-    answer(work).await
+    })
+    .await
 }
 
 async fn drains<A: NodeApi>(State(api): State<Arc<A>>, query: Params<DrainQuery>) -> Response {

@@ -14,12 +14,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::serve::Listener;
+use cygnet_ha::events::EventLog;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use super::audit;
 use super::roles::{self, Caller, ConnectedCaller, Roles};
 
 /// Connections to the API at once. Further ones wait in the kernel's queue until one ends.
@@ -36,8 +38,8 @@ const MODE_WITH_ROLES: u32 = 0o666;
 /// A directory that has to be made: everybody may look, the socket's own mode decides.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// Opens the socket with mode 0660, or for everybody if there are roles, and makes its directory if need be. The file that a dead process left behind is
-/// replaced; one on which somebody listens is not.
+/// Opens the socket with mode 0660, or for everybody if there are roles, and makes its directory if need be. The file that a
+/// dead process left behind is replaced; one on which somebody listens is not.
 ///
 /// # Errors
 /// Those of the system, with the path; `AddrInUse` when somebody listens; `AlreadyExists` when something else than a
@@ -104,7 +106,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Serves the API, to those whom `roles` lets in, or else to everybody who could open the socket, until `end` is ready and the requests under way are answered. The socket's file stays: another process may listen on it.
+/// Serves the API, to those whom `roles` lets in, or else to everybody who could open the socket, until `end` is ready and the
+/// requests under way are answered. The socket's file stays: another process may listen on it. Commands that change something are
+/// written to `events`.
 ///
 /// # Errors
 /// Those of the server; accepting goes on whatever happens to single connections.
@@ -112,9 +116,11 @@ pub async fn serve(
     listener: UnixListener,
     router: Router,
     roles: Option<Roles>,
+    events: EventLog,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    let router = router.layer(from_fn_with_state(events, audit::note));
     let router = match roles {
         Some(roles) => router.layer(from_fn_with_state(Arc::new(roles), roles::check)),
         None => router,

@@ -104,6 +104,9 @@ pub struct Facts {
     pub vips: Vec<VipView>,
     /// The services here.
     pub services: Vec<ServiceFacts>,
+    /// The newest events about virtual addresses that all nodes remember together, with who tells them, oldest first.
+    #[serde(skip)]
+    pub remembered: Vec<(String, Event)>,
     /// The soft state here.
     pub soft: SoftFacts,
     /// Processes that ran as this node before, and have connections still.

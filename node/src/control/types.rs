@@ -249,6 +249,29 @@ pub struct Events {
     pub last: u64,
 }
 
+/// An event of any node, as all nodes remember it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterEvent {
+    /// Its place in the memory of the cluster: counts from 1, in the order in which the nodes agreed on the events.
+    pub number: u64,
+    /// The node that tells it, by name; by number when it is no member any more.
+    pub node: String,
+    /// The event, with the sequence and the clock of that node.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// `GET /v1/cluster/events?after=N&limit=N`: what happened on any node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterEvents {
+    /// The events, in the order of their numbers.
+    pub events: Vec<ClusterEvent>,
+    /// The newest number that exists. Smaller than `after`: the cluster has begun anew, or was recovered.
+    pub last: u64,
+    /// So many events of this node are not among those that the nodes agreed on yet.
+    pub waiting: u64,
+}
+
 /// Longest life of a token in seconds: a week. A secret that lies about longer is found.
 pub const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 3600;
 

@@ -1,14 +1,16 @@
 //! The last move of a virtual address, told from what this node and the others remember. Pure.
 //!
-//! No clock is compared with another: each node tells the age of its events by its own clock, and the age of what it told
-//! is known here.
+//! No clock is compared with another where a node tells the age of its events by its own clock, and the age of what it told is
+//! known here. What is only remembered (of a node that is gone, or of a life before a restart) has the time of that node's
+//! clock; how far that is from ours is known if it has told anything since, and taken for nothing else.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use cygnet_ha::events::{Event, Severity};
 use serde::{Deserialize, Serialize};
 
-use super::status::{Facts, age};
+use super::status::{Facts, MemberFacts, age};
 
 /// What happened up to so long before the move belongs to its story ...
 const BEFORE_MS: u64 = 30_000;
@@ -94,17 +96,29 @@ pub fn stories(facts: &Facts, vip: Option<&str>) -> Vec<Story> {
     vips.map(story).collect()
 }
 
-/// Everything that anybody tells, oldest first.
+/// Everything that anybody tells, or has told before, oldest first.
 fn told(facts: &Facts) -> Vec<(String, Told)> {
     let mut all = Vec::new();
-    for member in &facts.members {
-        let Some(report) = &member.report else { continue };
-        let since = member.report_age_ms.unwrap_or(0);
-        for event in &report.moves {
-            let age_ms = since + report.unix_ms.saturating_sub(event.unix_ms);
-            let Event { subject, severity, kind, what, why, .. } = event.clone();
-            all.push((subject, Told { node: member.name.clone(), age_ms, severity, kind, what, why }));
+    let mut fresh = HashSet::new();
+    let mut tell = |node: &str, now_ms: u64, event: &Event| {
+        if !fresh.insert((node.to_owned(), event.unix_ms, event.sequence, event.kind.clone())) {
+            return;
         }
+        let age_ms = now_ms.saturating_sub(event.unix_ms);
+        let Event { subject, severity, kind, what, why, .. } = event.clone();
+        all.push((subject, Told { node: node.to_owned(), age_ms, severity, kind, what, why }));
+    };
+    // What the clock of a node says now, as far as it is known.
+    let clock =
+        |member: &MemberFacts| Some(member.report.as_ref()?.unix_ms + member.report_age_ms.unwrap_or(0));
+    for member in &facts.members {
+        let (Some(report), Some(now_ms)) = (&member.report, clock(member)) else { continue };
+        report.moves.iter().for_each(|event| tell(&member.name, now_ms, event));
+    }
+    let here = facts.members.iter().find(|member| member.here).and_then(clock).unwrap_or(0);
+    for (node, event) in &facts.remembered {
+        let member = facts.members.iter().find(|member| member.name == *node);
+        tell(node, member.and_then(clock).unwrap_or(here), event);
     }
     all.sort_by_key(|(_, told)| std::cmp::Reverse(told.age_ms));
     all
@@ -113,7 +127,11 @@ fn told(facts: &Facts) -> Vec<(String, Told)> {
 fn silent(facts: &Facts) -> Vec<String> {
     let balancers = facts.members.iter().filter(|member| !member.witness && !member.here);
     let silent = balancers.filter_map(|member| match (&member.report, member.report_age_ms) {
-        (None, _) => Some(format!("{} has told nothing", member.name)),
+        (None, _) => {
+            let remembered = facts.remembered.iter().any(|(node, _)| *node == member.name);
+            let rest = if remembered { "; its part is what all remember, by its own clock" } else { "" };
+            Some(format!("{} has told nothing{rest}", member.name))
+        }
         (Some(_), Some(ms)) if !member.connected => {
             Some(format!("{} is not connected; its part is as of {} ago", member.name, age(ms)))
         }

@@ -14,6 +14,7 @@ use super::facts;
 use super::left;
 use super::maintenance::Drained;
 use super::membership;
+use super::memory;
 use super::node::Node;
 use super::preflight::preflight;
 use super::replica::Replicated;
@@ -23,10 +24,10 @@ use crate::balance::ClientEntry;
 use crate::config::model::NodeConfig;
 use crate::control::status::{DRAINED, Facts};
 use crate::control::types::{
-    Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery, ConfigEntry,
-    ConfigVersion, Drains, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged,
-    Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver, SwitchedOver,
-    TokenMade, Upgrade, Upgraded,
+    Admin, ApiError, Applied, ApplyConfig, CLIENTS_PAGE_MAX, ClientView, Clients, ClientsQuery,
+    ClusterEvents, ConfigEntry, ConfigVersion, Drains, EVENTS_PAGE_MAX, ErrorCode, Events, EventsQuery,
+    MemberChange, MemberChanged, Members, NewToken, PeerCheck, RecoveryOutlook, ServerView, SetNode,
+    SetServer, SwitchOver, SwitchedOver, TokenMade, Upgrade, Upgraded,
 };
 use crate::control::{NodeApi, nodes};
 use crate::proxy::{ServerStats, ServiceStats};
@@ -218,11 +219,13 @@ impl NodeApi for Api {
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Events, ApiError> {
-        let mut events = self.0.events.after(0);
-        let last = events.last().map_or(0, |event| event.sequence);
-        events.retain(|event| event.sequence > query.after);
-        events.truncate(query.limit.unwrap_or(EVENTS_PAGE_MAX).clamp(1, EVENTS_PAGE_MAX));
-        Ok(Events { node: self.0.config.name.clone(), events, last })
+        let EventsQuery { after, limit } = query;
+        let events = self.0.events.next(after, limit.unwrap_or(EVENTS_PAGE_MAX));
+        Ok(Events { node: self.0.config.name.clone(), events, last: self.0.events.last() })
+    }
+
+    async fn cluster_events(&self, query: EventsQuery) -> Result<ClusterEvents, ApiError> {
+        Ok(memory::page(&self.0, &query))
     }
 }
 

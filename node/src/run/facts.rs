@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cygnet_ha::consensus::{self, MemberStatus};
 use cygnet_ha::events::Event;
 
+use super::memory;
 use super::node::Node;
 use super::running::Running;
 use crate::balance::{CLIENTS_DEFAULT, ClientTable};
@@ -40,6 +41,7 @@ pub(crate) fn facts(node: &Node) -> Facts {
         members: members(node, &status),
         vips: node.vips.as_ref().map_or_else(Vec::new, |vips| vips.views().borrow().to_vec()),
         services: services(node, &running),
+        remembered: memory::newest(node, &status, MOVES_REPORTED, is_move),
         soft: soft(node, &status),
         before: node.upgrade.before(),
     }
@@ -53,7 +55,6 @@ pub(crate) fn report(node: &Node) -> NodeReport {
     });
     let stats = node.traffic.as_ref().map(|traffic| traffic.workers.stats());
     let servers = stats.iter().flat_map(|stats| &stats.services).flat_map(|service| &service.servers);
-    let is_move = |event: &Event| !event.kind.is_empty() && event.subject.starts_with("vip ");
     NodeReport {
         ready: running.ready,
         ready_reason: running.ready_reason.clone(),
@@ -68,6 +69,11 @@ pub(crate) fn report(node: &Node) -> NodeReport {
         health: node.health.report(),
         moves: node.events.newest(MOVES_REPORTED, is_move),
     }
+}
+
+/// Whether an event is about a virtual address, and says what a program can read.
+fn is_move(event: &Event) -> bool {
+    !event.kind.is_empty() && event.subject.starts_with("vip ")
 }
 
 fn quorum(status: &consensus::Status) -> QuorumFacts {

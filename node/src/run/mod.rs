@@ -17,6 +17,7 @@ mod left;
 mod logging;
 mod maintenance;
 mod membership;
+mod memory;
 mod moves;
 mod node;
 mod notify;
@@ -214,10 +215,11 @@ fn serve_api(node: &Arc<Node>, listener: UnixListener) -> Serving {
     let (open, opened) = oneshot::channel::<()>();
     let api = control::router(Arc::new(api::Api(Arc::clone(node))));
     let roles = node.config.roles.as_ref().map(|roles| roles::resolve(roles, &node.events));
+    let events = node.events.clone();
     let task = tokio::spawn(async move {
         // Nothing is ever sent.
         let _ = opened.await;
-        control::serve(listener, api, roles, async move { drop(ended.await) }).await
+        control::serve(listener, api, roles, events, async move { drop(ended.await) }).await
     });
     Serving { end, open, task }
 }

@@ -1,5 +1,6 @@
 //! Whole nodes over loopback, with real disks and real time.
 
+mod chronicle;
 mod direct;
 mod disk;
 mod members;

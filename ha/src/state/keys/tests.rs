@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::{Command, FEATURE_LEVEL, Kind, Outcome, SnapshotError, State};
+use crate::state::{Command, Kind, Outcome, SnapshotError, State};
 
 fn announce(after: u64, hurry: bool) -> Command {
     let sealed = vec![u8::try_from(after).unwrap() + 1; 108];
@@ -79,7 +79,7 @@ fn who_hurries_gets_the_key_that_is_announced_already() {
 
 #[test]
 fn keys_need_the_fourth_level_and_the_third_format_and_come_back_from_a_snapshot() {
-    assert_eq!((announce(0, false).level, switch(1).level, FEATURE_LEVEL), (4, 4, 4));
+    assert_eq!((announce(0, false).level, switch(1).level), (4, 4));
     let state = after(&[announce(0, false), switch(1), announce(1, true)]);
     assert_eq!((state.level(), state.snapshot()[4]), (4, 3));
     assert_eq!(State::restore(&state.snapshot()), Ok(state.clone()));

@@ -1,5 +1,6 @@
 //! Commands from end to end: arguments in, output and exit code out, over a real socket to a node that is not there.
 
+mod audit;
 mod config;
 mod failures;
 mod moves;

@@ -121,6 +121,54 @@ AGO  NODE  WHAT
 }
 
 #[test]
+fn why_tells_a_move_that_only_the_shared_memory_has() {
+    let served = Served::start();
+    moved(&served);
+    {
+        // lb1 is new in its process, and lb2 has told nothing since: both parts are as all remember them.
+        let mut world = served.node.world();
+        let forgotten = |report: &mut NodeReport| std::mem::take(&mut report.moves);
+        let own = forgotten(world.facts.members[0].report.as_mut().unwrap());
+        let other = forgotten(world.facts.members[1].report.as_mut().unwrap());
+        let of = |node: &str, events: Vec<Event>| {
+            events.into_iter().map(|event| (node.to_owned(), event)).collect::<Vec<_>>()
+        };
+        world.facts.remembered = [of("lb1", own), of("lb2", other)].concat();
+    }
+    let ran = run(&served, &["why"]);
+    let begin = "vip www (192.0.2.100), held by 10.0.0.1: moved to lb2 from lb1 20s ago
+  why: 10.0.0.1 has resigned
+  held by nobody meanwhile: about 400ms
+";
+    assert!(ran.out.starts_with(begin), "{}", ran.out);
+    // Without a word of lb2 how far its clock is off is not known, and it is said.
+    served.node.world().facts.members[1].report = None;
+    let ran = run(&served, &["why"]);
+    assert!(
+        ran.out.contains("lb2 has told nothing; its part is what all remember, by its own clock"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn what_is_told_and_remembered_stands_once_in_a_story() {
+    let served = Served::start();
+    moved(&served);
+    let before = run(&served, &["why"]).out;
+    {
+        let mut world = served.node.world();
+        let told = |at: usize| world.facts.members[at].report.clone().unwrap().moves;
+        let of = |node: &'static str, events: Vec<Event>| {
+            events.into_iter().map(move |event| (node.to_owned(), event))
+        };
+        let remembered = of("lb1", told(0)).chain(of("lb2", told(1))).collect();
+        world.facts.remembered = remembered;
+    }
+    assert_eq!(run(&served, &["why"]).out, before);
+}
+
+#[test]
 fn why_names_all_addresses_that_move_together() {
     let served = Served::start();
     moved(&served);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Closed, Served, Terminal, run, run_into, run_on};
 use crate::cli::Exit;
 use crate::control::health::{CheckState, CheckView, Elsewhere, ServerCheck};
-use crate::control::types::Admin;
+use crate::control::types::{Admin, ClusterEvent};
 
 /// A text with its common indentation taken away.
 fn trimmed(text: &str) -> String {
@@ -248,6 +248,42 @@ fn events_show_time_severity_and_reason() {
     assert_eq!(run(&served, &["events", "--after", "1"]).out.lines().count(), 1);
     let json: Value = serde_json::from_str(&run(&served, &["events", "-o", "json"]).out).unwrap();
     assert_eq!((&json["last"], json["events"].as_array().unwrap().len()), (&Value::from(2), 2));
+}
+
+/// A command on the other node, as all remember it.
+fn remembered(number: u64, event: Event) -> ClusterEvent {
+    ClusterEvent { number, node: "lb2".into(), event }
+}
+
+#[test]
+fn events_of_the_cluster_name_their_node_and_say_how_many_are_not_shared_yet() {
+    let served = Served::start();
+    {
+        let mut world = served.node.world();
+        let [standby, active] = &world.events[..] else { panic!("other events: {:?}", world.events) };
+        let command =
+            Event { kind: "command".into(), what: "cygnet node drain: done".into(), ..standby.clone() };
+        world.remembered = vec![remembered(7, active.clone()), remembered(9, command)];
+    }
+    let ran = run(&served, &["events", "--cluster"]);
+    let expected = "    7  2026-11-22T18:35:26Z  lb2       warning  vip www           active (no advertisement for 3.6 s)
+    9  2026-11-22T18:35:25Z  lb2       info     vip www           cygnet node drain: done
+3 newer events of this node are not shared yet; see `cygnet events`
+";
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Ok, expected));
+    let ran = run(&served, &["events", "--cluster", "--kind", "command", "-o", "json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let event = &json["events"][0];
+    assert_eq!(
+        (&json["last"], &json["waiting"], json["events"].as_array().unwrap().len()),
+        (&9.into(), &3.into(), 1)
+    );
+    assert_eq!(
+        (&event["number"], &event["node"], &event["kind"]),
+        (&9.into(), &"lb2".into(), &"command".into())
+    );
+    assert_eq!(run(&served, &["events", "--cluster", "--after", "9"]).out.lines().count(), 1);
+    assert_eq!(run(&served, &["events", "--kind", "nothing"]).out, "");
 }
 
 #[test]

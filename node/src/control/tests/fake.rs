@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use cygnet_ha::events::{Event, Severity};
+use cygnet_ha::events::{Event, EventLog, Severity};
 use cygnet_ha::state::Standing;
 use cygnet_ha::vip::driver::Moved;
 use cygnet_ha::vip::{Mode, MovedView, Protocol, Role, VipView, WireView};
@@ -17,10 +17,10 @@ use crate::control::status::{
     ConfigFacts, DRAINED, Facts, MemberFacts, NodeReport, QuorumFacts, ServiceFacts, SoftFacts,
 };
 use crate::control::types::{
-    Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ConfigEntry, ConfigVersion,
-    Confirmation, Drain, Drains, ErrorCode, Events, EventsQuery, MemberChange, MemberChanged, MemberView,
-    Members, NewToken, PeerCheck, Program, RecoveryOutlook, ServerView, SetNode, SetServer, SwitchOver,
-    SwitchedOver, TokenMade, Upgrade, Upgraded,
+    Admin, ApiError, Applied, ApplyConfig, ClientView, Clients, ClientsQuery, ClusterEvent, ClusterEvents,
+    ConfigEntry, ConfigVersion, Confirmation, Drain, Drains, ErrorCode, Events, EventsQuery, MemberChange,
+    MemberChanged, MemberView, Members, NewToken, PeerCheck, Program, RecoveryOutlook, ServerView, SetNode,
+    SetServer, SwitchOver, SwitchedOver, TokenMade, Upgrade, Upgraded,
 };
 use crate::control::{NodeApi, bind, router, serve};
 
@@ -144,6 +144,7 @@ pub(crate) fn facts() -> Facts {
             checks: Vec::new(),
             certificates: Vec::new(),
         }],
+        remembered: Vec::new(),
         soft: SoftFacts {
             clients: 7,
             clients_max: 65_536,
@@ -180,6 +181,10 @@ pub(crate) struct World {
     pub(crate) servers: Vec<ServerView>,
     pub(crate) clients: Vec<ClientView>,
     pub(crate) events: Vec<Event>,
+    /// Where commands are written down.
+    pub(crate) commands: EventLog,
+    /// What all nodes remember.
+    pub(crate) remembered: Vec<ClusterEvent>,
     pub(crate) peers: Vec<PeerCheck>,
     /// The other node does not take up what is committed.
     pub(crate) other_is_slow: bool,
@@ -222,6 +227,8 @@ impl World {
             versions: vec![ConfigVersion { entry, text: CLUSTER.into() }],
             servers: vec![server("s1", 11), server("s2", 12)],
             clients: (1..=5).map(client).collect(),
+            commands: EventLog::default(),
+            remembered: Vec::new(),
             events: vec![
                 event(1, Severity::Info, "standby", ""),
                 event(2, Severity::Warning, "active", "no advertisement for 3.6 s"),
@@ -443,6 +450,14 @@ impl NodeApi for FakeNode {
         let last = world.events.last().map_or(0, |event| event.sequence);
         Ok(Events { node: "lb1".into(), events, last })
     }
+
+    async fn cluster_events(&self, query: EventsQuery) -> Result<ClusterEvents, ApiError> {
+        let world = self.world();
+        let events = world.remembered.iter().filter(|event| event.number > query.after);
+        let events = events.take(query.limit.unwrap()).cloned().collect();
+        let last = world.remembered.last().map_or(0, |event| event.number);
+        Ok(ClusterEvents { events, last, waiting: 3 })
+    }
 }
 
 /// A fake node that serves its API on a socket in a directory of its own.
@@ -462,12 +477,13 @@ impl Served {
         let (listening, is_listening) = std::sync::mpsc::sync_channel(1);
         let socket = directory.path().join("run/cygnet.sock");
         let router = router(Arc::clone(&node));
+        let events = node.world().commands.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = bind(&socket, false).unwrap();
                 listening.send(()).unwrap();
-                serve(listener, router, None, async { ended.await.unwrap_or(()) }).await.unwrap();
+                serve(listener, router, None, events, async { ended.await.unwrap_or(()) }).await.unwrap();
             });
         });
         is_listening.recv().unwrap();
