@@ -19,6 +19,7 @@ pub mod enter;
 pub mod faults;
 pub mod figures;
 pub mod health;
+pub mod inside;
 pub mod integrity;
 pub mod lasting;
 pub mod matrix;

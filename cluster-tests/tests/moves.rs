@@ -2,6 +2,14 @@
 //! made to, new ones are handed to the new holder before the address moves. When all has ended nothing is left in a kernel, whatever
 //! failed on the way. `make test` makes a few moves, `make bars` fifty.
 
+#[path = "moves/bytes.rs"]
+mod bytes;
+#[path = "moves/many.rs"]
+mod many;
+#[path = "moves/six.rs"]
+mod six;
+
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,7 +43,8 @@ fn nothing_is_left(node: &str) -> Result<()> {
     wait::until(LIMIT, &format!("{node} to have tidied up"), || {
         let rules = in_node(node, &["nft", "list", "ruleset"])?;
         let loopback = in_node(node, &["ip", "address", "show", "dev", "lo"])?;
-        Ok((rules.is_empty() && !loopback.contains(&VIP.to_string())).then_some(()))
+        let ours = ["192.0.2.", "2001:db8:"].iter().any(|front| loopback.contains(front));
+        Ok((rules.is_empty() && !ours).then_some(()))
     })
 }
 
@@ -49,9 +58,14 @@ fn drain(all: &CygnetPair, node: &str) -> Result<Option<Value>> {
     Ok(drain)
 }
 
+/// All that a command has said.
+fn said_of(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+}
+
 fn switch(all: &CygnetPair, from: &str, to: &str) -> Result<()> {
     let done = all.node(from)?.command(&["switchover", "--to", to, "--yes"])?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    let said = said_of(&done);
     println!("{said}");
     ensure!(done.status.success(), "{said}");
     ensure!(said.contains("0 were broken"), "{said}");
