@@ -82,6 +82,12 @@ pub const EVENTS_EVERY: Duration = Duration::from_millis(100);
 /// second. What happens faster waits in the node's own ring, and what turns out of that is a gap in its numbers.
 pub const EVENT_COSTS: Duration = Duration::from_millis(50);
 
+/// So many events may come at once before that counts: more than a start, a move and an operator make together.
+pub const EVENTS_AT_ONCE: u32 = 128;
+
+/// A node that stops waits so long until the others know what happened on it.
+pub const EVENTS_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Frames that wait for one peer; beyond that the oldest raft message goes, for raft repeats what matters.
 pub const OUTBOX_FRAMES: usize = 1024;
 

@@ -17,14 +17,7 @@ pub(crate) fn page(node: &Node, query: &EventsQuery) -> ClusterEvents {
         ClusterEvent { number: *number, node: name(&status, *node), event: event.clone() }
     };
     let events = chronicle.after(query.after).take(query.limit.unwrap_or(EVENTS_PAGE_MAX)).map(named);
-    let own =
-        |remembered: &&Arc<Remembered>| remembered.node == status.id && remembered.life == node.events.life();
-    let shared = chronicle.after(0).rev().find(own).map_or(0, |remembered| remembered.event.sequence);
-    ClusterEvents {
-        events: events.collect(),
-        last: chronicle.newest(),
-        waiting: node.events.last().saturating_sub(shared),
-    }
+    ClusterEvents { events: events.collect(), last: chronicle.newest(), waiting: node.log.events_waiting() }
 }
 
 /// The newest events that `wanted` takes, at most `count` of each node, oldest first, with the names of their nodes.

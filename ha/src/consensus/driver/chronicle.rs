@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::Driver;
+use super::{Core, Driver};
 use crate::consensus::frame::Frame;
-use crate::consensus::limits::{EVENT_COSTS, EVENTS_EVERY, RESEND_AFTER, TICK};
+use crate::consensus::limits::{EVENT_COSTS, EVENTS_AT_ONCE, EVENTS_EVERY, RESEND_AFTER, TICK};
 use crate::state::chronicle::BATCH_EVENTS_MAX;
 use crate::state::{Command, EventBatch, Kind, Origin, WireEvent};
 
@@ -14,6 +14,8 @@ pub(super) struct Reporter {
     known: u64,
     flight: Option<Flight>,
     not_before: Instant,
+    /// When everything that was sent so far is paid for ([`EVENT_COSTS`]).
+    paid: Instant,
 }
 
 /// The events that are on their way. There is at most one batch: what is sent again after it was lost, or was only slow, is
@@ -26,7 +28,7 @@ struct Flight {
 
 impl Reporter {
     pub(super) fn new(now: Instant) -> Self {
-        Self { known: 0, flight: None, not_before: now }
+        Self { known: 0, flight: None, not_before: now, paid: now }
     }
 
     /// An entry of ours was applied.
@@ -49,6 +51,16 @@ impl Reporter {
         self.not_before = now + TICK;
     }
 
+    /// A batch of so many events is on its way.
+    fn sent(&mut self, now: Instant, flight: Flight, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.paid = self.paid.max(now) + EVENT_COSTS * count;
+        let credit = EVENT_COSTS * EVENTS_AT_ONCE;
+        let owed = self.paid.saturating_duration_since(now).saturating_sub(credit);
+        self.not_before = now + EVENTS_EVERY.max(owed);
+        self.flight = Some(flight);
+    }
+
     fn is_due(&mut self, now: Instant) -> bool {
         self.flight.take_if(|flight| now.saturating_duration_since(flight.sent) > RESEND_AFTER);
         self.flight.is_none() && now >= self.not_before
@@ -62,7 +74,7 @@ impl Driver {
             return false;
         }
         self.reporter.not_before = now + EVENTS_EVERY;
-        let Some(leader) = self.core.as_ref().and_then(|core| core.leader()) else { return false };
+        let Some(leader) = self.core.as_ref().and_then(Core::leader) else { return false };
         let (reachable, needed) = self.shared.quorum();
         let events = &self.shared.settings.events;
         let new = events.next(self.reporter.known, BATCH_EVENTS_MAX);
@@ -81,9 +93,7 @@ impl Driver {
             _ => self.shared.send(leader, Frame::Soft(bytes)),
         };
         if sent {
-            let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
-            self.reporter.not_before = now + EVENTS_EVERY.max(EVENT_COSTS * count);
-            self.reporter.flight = Some(Flight { sequence, last, sent: now });
+            self.reporter.sent(now, Flight { sequence, last, sent: now }, new.len());
         }
         ours && sent
     }

@@ -249,6 +249,7 @@ impl Give {
                 return self.giver.lost(format!("it does not take the sockets: {error}"));
             }
         }
+        self.node.log.share_events().await;
         self.log_away = Some(Instant::now());
         if let Err(why) = self.node.log.suspend().await {
             return self.giver.failed(why);
