@@ -68,12 +68,10 @@ fn a_link_that_fails_on_either_side_moves_both_addresses_and_they_come_back_toge
 #[test]
 fn a_planned_move_of_one_moves_the_other_to_the_same_node() -> Result<()> {
     enter::lab(|| {
-        let cluster = cluster();
-        let mut text = cluster.text().replace("preempt = true", "preempt = false");
-        text = text
-            .replace("interval = \"50ms\"\nsync_group", "interval = \"50ms\"\npreempt = false\nsync_group");
+        // Without preemption they stay where they were moved to.
+        let more = INNER_VIP.replace("sync_group", "preempt = false\nsync_group");
+        let cluster = ClusterSettings { preempt: false, more, ..cluster() };
         let all = CygnetPair::start_with(&NodeSettings::pair().map(on_both_links), &cluster)?;
-        all.node("lb1")?.apply(&text)?;
         both_on(&all.pair, "lb1")?;
         all.redundant()?;
         let done: Value = wait::until(LIMIT, "lb2 to stand by", || {

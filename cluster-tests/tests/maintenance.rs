@@ -46,8 +46,8 @@ fn a_drained_node_gives_way_stays_away_across_a_restart_and_comes_back_when_told
             until(LIMIT, &format!("{node} to know both commands"), || {
                 let shown = all.node(node)?.json(&["events", "--cluster", "--kind", "command"])?;
                 let done = |event: &&Value| {
-                    event["node"] == "lb1"
-                        && event["what"].as_str().is_some_and(|what| what.ends_with(": done"))
+                    let what = event["what"].as_str().unwrap_or_default();
+                    event["node"] == "lb1" && what.starts_with("cygnet node ") && what.ends_with(": done")
                 };
                 let commands: Vec<&Value> =
                     shown["events"].as_array().into_iter().flatten().filter(done).collect();
