@@ -24,12 +24,12 @@ const SERVER: (&str, [u8; 4]) = ("backend1", [10, 1, 0, 11]);
 /// Between two moves.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// One GiB up and one down in all, in the long run; 64 MiB in the short one.
+/// Some 2 GiB each, with and without TLS, in the long run; 20 MiB in the short one.
 fn settings(tls: bool) -> Result<Settings> {
     let long = runs() >= BARS_RUNS;
     let dress = if tls { Dress::new(Path::new(enter::FILES), true, false, false)? } else { Dress::default() };
     Ok(Settings {
-        connections: if long { 320 } else { 60 },
+        connections: if long { 3_200 } else { 60 },
         at_once: 20,
         seed: 2737 + u64::from(tls),
         bytes_max: if long { 8 << 20 } else { 4 << 20 },
