@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cygnet_lab::enter;
 use cygnet_lab::figures::{BARS_RUNS, figure, median_and_max, runs};
-use cygnet_lab::pair::{CLIENT, SERVICE, VIP};
+use cygnet_lab::pair::{BALANCERS, CLIENT, SERVICE, VIP};
 use cygnet_lab::peers::cygnet::{ClusterSettings, LIMIT, get};
 use cygnet_lab::probe::{self, Probe};
 use cygnet_lab::process::{Process, in_node, lab_program};
@@ -82,6 +82,13 @@ fn a_new_program_takes_over_again_and_again_and_no_connection_is_lost_and_none_f
             // What is shown is a moment old.
             let elapsed = began.elapsed().as_millis().saturating_sub(500);
             ensure!(peer["vips"][0]["role"] == "standby" && u128::from(role_age) >= elapsed, "{peer}");
+        }
+        // The address has not moved, and nobody says that it has.
+        for node in BALANCERS {
+            let told = all.node(node)?.json(&["why", "www"])?;
+            let last = &told["stories"][0]["last_move"];
+            let why = last["why"].as_str().unwrap_or_default();
+            ensure!(!why.is_empty() && !why.contains("the process before"), "{node}: {told}");
         }
         let shown = get("lb1", "/v1/status")?;
         let left: u64 = shown["before"]

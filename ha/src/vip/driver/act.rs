@@ -44,9 +44,12 @@ impl Driver {
                 }
                 Action::SendAdvert(advert) => self.send(which, &advert),
                 Action::Event { severity, what, why } => {
+                    // Held by the process before this one: no other node has it, or had it. Not a move.
+                    let succeeds = self.succeeds.is_some();
                     if let Some(vip) = self.vips.get_mut(which) {
                         let role = vip.holder.role();
-                        let news = std::mem::replace(&mut vip.told_role, role) != role;
+                        let news = std::mem::replace(&mut vip.told_role, role) != role
+                            && !(succeeds && role == Role::Active);
                         let kind = if news { role.word() } else { "" };
                         self.events.record_kind(severity, &vip.subject, kind, what, why);
                     }
