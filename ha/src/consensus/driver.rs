@@ -512,7 +512,7 @@ fn publish_state(shared: &Shared, core: &Core<RedbStore>) {
         configuration: state.configuration().clone(),
         servers: state.servers().clone(),
         members: state.members().clone(),
-        chronicle: state.chronicle().clone(),
+        chronicle: Arc::clone(state.chronicle()),
         newest_ticket_key: state.tickets().newest(),
         level: state.level(),
     };

@@ -168,7 +168,7 @@ pub(super) struct Published {
     pub(super) configuration: Configuration,
     pub(super) servers: Servers,
     pub(super) members: Members,
-    pub(super) chronicle: Chronicle,
+    pub(super) chronicle: Arc<Chronicle>,
     /// The number of the ticket key that was made last.
     pub(super) newest_ticket_key: u64,
     /// Every member has to know this feature level.

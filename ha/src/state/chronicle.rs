@@ -1,5 +1,6 @@
 //! What happened on any node, as all nodes remember it: bounded, the oldest goes first. A node's events come from its own
-//! memory ([`crate::events`]) in batches, soft: the last second of a node that dies may be missing.
+//! memory ([`crate::events`]) in batches, soft: what a node that dies has not sent yet is missing, and what both have not
+//! written yet when both die.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

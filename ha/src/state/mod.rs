@@ -15,6 +15,7 @@ pub mod snapshot;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +45,8 @@ pub struct State {
     clients: Clients,
     members: Members,
     tickets: TicketKeyring,
-    chronicle: Chronicle,
+    /// Shared with whoever shows it: a batch of events copies it, nothing else does.
+    chronicle: Arc<Chronicle>,
     results: VecDeque<(Origin, Result<u64, Refusal>)>,
 }
 
@@ -329,7 +331,7 @@ impl State {
 
     /// What happened on any node.
     #[must_use]
-    pub fn chronicle(&self) -> &Chronicle {
+    pub fn chronicle(&self) -> &Arc<Chronicle> {
         &self.chronicle
     }
 
@@ -389,7 +391,7 @@ impl State {
         }
         if let Kind::Events(batch) = kind {
             let node = command.origin.filter(|_| command.check().is_ok()).map(|origin| origin.node);
-            let new = node.map_or(0, |node| self.chronicle.put(node, batch));
+            let new = node.map_or(0, |node| Arc::make_mut(&mut self.chronicle).put(node, batch));
             return Ok(Outcome::Events { new });
         }
         if let Some(earlier) = self.result_of(command.origin) {
@@ -432,7 +434,7 @@ impl State {
             Kind::RemoveMember(which) => {
                 let outcome = self.members_outcome(|members| members.remove(which.id));
                 if matches!(outcome, Outcome::Members { .. }) {
-                    self.chronicle.forget(which.id);
+                    Arc::make_mut(&mut self.chronicle).forget(which.id);
                 }
                 outcome
             }

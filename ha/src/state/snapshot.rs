@@ -267,7 +267,7 @@ impl State {
             state.tickets = tickets.into_keyring().ok_or_else(|| wrong("the keys of session tickets"))?;
         }
         if let Some(chronicle) = content.chronicle {
-            state.chronicle = Chronicle::from_wire(chronicle).ok_or_else(|| wrong("the events"))?;
+            state.chronicle = Arc::new(Chronicle::from_wire(chronicle).ok_or_else(|| wrong("the events"))?);
         }
         if content.results.len() > RESULTS_KEPT {
             return Err(wrong("too many results"));

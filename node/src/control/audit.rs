@@ -17,7 +17,7 @@ use super::types::{
 use crate::config::shortened;
 
 /// The subject and the word of these events.
-pub const COMMAND: &str = "command";
+const COMMAND: &str = "command";
 
 /// A request that changes something.
 pub(super) trait Command {

@@ -3,7 +3,7 @@
 //! Whoever may open the socket may change the cluster, unless the node file has [`roles`].
 
 mod api;
-pub mod audit;
+mod audit;
 mod configuration;
 mod drain;
 pub mod health;

@@ -60,10 +60,10 @@ pub fn bind(path: &Path, roles: bool) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|error| explain("open", &error))?;
     // Linux gives the file the mode of the unbound socket, less the umask: it is never more open than in the end.
     let closed = File::from(OwnedFd::from(socket));
-    closed.set_permissions(mode.clone()).map_err(|error| explain("protect", &error))?;
+    closed.set_permissions(mode).map_err(|error| explain("protect", &error))?;
     let socket = Socket::from(OwnedFd::from(closed));
     socket.bind(&SockAddr::unix(path)?).map_err(|error| explain("bind", &error))?;
-    fs::set_permissions(path, mode).map_err(|error| explain("open to its users", &error))?;
+    admit(path, roles)?;
     socket.listen(BACKLOG).map_err(|error| explain("listen on", &error))?;
     socket.set_nonblocking(true)?;
     UnixListener::from_std(OwnedFd::from(socket).into())

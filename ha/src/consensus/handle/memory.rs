@@ -16,8 +16,8 @@ impl Handle {
 
     /// What happened on any node, as far as the nodes have agreed on it.
     #[must_use]
-    pub fn chronicle(&self) -> Chronicle {
-        self.shared.published.load().chronicle.clone()
+    pub fn chronicle(&self) -> Arc<Chronicle> {
+        Arc::clone(&self.shared.published.load().chronicle)
     }
 
     /// How many events of this process are not in the chronicle yet.
